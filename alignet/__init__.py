@@ -1,0 +1,1 @@
+"""alignet: align the similarity structure of vision models with people's (AligNet in PyTorch)."""

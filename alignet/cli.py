@@ -1,0 +1,190 @@
+"""From a command line to a validated configuration, and from an error to one clear message.
+
+Every stage is `python -m alignet.stages.<stage> [override ...]`. Overrides follow Hydra's grammar;
+`-m` runs the product of comma-separated values. `--help` answers from text files alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignet.config import Config
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def conf_folder() -> Path:
+    """The folder of configuration files: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no conf/config.yaml in {package} or beside it; the installation is damaged")
+
+
+def main(stage: str, doc: str, act: Callable[[Config], None], argv: Sequence[str] | None = None) -> None:
+    """Run one stage's command line; exits with status 1 and one message on bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(stage, doc))
+        return
+    try:
+        if {"-m", "--multirun"} & set(arguments):
+            jobs = [item for item in arguments if item not in ("-m", "--multirun")]
+            for number, overrides in enumerate(product(jobs)):
+                print(f"[job {number}] {' '.join(overrides)}", flush=True)
+                act(load(overrides))
+        else:
+            act(load(arguments))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        if os.environ.get("ALIGNET_TRACEBACK"):
+            raise
+        message = explain(error)
+        if message is None:
+            raise
+        sys.stdout.flush()
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def stage_main(stage: str, doc: str | None) -> None:
+    """The command line of a stage that makes one node."""
+
+    def act(config: Config) -> None:
+        from alignet.pipeline import run_stage
+
+        run_stage(config, stage)
+
+    main(stage, doc or "", act)
+
+
+def help_text(stage: str, doc: str) -> str:
+    """What --help prints: the stage's own description and its section of conf/config.yaml."""
+    lines = [
+        doc.strip(),
+        "",
+        f"usage: python -m alignet.stages.{stage} [key=value ...] [-m key=a,b,c ...]",
+        "",
+    ]
+    lines += ["experiments (experiment=...): " + ", ".join(names_in("experiment"))]
+    lines += ["common options: seed=0 role=NAME force=true paths.artifacts=FOLDER runtime.threads=2", ""]
+    section = config_section(stage)
+    if section:
+        lines += [f"its section of {conf_folder() / 'config.yaml'}:", "", section]
+    return "\n".join(lines)
+
+
+def names_in(group: str) -> list[str]:
+    """The files of a configuration group, without their ending."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def config_section(name: str) -> str:
+    """The text of one top-level section of config.yaml with its comments, or ''."""
+    text = (conf_folder() / "config.yaml").read_text(encoding="utf-8")
+    match = re.search(rf"^{re.escape(name)}:.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    return match.group(0).rstrip() if match else ""
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved configuration as plain values, from conf/ and Hydra overrides."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        composed = hydra_compose("config", overrides=[quoted(item) for item in overrides])
+    return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+
+
+def quoted(override: str) -> str:
+    """A role or a path in the quotes that Hydra's grammar wants around brackets, spaces and the like."""
+    key, equals, value = override.partition("=")
+    plain = re.fullmatch(r"[\w./:,-]*", value) or value[:1] in "'\"" or value == "null"
+    if not equals or plain or not (key == "role" or key.startswith("paths.")):
+        return override
+    return f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def load(overrides: Sequence[str]) -> Config:
+    """The validated configuration of a command line."""
+    from alignet.config import parse
+
+    return parse(compose(overrides))
+
+
+def product(overrides: Sequence[str]) -> list[list[str]]:
+    """The jobs of a multirun: every combination of comma-separated values, by Hydra's own sweeper."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [list(job) for job in jobs]
+
+
+def explain(error: BaseException) -> str | None:
+    """One message for an error that its user can mend; None for a defect of ours (a traceback helps)."""
+    from alignet.artifacts import ArtifactError
+
+    if isinstance(error, (ArtifactError, ValueError, FileNotFoundError)) and not _is_foreign(error):
+        return str(error)
+    number = _system_error(error)
+    if number in DISK_FULL:
+        what = getattr(error, "filename", None) or "a file"
+        return (
+            f"no room to write {what} ({os.strerror(number)}); what was finished is kept: "
+            f"free space, or set paths.artifacts to another disk, and run the same command again."
+        )
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"cannot write or read {error.filename}: {error.strerror}; check its permissions or paths.artifacts."
+    return _explain_hydra(error)
+
+
+def _system_error(error: BaseException) -> int:
+    """The error number of the operating system behind an error, 0 if there is none."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    told = re.search(r"\(os error (\d+)\)", str(error))  # safetensors puts it into words
+    return int(told.group(1)) if told else 0
+
+
+def _is_foreign(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in ("hydra", "omegaconf", "json")
+
+
+def _explain_hydra(error: BaseException) -> str | None:
+    if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
+        return None
+    text = " ".join(str(error.__cause__ or error).split())
+    found = re.search(r"Key '([^']+)' is not in struct", text) or re.search(
+        r"Could not override '([^']+)'", text
+    )
+    if found:
+        key = re.search(r"full_key: (\S+)", text)
+        name = key.group(1) if key else found.group(1)
+        near = difflib.get_close_matches(name, _known_keys(), n=3, cutoff=0.6)
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        return f"no configuration key {name!r}.{meant} The keys and their meaning are in {conf_folder()}."
+    return f"the configuration could not be read: {text}"
+
+
+def _known_keys() -> list[str]:
+    def walk(value: Any, prefix: str) -> list[str]:
+        if not isinstance(value, dict):
+            return [prefix]
+        return [
+            key for name, item in value.items() for key in walk(item, f"{prefix}.{name}" if prefix else name)
+        ]
+
+    return walk(compose([]), "")

@@ -1,0 +1,602 @@
+"""The configuration as frozen dataclasses: names, types and checks. Values and their meaning are in conf/.
+
+Nothing here has a default, so nothing mirrors conf/. This file imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+LIBRARIES = ("timm", "features", "pixels", "histogram")
+
+
+def _at_least(where: str, low: float, **values: float) -> None:
+    for name, value in values.items():
+        if value < low:
+            raise ValueError(f"{where}.{name}: expected at least {low}, found {value}")
+
+
+def _positive(where: str, **values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{where}.{name}: expected a positive number, found {value}")
+
+
+def _between(where: str, low: float, high: float, **values: float) -> None:
+    for name, value in values.items():
+        if not low < value < high:
+            raise ValueError(f"{where}.{name}: expected a number inside ({low}, {high}), found {value}")
+
+
+@dataclass(frozen=True)
+class PathsSettings:
+    """Where things are on this machine; never part of an artifact's identity."""
+
+    artifacts: str
+    photos: str | None
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """How the work is done on this machine; never part of an artifact's identity."""
+
+    device: Literal["cpu", "cuda"]
+    threads: int
+    checkpoint_seconds: float
+
+    def __post_init__(self) -> None:
+        _at_least("runtime", 1, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class SetSettings:
+    """One set of data: images below a folder, or one file of a kind."""
+
+    kind: Literal["images", "triplets", "features", "table", "array", "weights"]
+    path: str  # in the world's own artifact, or on this machine
+    under: str  # images: only ids below this subfolder of `path`; '' takes all
+    ids: str  # features: the file that names the rows, one a line
+    index_base: Literal[0, 1]  # triplets: the number of the first object
+    odd_one: Literal["last", "first", "middle"]  # triplets: the column of the odd one out
+
+
+@dataclass(frozen=True)
+class ObjectIds:
+    """How the objects that triplets count are named in one set of features: a column of the table."""
+
+    column: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where the data comes from, and the sets in it."""
+
+    source: Literal["world", "folder"]
+    verify: Literal["stat", "full"]
+    objects: str  # name of the table set whose rows are the objects that triplets count
+    object_ids: Mapping[str, ObjectIds]  # by image set
+    sets: Mapping[str, SetSettings]
+
+    def __post_init__(self) -> None:
+        if self.objects not in self.sets:
+            raise ValueError(f"data.objects: expected one of {', '.join(self.sets)}, found {self.objects!r}")
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Precomputed rows: a features set, and the image set whose ids select from it ('' takes all rows)."""
+
+    features: str
+    images: str
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A backbone: an architecture with weights, or precomputed features."""
+
+    name: str
+    library: Literal["timm", "features", "pixels", "histogram"]
+    architecture: str
+    weights: Literal["pretrain", "file", "hub", "random", ""]
+    weights_set: str  # weights=file: the set that holds the safetensors file
+    model_args: Mapping[str, Any]
+    image_size: int  # pixels; 0 is the model's own
+    feature: Literal["pooled", "output", ""]
+    rows: Mapping[str, FeatureRows]  # library=features: by image set
+    licence: str
+
+
+@dataclass(frozen=True)
+class ViceSettings:
+    """How VICE is fitted.
+
+    dim: d, dimensions before pruning. prior: `gaussian` or `laplace`; spike, slab: its scales; pi: weight of
+    the spike. lr: Adam's rate. batch: triplets a step. max_epochs: where a fit that has not converged
+    stops. burn_in: epochs before convergence may be declared. window: epochs over which the number
+    of kept dimensions must not change. k: a dimension is kept if more than k objects stay in it.
+    alpha: false discovery rate. init_loc: loc starts as |N(0, init_loc^2)|. init_scale: scale starts
+    constant. samples: posterior samples behind the validation metrics.
+    """
+
+    dim: int
+    prior: str
+    spike: float
+    slab: float
+    pi: float
+    lr: float
+    batch: int
+    max_epochs: int
+    burn_in: int
+    window: int
+    k: int
+    alpha: float
+    init_loc: float
+    init_scale: float
+    samples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "batch", "max_epochs", "window", "samples", "lr", "init_loc", "init_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"VICE {name}: expected a positive number, found {getattr(self, name)}.")
+        for name in ("burn_in", "k", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"VICE {name}: expected zero or more, found {getattr(self, name)}.")
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"VICE alpha: expected a rate inside (0, 1), found {self.alpha}.")
+        if self.prior not in ("gaussian", "laplace"):
+            raise ValueError(f"VICE prior: expected gaussian or laplace, found {self.prior!r}.")
+        if not 0 < self.spike < self.slab or not 0 < self.pi < 1:
+            raise ValueError(
+                f"VICE prior: expected 0 < spike < slab and pi inside (0, 1), found spike {self.spike}, slab "
+                f"{self.slab} and pi {self.pi}."
+            )
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """How a map is fitted and its two numbers chosen.
+
+    standardize: by the training objects' `scalar` mean and std, by those of each `feature`, or `none`.
+    optimizer: `sgd` (plain, as in the paper) or `adam`; the rate falls to zero on a cosine over `steps`.
+    batch: triplets a step, drawn with replacement; all of them where there are no more than that.
+    penalties: lambda of eq. 3, and lrs: learning rates; cross-validation tries every pair of them.
+    folds: groups of objects, at least 2.
+    """
+
+    standardize: str
+    optimizer: str
+    steps: int
+    batch: int
+    penalties: tuple[float, ...]
+    lrs: tuple[float, ...]
+    folds: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, known in (("standardize", ("scalar", "feature", "none")), ("optimizer", ("sgd", "adam"))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"distill {name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}."
+                )
+        for name, least in (("steps", 1), ("batch", 1), ("folds", 2), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"distill {name}: expected at least {least}, found {getattr(self, name)}.")
+        if not self.penalties or min(self.penalties) < 0 or not self.lrs or min(self.lrs) <= 0:
+            raise ValueError(
+                "distill: expected at least one penalty, none negative, and one positive learning rate, "
+                f"found {self.penalties} and {self.lrs}."
+            )
+
+
+@dataclass(frozen=True)
+class SoftLabelsSettings:
+    """Monte-Carlo estimate of the triplet distribution from the posterior."""
+
+    samples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _at_least("soft_labels", 1, samples=self.samples)
+
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """A backbone over an image set."""
+
+    batch: int
+    shard: int
+    precision: Literal["float32", "float16"]
+    unreadable: Literal["stop", "skip"]
+    max_pixels: int
+
+    def __post_init__(self) -> None:
+        _at_least("embed", 1, batch=self.batch, shard=self.shard)
+
+
+@dataclass(frozen=True)
+class MapSource:
+    """Which features and which human triplets an affine map is learned on."""
+
+    images: str
+    triplets: str
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """k-means over the pool."""
+
+    clusters: int | Literal["elbow"]
+    grid: tuple[int, ...]
+    iterations: int
+    redo: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class TripletsSettings:
+    """The AligNet data set: how triplets are drawn and how many."""
+
+    sampling: Literal["cluster_boundary", "class_boundary", "random"]
+    count: int
+    labels_from: Literal["", "wnid"]  # class_boundary and random: where class labels come from
+    seed: int
+
+    def __post_init__(self) -> None:
+        _at_least("triplets", 1, count=self.count)
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Everything that decides the result, besides images, teacher and the initial weights."""
+
+    sampling: str  # "triplets": drawn beforehand | "in_batch": all triplets of each batch of images
+    batch: int  # triplets of a step, or images of a batch
+    accumulate: (
+        int  # triplets: parts that a step's batch is computed in | in_batch: batches averaged in a step
+    )
+    clusters_per_batch: (
+        int  # in_batch: 0 draws images at random, else this many clusters, equally many of each
+    )
+    loss: str  # kl (eq. 5) | jsd (the official code's) | hard (the teacher's choice)
+    tau_teacher: float  # temperature of the teacher's similarities
+    tau_student: float | str  # a number | "spread" | "fit", see student_temperature
+    steps: int
+    warmup: int  # steps of linear warm-up
+    lr: float  # peak rate of Adam
+    beta1: float
+    beta2: float
+    epsilon: float
+    pull: float  # of the decay to the initial weights; lr * pull is the share taken back in a step
+    head: int  # width of a random linear layer between features and similarities; 0 for none
+    flip: float  # probability of mirroring an image
+    crop: float  # least share of the image's area in a random crop, resized back; 1 for none
+    precision: str  # float32 | bf16 (autocast of the network; losses and weights stay float32)
+    seed: int
+    frozen: tuple[str, ...]  # parameters that do not train, by how their names begin
+    center_teacher: bool  # in_batch: subtract the pool's mean from the teacher's features before they answer
+    shuffle_teacher: bool  # control: each image gets the answers of another, so no gain can be real
+
+    def __post_init__(self) -> None:
+        for name, value, valid in (
+            ("sampling", self.sampling, ("triplets", "in_batch")),
+            ("loss", self.loss, ("kl", "jsd", "hard")),
+            ("precision", self.precision, ("float32", "bf16")),
+        ):
+            if value not in valid:
+                raise ValueError(f"finetune.{name}: expected one of {', '.join(valid)}, found {value!r}")
+        if isinstance(self.tau_student, str) and self.tau_student not in ("spread", "fit"):
+            raise ValueError(
+                f"finetune.tau_student: expected a number, spread or fit, found {self.tau_student!r}"
+            )
+        if self.center_teacher and self.sampling != "in_batch":
+            raise ValueError(
+                "finetune.center_teacher: expected false with sampling=triplets, whose answers are given"
+            )
+        tau = self.tau_student if not isinstance(self.tau_student, str) else 1.0
+        one = 1 if self.sampling == "triplets" else 3
+        for name, number, low, high in (
+            ("tau_student", tau, 1e-12, math.inf),
+            ("tau_teacher", self.tau_teacher, 1e-12, math.inf),
+            ("batch", self.batch, one, math.inf),
+            ("accumulate", self.accumulate, 1, self.batch if self.sampling == "triplets" else math.inf),
+            ("clusters_per_batch", self.clusters_per_batch, 0, self.batch),
+            ("steps", self.steps, 1, math.inf),
+            ("warmup", self.warmup, 0, self.steps),
+            ("lr", self.lr, 0, math.inf),
+            ("beta1", self.beta1, 0, 1 - 1e-9),
+            ("beta2", self.beta2, 0, 1 - 1e-9),
+            ("epsilon", self.epsilon, 0, math.inf),
+            ("pull", self.pull, 0, 1 / self.lr if self.lr else math.inf),  # more would overshoot the start
+            ("head", self.head, 0, math.inf),
+            ("flip", self.flip, 0, 1),
+            ("crop", self.crop, 1e-3, 1),
+        ):
+            if not low <= number <= high:
+                raise ValueError(
+                    f"finetune.{name}: expected a value within [{low:g}, {high:g}], found {number}"
+                )
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """One evaluation: a family of metrics over named features and data, for the settings it makes sense for."""
+
+    family: str
+    images: Mapping[str, str]  # name in the family -> image set, embedded by the evaluated model
+    data: Mapping[str, str]  # name in the family -> data set
+    nodes: Mapping[str, str]  # name in the family -> another node of the graph
+    settings: tuple[str, ...]  # rows of the table
+    options: Mapping[str, Any]
+
+
+def _check_world(name: str, fits: bool, expected: str, found: object) -> None:
+    if not fits:
+        raise ValueError(f"world.{name}: expected {expected}, found {found}")
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """Everything that a world is made from.
+
+    size: pixels, even. concepts: per category, at most 6. unjudged: of these, never judged.
+    exemplars: judged pictures of each judged concept. pool: pictures. fresh, probe: pictures of each
+    concept. train_triplets, val_triplets: human choices; test_triplets: choices of each evaluation set.
+    ceiling: mean probability of the likeliest answer over all triplets of concepts, which fixes how
+    decided participants are. strangers: of the pool's pictures, those of things that are no concept of the
+    world: people judge a few hundred things, and a pool shows many more. teacher_images, student_images:
+    pictures for pretraining.
+    say_category, say_concept, say_colour, say_background: how often a caption names each.
+    """
+
+    size: int
+    concepts: int
+    unjudged: int
+    exemplars: int
+    pool: int
+    strangers: int
+    fresh: int
+    probe: int
+    train_triplets: int
+    val_triplets: int
+    test_triplets: int
+    ceiling: float
+    teacher_images: int
+    student_images: int
+    say_category: float
+    say_concept: float
+    say_colour: float
+    say_background: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        counts = ("exemplars", "pool", "fresh", "probe", "train_triplets", "val_triplets", "test_triplets")
+        for name in (*counts, "teacher_images", "student_images"):
+            _check_world(name, getattr(self, name) >= 1, "at least 1", getattr(self, name))
+        _check_world("size", self.size >= 16 and self.size % 2 == 0, "an even number from 16", self.size)
+        _check_world("concepts", 2 <= self.concepts <= 6, "2..6", self.concepts)
+        _check_world("strangers", 0 <= self.strangers < self.pool, f"0..{self.pool - 1}", self.strangers)
+        _check_world("unjudged", 0 < self.unjudged < self.concepts, f"1..{self.concepts - 1}", self.unjudged)
+        _check_world("ceiling", 0.4 <= self.ceiling <= 0.95, "0.4..0.95", self.ceiling)
+        _check_world("seed", self.seed >= 0, "zero or more", self.seed)
+        for name in ("say_category", "say_concept", "say_colour", "say_background"):
+            _check_world(name, 0 <= getattr(self, name) <= 1, "a share in 0..1", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How one of the models is pretrained.
+
+    architecture, model_args: timm's; num_classes is the width of the teacher's output, or at least the number
+    of labels for the student. steps: of `batch` pictures each, every picture once an epoch. lr: AdamW's
+    peak rate after `warmup` steps of linear rise; it falls to zero on a cosine. weight_decay: AdamW's, on
+    matrices and kernels. shift: each picture is moved by up to so many pixels each way (edges repeat).
+    smoothing: of the labels, student only. text_width: of the text tower, teacher only.
+    """
+
+    architecture: str
+    model_args: Mapping[str, Any]
+    steps: int
+    batch: int
+    lr: float
+    warmup: int
+    weight_decay: float
+    shift: int
+    smoothing: float
+    text_width: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1),
+            ("batch", 2),
+            ("warmup", 0),
+            ("shift", 0),
+            ("text_width", 1),
+            ("seed", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"pretrain {name}: expected at least {least}, found {getattr(self, name)}.")
+        if not self.lr > 0 or self.weight_decay < 0 or not 0 <= self.smoothing < 1:
+            raise ValueError(
+                "pretrain: expected lr above 0, weight_decay of at least 0 and smoothing in [0, 1), found "
+                f"{self.lr}, {self.weight_decay} and {self.smoothing}."
+            )
+
+
+@dataclass(frozen=True)
+class ViceSection:
+    """Which triplets VICE is fitted to and measured on, and how it is fitted."""
+
+    train: str
+    val: str
+    settings: ViceSettings
+
+
+@dataclass(frozen=True)
+class DistillSection:
+    """By role, what an affine map is learned on; and how."""
+
+    sources: Mapping[str, MapSource]
+    settings: Mapping[str, DistillSettings]
+
+
+@dataclass(frozen=True)
+class PretrainSection:
+    """The world's own teacher and student."""
+
+    teacher: TrainingSettings
+    student: TrainingSettings
+
+
+@dataclass(frozen=True)
+class FinetuneSection:
+    """How the student is fine-tuned. `tau_distillation` takes the place of tau_teacher in the control."""
+
+    tau_distillation: float
+    settings: FinetuneSettings
+
+    def __post_init__(self) -> None:
+        _positive("finetune", tau_distillation=self.tau_distillation)
+
+
+@dataclass(frozen=True)
+class EvaluateSection:
+    """What is measured, on what, for which rows of the table."""
+
+    bootstrap: int
+    seed: int
+    datasets: Mapping[str, DatasetSettings]
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """The table and the picture."""
+
+    title: str
+    picture_images: str
+    picture_labels: str  # a table with a row for each of those images
+    id_column: str
+    id_prefix: str
+    concept_column: str
+    category_column: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a command line configures."""
+
+    experiment_name: str
+    banner: str
+    seed: int
+    seeds: tuple[int, ...]
+    role: str | None
+    force: bool
+    data: DataSettings
+    world: WorldSettings | None
+    pretrain: PretrainSection | None
+    models: Mapping[str, ModelSettings]
+    vice: ViceSection
+    soft_labels: SoftLabelsSettings
+    embed: EmbedSettings
+    distill: DistillSection
+    cluster: ClusterSettings
+    triplets: TripletsSettings
+    finetune: FinetuneSection
+    evaluate: EvaluateSection
+    report: ReportSettings
+    paths: PathsSettings
+    runtime: RuntimeSettings
+
+    def __post_init__(self) -> None:
+        if self.data.source == "folder" and not self.paths.photos:
+            raise ValueError(
+                f"paths.photos: experiment={self.experiment_name} needs a folder of photographs, choices and features, "
+                f"laid out as data/README.md describes; it has no default: add paths.photos=<folder>"
+            )
+
+
+def parse(values: Mapping[str, Any]) -> Any:
+    """The configuration from plain values; ValueError names the key, what was expected and found."""
+    return build(Config, values, "")
+
+
+def build(kind: Any, value: Any, where: str) -> Any:
+    """`value` (plain data) as an instance of the annotated type `kind`, checked; `where` names the key."""
+    if isinstance(value, str) and value == "???":
+        raise ValueError(f"{where}: not set; the experiment or the command line must give it")
+    origin = get_origin(kind)
+    if is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    if origin in (Union, types.UnionType):
+        return _build_union(get_args(kind), value, where)
+    if origin is Literal:
+        if value in get_args(kind) and type(value) in {type(item) for item in get_args(kind)}:
+            return value
+        raise _wrong(where, "one of " + ", ".join(repr(item) for item in get_args(kind)), value)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise _wrong(where, "a list", value)
+        return tuple(build(get_args(kind)[0], item, f"{where}[{row}]") for row, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise _wrong(where, "a mapping", value)
+        return {str(name): build(get_args(kind)[1], item, f"{where}.{name}") for name, item in value.items()}
+    return _build_scalar(kind, value, where)
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, f"a section with {', '.join(item.name for item in fields(kind))}", value)
+    hints = get_type_hints(kind)
+    for name in value:
+        if name not in hints:
+            near = difflib.get_close_matches(str(name), list(hints), n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else f"; its keys are {', '.join(hints)}"
+            raise ValueError(f"no configuration key {_join(where, name)!r}{meant}")
+    missing = [name for name in hints if name not in value]
+    if missing:
+        raise ValueError(
+            f"{where or 'configuration'}: missing {', '.join(missing)}; set it in conf/ or on the command line"
+        )
+    return kind(**{name: build(hint, value[name], _join(where, name)) for name, hint in hints.items()})
+
+
+def _build_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    expected = []
+    for option in options:
+        if option is type(None):
+            if value is None:
+                return None
+            expected.append("null")
+            continue
+        try:
+            return build(option, value, where)
+        except ValueError as error:
+            expected.append(str(error).partition("expected ")[2].partition(", found")[0])
+    raise _wrong(where, " or ".join(expected), value)
+
+
+def _build_scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is kind:
+        return value
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    raise _wrong(where, names.get(kind, str(kind)), value)
+
+
+def _wrong(where: str, expected: str, value: Any) -> ValueError:
+    return ValueError(f"{where}: expected {expected}, found {value!r} ({type(value).__name__})")
+
+
+def _join(where: str, name: Any) -> str:
+    return f"{where}.{name}" if where else str(name)

@@ -1,0 +1,21 @@
+"""A set of data on disk: a folder of images (perhaps below a subfolder), or one file with its companions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path | Mapping[str, Path]:
+    """What `index.scan` is to list for a set: a folder for images, named files otherwise.
+
+    The names do not depend on where the files are, so a moved file keeps its digest.
+    """
+    if kind == "images":
+        return path / under if under else path
+    return {"file": path} | ({"ids": ids} if ids is not None else {})
+
+
+def listed_name(under: str, name: str) -> str:
+    """An image's id relative to the set's root, given its id below `under`."""
+    return f"{under}/{name}" if under else name

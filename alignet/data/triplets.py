@@ -1,0 +1,115 @@
+"""Human triplets from files, converted to the one convention: int64 (n, 3), 0-based, odd one out last.
+
+A file says neither where its indices start nor which column holds the odd one out, and public loaders
+of the same file disagree, so both are explicit arguments.
+
+Shape suffixes: n triplets, m objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from alignet.data.npy import read_npy
+from alignet.triplets import check_triplets
+
+# for each position of the odd one out, the order of columns that puts it last
+COLUMNS = {"last": [0, 1, 2], "first": [1, 2, 0], "middle": [0, 2, 1]}
+READERS = {".npy": read_npy}  # suffix -> function of a path that returns the raw (n, 3) array
+
+
+def load_triplets(
+    path: Path | str, *, objects: int, index_base: int, odd_one: Literal["last", "first", "middle"]
+) -> np.ndarray:
+    """Odd-one-out choices of a file as int64 (n, 3) with the odd one out in column 2.
+
+    objects: m, the number of objects that the indices refer to. index_base: the index of the first
+    object in the file, 0 or 1. odd_one: the column of the odd one out in the file.
+    Raises ValueError for a file of unknown type, and for anything but n >= 1 rows of three different
+    integers within index_base..index_base+m-1. Nothing is repaired.
+    """
+    path = Path(path)
+    if index_base not in (0, 1):
+        raise ValueError(f"index_base: expected 0 or 1, found {index_base!r}; say where the indices start.")
+    if odd_one not in COLUMNS:
+        raise ValueError(f"odd_one: expected one of {', '.join(COLUMNS)}, found {odd_one!r}.")
+    if path.suffix.lower() not in READERS:
+        raise ValueError(
+            f"{path}: expected a triplet file of type {', '.join(READERS)}, found "
+            f"{path.suffix or 'no suffix'}; convert it with numpy.save."
+        )
+    raw = READERS[path.suffix.lower()](path)
+    _check_dtype(path, raw)
+    if raw.size and index_base and raw.min() == 0:
+        raise ValueError(
+            f"{path}: expected indices from 1 (index_base is 1), found 0; they look 0-based: "
+            "set index_base to 0."
+        )
+    triplets = raw.astype(np.int64) - index_base
+    check_triplets(triplets, objects, f"{path} (index_base {index_base})" if index_base else str(path))
+    return np.ascontiguousarray(triplets[:, COLUMNS[odd_one]])
+
+
+def _check_dtype(path: Path, raw: np.ndarray) -> None:
+    if np.issubdtype(raw.dtype, np.integer):
+        return
+    fix = "give a file of object indices."
+    if np.issubdtype(raw.dtype, np.floating) and raw.size:
+        whole = bool(np.all(raw == np.rint(raw)))  # NaN is not equal to itself, infinity is refused below
+        if whole and np.isfinite(raw).all():
+            fix = "they are whole numbers, so save them again as array.astype('int32')."
+        else:
+            fix = "they are not whole numbers, so this is no file of object indices."
+    raise ValueError(f"{path}: expected integer object indices, found dtype {raw.dtype}; {fix}")
+
+
+@dataclass(frozen=True)
+class Restricted:
+    """Triplets that lie wholly among the wanted objects, and what was left out."""
+
+    triplets: np.ndarray  # int64 (kept, 3), in the new numbering
+    kept: np.ndarray  # bool (n,): which of the given triplets these are
+    dropped: int  # triplets with at least one object that has no row
+    missing: np.ndarray  # int64, ascending: objects of the given triplets that have no row
+
+
+def rows_of_objects(object_ids: Sequence[str], row_ids: Sequence[str]) -> np.ndarray:
+    """For each object, the row that carries its id, or -1 where there is none: int64 (m,).
+
+    Raises ValueError where two rows carry one id. Rows of no object are ignored.
+    """
+    row_of = {name: row for row, name in enumerate(row_ids)}
+    if len(row_of) != len(row_ids):
+        doubled = next(name for row, name in enumerate(row_ids) if row_of[name] != row)
+        raise ValueError(f"row ids: expected each id once, found {doubled!r} twice; remove one of its rows.")
+    return np.array([row_of.get(name, -1) for name in object_ids], dtype=np.int64)
+
+
+def restrict(triplets: np.ndarray, rows: np.ndarray) -> Restricted:
+    """Keep the triplets whose three objects all have a row, renumbered to those rows.
+
+    triplets: (n, 3) objects. rows: (m,) int, the row of each object or -1, as from `rows_of_objects`.
+    The order of triplets and of columns is kept; none may be left, which the caller can see.
+    """
+    mapped = rows[triplets]
+    kept = (mapped >= 0).all(axis=1)
+    missing = np.unique(triplets[mapped < 0])
+    return Restricted(mapped[kept].astype(np.int64), kept, int((~kept).sum()), missing)
+
+
+def relabel(triplets: np.ndarray, rows: np.ndarray, name: str = "triplets") -> np.ndarray:
+    """The same as `restrict`, but raises ValueError if any triplet has an object without a row."""
+    result = restrict(triplets, rows)
+    if result.dropped:
+        few = ", ".join(str(index) for index in result.missing[:5])
+        raise ValueError(
+            f"{name}: expected a row for every object, found {len(result.missing)} objects without one "
+            f"({few}{', ...' if len(result.missing) > 5 else ''}) in {result.dropped:,} of {len(triplets):,} "
+            "triplets; add their rows, or leave those triplets out."
+        )
+    return result.triplets

@@ -1,0 +1,204 @@
+"""The families of metrics: each turns named features and files into a list of Score.
+
+FAMILIES is the only place that lists them. To add one, write a function (Material, options) and add it.
+What a family is given is named in the configuration (evaluate.datasets), so the graph knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignet.evaluate.bootstrap import Score
+
+
+@dataclass(frozen=True)
+class Material:
+    """What an evaluation may read, by the names that the configuration gives: features, files, nodes.
+
+    features: name -> (float32 (m, p) as this setting sees them, ids). files: name -> path. nodes: name ->
+    folder of another artifact. raw: name of a node -> its embedding (features, ids), where it is one.
+    object_rows: row in the features `test` of each object that triplets count, -1 for none.
+    """
+
+    dataset: str
+    setting: str
+    features: Mapping[str, tuple[np.ndarray, list[str]]]
+    files: Mapping[str, Path]
+    nodes: Mapping[str, Path]
+    raw: Mapping[str, tuple[np.ndarray, list[str]]]
+    triplets: Callable[[str, int], np.ndarray]
+    object_rows: np.ndarray | None
+    bootstrap: int
+    seed: int
+
+    def array(self, name: str) -> np.ndarray:
+        """The array of the .npy file `name`."""
+        from alignet.data.npy import read_npy
+
+        return read_npy(self.files[name])
+
+    def column(self, table: str, column: str, ids: list[str]) -> np.ndarray:
+        """The column of a CSV table for each of `ids` (its column `id`), as text (m,)."""
+        from alignet.data.tables import column_for
+
+        return np.array(column_for(self.files[table], ids, column))
+
+
+def odd_one_out(material: Material, options: Mapping[str, Any]) -> list[Score]:
+    """Odd-one-out accuracy on `triplets` over the features `test`; see evaluate.odd_one_out.
+
+    With an object table, triplets count objects; otherwise they count the rows of `test`. options:
+    ceiling (or the file `probabilities`, exact), unit_column of the table `labels` for the interval.
+    """
+    from alignet.evaluate.odd_one_out import odd_one_out as measure
+
+    features, ids = material.features["test"]
+    rows = material.object_rows
+    triplets = material.triplets("triplets", len(features) if rows is None else len(rows))
+    left_out = ""
+    exact = material.array("probabilities") if "probabilities" in material.files else None
+    if rows is not None:
+        kept = (rows[triplets] >= 0).all(1)
+        left_out = (
+            "" if kept.all() else f"{int((~kept).sum()):,} triplets of objects without features left out"
+        )
+        triplets = rows[triplets][kept]
+        exact = exact[kept] if exact is not None else None
+    units, over = None, "objects"
+    if "labels" in material.files:
+        over = options["unit_column"]
+        units = np.unique(material.column("labels", over, ids), return_inverse=True)[1]
+        over += "s"
+    return measure(
+        features, triplets, dataset=material.dataset, tau="spread", seed=material.seed,
+        bootstrap=material.bootstrap, probabilities=exact, ceiling=options.get("ceiling"), units=units, over=over,
+        note=left_out,
+    )  # fmt: skip
+
+
+def rsa(material: Material, options: Mapping[str, Any]) -> list[Score]:
+    """Spearman correlation of the Pearson kernel of `test` with the square `matrix`; see evaluate.rsa.
+
+    options: kind (similarity | dissimilarity). With a table `labels` and the option `mean_over`, features
+    are first averaged over each value of that column, in the order of `order_column` of the table `order`.
+    """
+    from alignet.data.tables import read_column
+    from alignet.evaluate.rsa import load_matrix
+    from alignet.evaluate.rsa import rsa as measure
+
+    features, ids = material.features["test"]
+    note = ""
+    if "labels" in material.files:
+        column = material.column("labels", options["mean_over"], ids)
+        names = read_column(material.files["order"], options["order_column"])
+        features = np.stack([features[column == name].mean(0) for name in names])
+        note = f"mean features of {len(names)} {options['mean_over']}s"
+    matrix = load_matrix(material.files["matrix"], options["kind"])
+    return measure(
+        features,
+        matrix,
+        dataset=material.dataset,
+        seed=material.seed,
+        bootstrap=material.bootstrap,
+        note=note,
+    )
+
+
+def linear_probe(material: Material, options: Mapping[str, Any]) -> list[Score]:
+    """Logistic regression from `train` to `test` on the column `label` of their tables; see evaluate.probe."""
+    from alignet.evaluate.probe import linear_probe as measure
+
+    parts = []
+    for part in ("train", "test"):
+        features, ids = material.features[part]
+        parts += [features, material.column(f"{part}_labels", options["label"], ids)]
+    return measure(
+        *parts, dataset=material.dataset, C=options["C"], seed=material.seed, bootstrap=material.bootstrap
+    )
+
+
+def top1(material: Material, options: Mapping[str, Any]) -> list[Score]:
+    """ImageNet top-1 through the original head, and through one refitted on the pool; see evaluate.top1.
+
+    Names: features `test` and `pool`; the raw node `original_pool`, the original network's pool features;
+    the file `weights`, a safetensors state dict with the head. option architecture names the network.
+    """
+    from alignet.backbones import Backbone, classifier_head, load_encoder
+    from alignet.evaluate.top1 import imagenet_labels, refit_head
+    from alignet.evaluate.top1 import top1 as measure
+
+    backbone = Backbone("timm", options["architecture"], str(material.files["weights"]), {}, 0, "pooled")
+    head = classifier_head(load_encoder(backbone))
+    if head is None:
+        raise ValueError(
+            f"{material.dataset}: {options['architecture']} has no linear classifier on pooled features"
+        )
+    weights, bias = (tensor.numpy() for tensor in head)
+    features, ids = material.features["test"]
+    labels = imagenet_labels(ids)
+    shared: dict[str, Any] = {
+        "dataset": material.dataset,
+        "seed": material.seed,
+        "bootstrap": material.bootstrap,
+    }
+    scores = measure(features, labels, weights, bias, note="original head", **shared)
+    refitted = refit_head(material.features["pool"][0], material.raw["original_pool"][0] @ weights + bias)
+    return scores + measure(
+        features, labels, refitted.weights, refitted.bias, metric="top1_refit", note=refitted.note, **shared
+    )
+
+
+def teacher_labels(material: Material, options: Mapping[str, Any]) -> list[Score]:
+    """How often mapped and raw teacher answer pool triplets differently, and how unsure each is.
+
+    Names: features `pool` (mapped), raw node `raw`; node `clusters`, whose assignment gives the
+    cluster-boundary triplets. options: count of triplets for each sampling, tau_alignet, tau_distillation,
+    center (whether the pool's mean is subtracted first).
+    """
+    from alignet.labelling import disagreement, label_entropy, teacher_similarities
+    from alignet.sampling import cluster_boundary, random_triplets
+
+    mapped, raw = material.features["pool"][0], material.raw["raw"][0].astype(np.float32)
+    if options["center"]:
+        mapped, raw = mapped - mapped.mean(0), raw - raw.mean(0)
+    with np.load(material.nodes["clusters"] / "clusters.npz", allow_pickle=False) as clusters:
+        assignment = clusters["assignment"]
+    drawn = {
+        "random": random_triplets(len(mapped), options["count"], material.seed),
+        "cluster_boundary": cluster_boundary(assignment, options["count"], material.seed),
+    }
+    scores = []
+    for sampling, triplets in drawn.items():
+
+        def score(metric: str, value: float, note: str, n: int = len(triplets)) -> Score:
+            return Score(metric, material.dataset, value, None, None, n, "triplets", "", note=note)
+
+        mine, control = teacher_similarities(mapped, triplets), teacher_similarities(raw, triplets)
+        apart = disagreement(mine, control)
+        scores.append(score(f"teachers_disagree_{sampling}", apart, "mapped against raw teacher"))
+        for role, sims in (("alignet", mine), ("distillation", control)):
+            tau = options[f"tau_{role}"]
+            value = label_entropy(sims, tau)
+            scores.append(score(f"label_entropy_{role}_{sampling}", value, f"nats, at tau' = {tau:g}"))
+    return scores
+
+
+FAMILIES: dict[str, Callable[[Material, Mapping[str, Any]], list[Score]]] = {
+    "odd_one_out": odd_one_out,
+    "rsa": rsa,
+    "linear_probe": linear_probe,
+    "top1": top1,
+    "teacher_labels": teacher_labels,
+}
+
+
+def family(name: str) -> Callable[[Material, Mapping[str, Any]], list[Score]]:
+    """The family's function; ValueError lists the valid names."""
+    if name not in FAMILIES:
+        raise ValueError(f"unknown family of metrics {name!r}: expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]

@@ -1,0 +1,293 @@
+"""From a configuration to the graph of nodes, as pure data. This is the only place that knows the edges.
+
+A node is a stage in a role. The four settings of a student are four ways through the graph; the
+`distillation` way uses no human data, so none of its nodes depends on `vice` or `distill`.
+
+     index[human] -> vice -> soft_labels -+-> distill[teacher] -+
+     embed[teacher.things] ---------------+                     |
+     embed[teacher.pool] ---------------------------------------+-> cluster, triplets, finetune[alignet]
+     embed[teacher.pool] ---------------------------------------> cluster, triplets, finetune[distillation]
+     embed[student.*] + soft_labels -> distill[student]           (the setting `ud`)
+     every setting -> evaluate[setting.dataset] -> report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alignet.config import Config, MapSource
+
+# Raise a stage's version when what it computes from the same section and inputs changes.
+VERSIONS = {
+    "world": 1, "pretrain": 1, "index": 1, "vice": 1, "soft_labels": 1, "embed": 1, "distill": 1,
+    "cluster": 1, "triplets": 1, "finetune": 1, "evaluate": 1, "export": 1, "report": 1,
+}  # fmt: skip
+
+# A row of the table: the model whose features are read, and the node whose affine map is applied to them.
+SETTINGS = {
+    "pixels": ("pixels", None),
+    "histogram": ("histogram", None),
+    "teacher-original": ("teacher", None),
+    "teacher-ud": ("teacher", "distill[teacher]"),
+    "original": ("student", None),
+    "distillation": ("distillation", None),
+    "ud": ("student", "distill[student]"),
+    "alignet": ("alignet", None),
+}
+FINETUNED = ("alignet", "distillation")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage in one role: what it is configured by and built from. `outside` names a set of outside data."""
+
+    stage: str
+    role: str
+    version: int
+    section: Mapping[str, Any]
+    inputs: Mapping[str, str]  # name inside the stage -> key of another node
+    outside: str = ""
+
+    @property
+    def key(self) -> str:
+        """The node's name, `stage[role]` or `stage`."""
+        return f"{self.stage}[{self.role}]" if self.role else self.stage
+
+
+def build_graph(config: Config) -> dict[str, Node]:
+    """All nodes of a configuration by key, each after its inputs."""
+    return _Builder(config).build()
+
+
+def upstream(graph: Mapping[str, Node], key: str) -> list[str]:
+    """Keys of everything that `key` depends on, each after its own inputs; `key` itself not included."""
+    found: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for parent in graph[name].inputs.values():
+            if parent not in found:
+                visit(parent)
+                found[parent] = None
+
+    visit(key)
+    return list(found)
+
+
+class _Builder:
+    """Adds each node with its inputs first, so that insertion order is a topological order."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.nodes: dict[str, Node] = {}
+
+    def build(self) -> dict[str, Node]:
+        for role in FINETUNED:
+            self.cluster(role)
+        for name, dataset in self.config.evaluate.datasets.items():
+            for setting in dataset.settings:
+                self.evaluate(name, setting)
+        for role in ("alignet", "ud", "teacher"):
+            self.export(role)
+        self.report()
+        return self.nodes
+
+    def add(self, stage: str, role: str, section: Any, inputs: Mapping[str, str], outside: str = "") -> str:
+        plain = section if isinstance(section, dict) else asdict(section)
+        node = Node(stage, role, VERSIONS[stage], plain, dict(inputs), outside)
+        self.nodes.setdefault(node.key, node)
+        return node.key
+
+    def index(self, name: str) -> str:
+        data = self.config.data
+        if name not in data.sets:
+            raise ValueError(f"no data set {name!r}: expected one of {', '.join(data.sets)} (data.sets)")
+        one = data.sets[name]
+        if data.source == "world":
+            section = asdict(one)
+            return self.add("index", name, section, {"world": self.world()})
+        section = {key: value for key, value in asdict(one).items() if key not in ("path", "ids")}
+        return self.add("index", name, section, {}, outside=name)
+
+    def world(self) -> str:
+        return self.add("world", "", self.config.world, {})
+
+    def pretrain(self, role: str) -> str:
+        return self.add("pretrain", role, getattr(self.config.pretrain, role), {"world": self.world()})
+
+    def vice(self) -> str:
+        vice = self.config.vice
+        inputs = {"train": vice.train, "val": vice.val, "objects": self.config.data.objects}
+        return self.add(
+            "vice",
+            "",
+            {"settings": asdict(vice.settings)},
+            {name: self.index(item) for name, item in inputs.items()},
+        )
+
+    def soft_labels(self, triplets: str) -> str:
+        inputs = {"vice": self.vice(), "triplets": self.index(triplets)}
+        return self.add("soft_labels", triplets, self.config.soft_labels, inputs)
+
+    def embed(self, model: str, images: str) -> str:
+        """`model`: teacher, student, a fine-tuned setting, or a baseline."""
+        base = "student" if model in FINETUNED else model
+        settings = self.config.models.get(base)
+        if settings is None:
+            raise ValueError(f"no model {base!r}: expected one of {', '.join(self.config.models)} (models)")
+        section = {"model": model_section(settings), "embed": asdict(self.config.embed), "images": images}
+        if settings.library == "features":
+            if images not in settings.rows:
+                raise ValueError(
+                    f"models.{base}.rows: no features for {images!r}, only {', '.join(settings.rows)}"
+                )
+            rows = settings.rows[images]
+            inputs = {"features": self.index(rows.features)}
+            if rows.images:
+                inputs["images"] = self.index(rows.images)
+            return self.add("embed", f"{model}.{images}", section, inputs)
+        inputs = {"images": self.index(images)} | self.weights(base)
+        if model in FINETUNED:
+            inputs = {"images": inputs["images"], "weights": self.finetune(model)}
+        return self.add("embed", f"{model}.{images}", section, inputs)
+
+    def weights(self, model: str) -> dict[str, str]:
+        settings = self.config.models[model]
+        if settings.weights == "pretrain":
+            return {"weights": self.pretrain(model)}
+        if settings.weights == "file":
+            return {"weights": self.index(settings.weights_set)}
+        return {}
+
+    def distill(self, role: str) -> str:
+        source: MapSource = self.config.distill.sources[role]
+        section = {
+            "settings": asdict(self.config.distill.settings[role]),
+            "object_ids": asdict(self.config.data.object_ids[source.images]),
+        }
+        inputs = {
+            "features": self.embed(role, source.images),
+            "triplets": self.index(source.triplets),
+            "soft_labels": self.soft_labels(source.triplets),
+            "objects": self.index(self.config.data.objects),
+        }
+        return self.add("distill", role, section, inputs)
+
+    def teacher(self, role: str, images: str) -> dict[str, str]:
+        """Inputs that give the teacher's features of an image set, mapped for `alignet` alone."""
+        inputs = {"features": self.embed("teacher", images)}
+        return inputs | ({"map": self.distill("teacher")} if role == "alignet" else {})
+
+    def cluster(self, role: str) -> str:
+        return self.add("cluster", role, self.config.cluster, self.teacher(role, "pool"))
+
+    def triplets(self, role: str) -> str:
+        inputs = self.teacher(role, "pool")
+        if self.config.triplets.sampling == "cluster_boundary":
+            inputs["clusters"] = self.cluster(role)
+        return self.add("triplets", role, self.config.triplets, inputs)
+
+    def finetune(self, role: str) -> str:
+        settings = asdict(self.config.finetune.settings)
+        if role == "distillation":
+            settings["tau_teacher"] = self.config.finetune.tau_distillation
+        section = {"settings": settings, "model": model_section(self.config.models["student"])}
+        inputs = {"images": self.index("pool")} | self.weights("student")
+        if settings["sampling"] == "in_batch":
+            inputs |= self.teacher(role, "pool")
+            if settings["clusters_per_batch"]:
+                inputs["clusters"] = self.cluster(role)
+        else:
+            inputs["triplets"] = self.triplets(role)
+        return self.add("finetune", role, section, inputs)
+
+    def features(self, setting: str, images: str) -> dict[str, str]:
+        """Inputs that give a table row's features of an image set: raw rows and perhaps a map."""
+        model, mapping = SETTINGS[setting]
+        inputs = {"features": self.embed(model, images)}
+        if mapping:
+            inputs["map"] = self.distill("teacher" if mapping == "distill[teacher]" else "student")
+        return inputs
+
+    def evaluate(self, name: str, setting: str) -> str:
+        dataset = self.config.evaluate.datasets[name]
+        if setting not in SETTINGS:
+            raise ValueError(
+                f"evaluate.datasets.{name}.settings: expected some of {', '.join(SETTINGS)}, found {setting!r}"
+            )
+        inputs: dict[str, str] = {}
+        for part, images in dataset.images.items():
+            for kind, key in self.features(setting, images).items():
+                inputs["map" if kind == "map" else f"features.{part}"] = key
+        inputs |= {f"data.{part}": self.index(item) for part, item in dataset.data.items()}
+        inputs |= {f"node.{part}": self.named(item) for part, item in dataset.nodes.items()}
+        section = {
+            "family": dataset.family, "options": dict(dataset.options), "bootstrap": self.config.evaluate.bootstrap,
+            "seed": self.config.evaluate.seed, "dataset": name, "setting": setting,
+        }  # fmt: skip
+        if "objects" in dataset.data and "test" in dataset.images:
+            section["object_ids"] = asdict(self.config.data.object_ids[dataset.images["test"]])
+        return self.add("evaluate", f"{setting}.{name}", section, inputs)
+
+    def named(self, key: str) -> str:
+        """The node that configuration calls by its key, e.g. `vice` or `embed[student.pool]`."""
+        stage, _, role = key.rstrip("]").partition("[")
+        if stage == "embed":
+            return self.embed(*role.split(".", 1))
+        if stage == "vice":
+            return self.vice()
+        if stage in ("distill", "cluster", "triplets", "finetune"):
+            return getattr(self, stage)(role)
+        raise ValueError(
+            f"no node {key!r}; name one as in `status`: embed[student.pool], vice, distill[teacher], ..."
+        )
+
+    def export(self, role: str) -> str:
+        section: dict[str, Any] = {"experiment": self.config.experiment_name, "banner": self.config.banner}
+        teacher, student = self.config.models["teacher"], self.config.models["student"]
+        if role not in FINETUNED:
+            base = teacher if role == "teacher" else student
+            section["card"] = {"name": base.name, "licence": base.licence}
+            inputs = {"map": self.distill("teacher" if role == "teacher" else "student")}
+            return self.add("export", role, section, inputs)
+        section["model"] = model_section(student)
+        section["card"] = {
+            "name": student.name,
+            "licence": student.licence,
+            "data": {
+                "teacher": f"{teacher.name}; licence: {teacher.licence}",
+                "human choices": self.config.vice.train,
+                "images": "the pool",
+            },
+        }
+        inputs = {"weights": self.finetune(role)}
+        for name, dataset in self.config.evaluate.datasets.items():
+            for setting in ("original", role):
+                if setting in dataset.settings:
+                    inputs[f"score.{setting}.{name}"] = self.evaluate(name, setting)
+        return self.add("export", role, section, inputs)
+
+    def report(self) -> str:
+        inputs = {}
+        for name, dataset in self.config.evaluate.datasets.items():
+            for setting in dataset.settings:
+                inputs[f"{setting}.{name}"] = self.evaluate(name, setting)
+        report = self.config.report
+        for setting in ("original", "alignet"):
+            inputs[f"picture.{setting}"] = self.features(setting, report.picture_images)["features"]
+        inputs["labels"] = self.index(report.picture_labels)
+        section = asdict(report) | {"banner": self.config.banner, "seed": self.config.seed}
+        for role in FINETUNED:
+            inputs[f"finetune.{role}"] = self.finetune(role)
+        inputs["vice"] = self.vice()
+        inputs["map"] = self.distill("teacher")
+        return self.add("report", "", section, inputs)
+
+
+def model_section(model: Any) -> dict[str, Any]:
+    """What of a model's configuration determines its features: not its name, licence or file path."""
+    section = asdict(model)
+    for name in ("name", "licence", "weights_set", "rows"):
+        del section[name]
+    return section

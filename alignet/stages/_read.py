@@ -1,0 +1,112 @@
+"""How stages read each other's payloads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from alignet.artifacts import Artifact
+    from alignet.backbones import Encoder
+    from alignet.distill import AffineMap
+    from alignet.pipeline import StageRun
+
+
+def embedding(artifact: Artifact) -> tuple[np.ndarray, list[str]]:
+    """Raw features (m, p) and ids of an `embed` artifact, its shards in order."""
+    shards = sorted(name for name in artifact.manifest["files"] if name.startswith("features-"))
+    features = np.concatenate([np.load(artifact.folder / name, allow_pickle=False) for name in shards])
+    ids = [line for name in shards for line in read_lines(artifact.folder / _ids_name(name))]
+    return features, ids
+
+
+def _ids_name(features_name: str) -> str:
+    return features_name.replace("features-", "ids-").replace(".npy", ".txt")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without their ends."""
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def affine_map(run: StageRun) -> AffineMap | None:
+    """The map among a stage's inputs, or None where it has none."""
+    from alignet.distill import AffineMap
+
+    return AffineMap.load_npz(run.inputs["map"].file("map.npz")) if "map" in run.inputs else None
+
+
+def transform(run: StageRun) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The map among a stage's inputs as a function of float32 rows, or None where the raw space is meant."""
+    import torch
+
+    mapping = affine_map(run)
+    if mapping is None:
+        return None
+    return lambda rows: mapping.apply(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+
+
+def mapped_features(run: StageRun) -> tuple[np.ndarray, list[str]]:
+    """float32 features of the input `features` and their ids, through the map if the stage has one."""
+    features, ids = embedding(run.inputs["features"])
+    mapping = transform(run)
+    features = features.astype(np.float32)
+    return (mapping(features) if mapping is not None else features), ids
+
+
+def assignment(run: StageRun) -> np.ndarray:
+    """Cluster of each pool image, int64 (m,), of the input `clusters`."""
+    with np.load(run.inputs["clusters"].file("clusters.npz"), allow_pickle=False) as clusters:
+        return clusters["assignment"]
+
+
+def object_rows(run: StageRun, ids: list[str], table: str = "objects") -> np.ndarray:
+    """Row in `ids` of every object of the object table, -1 where the object has none. int64 (objects,)."""
+    from alignet.data.concepts import load_concepts
+    from alignet.data.triplets import rows_of_objects
+
+    naming = run.section["object_ids"]
+    values = [str(getattr(concept, naming["column"])) for concept in load_concepts(run.sources[table])]
+    return rows_of_objects([naming["prefix"] + value if value else "" for value in values], ids)
+
+
+def listed_ids(artifact: Artifact) -> list[str]:
+    """The ids of an `index` artifact of images, sorted."""
+    return sorted(json.loads(artifact.file("listing.json").read_text(encoding="utf-8"))["files"])
+
+
+def encoder(run: StageRun, weights: Path | str) -> Encoder:
+    """The backbone of a stage's `model` section with the given weights ('' are the hub's)."""
+    from alignet.backbones import Backbone, load_encoder
+
+    model = run.section["model"]
+    backbone = Backbone(
+        library=model["library"],
+        architecture=model["architecture"],
+        weights="random" if model["weights"] == "random" else str(weights),
+        model_args=model["model_args"],
+        image_size=model["image_size"],
+        feature=model["feature"],
+    )
+    return load_encoder(backbone, device=run.runtime.device, seed=0)
+
+
+def base_weights(run: StageRun) -> Path | str:
+    """Where the weights of a stage's `weights` input are: an artifact's, an outside file, or '' (the hub's)."""
+    if "weights" in run.sources:
+        return run.sources["weights"]
+    return run.inputs["weights"].file("weights.safetensors") if "weights" in run.inputs else ""
+
+
+def triplets(run: StageRun, name: str, objects: int) -> np.ndarray:
+    """Triplets (n, 3) int64, odd one last, of an index input, checked against the number of objects."""
+    from alignet.data.triplets import load_triplets
+
+    options: dict[str, Any] = dict(run.inputs[name].manifest["identity"]["section"])
+    return load_triplets(
+        run.sources[name], objects=objects, index_base=options["index_base"], odd_one=options["odd_one"]
+    )

@@ -1,0 +1,80 @@
+"""Uncertainty distillation: the affine map that makes a model's similarities answer as people do.
+
+reads   embed[model.images], soft_labels[triplets], index[triplets], index[object table]
+writes  map.npz (weights, bias, mean, std), cross_validation.json (accuracy and KL by fold, lambda and rate)
+roles   teacher, student (the setting `ud`)
+cost    seconds to minutes; the cross-validation fits folds x lambdas x learning rates maps
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignet.pipeline import StageRun
+
+
+def run(work: StageRun) -> dict[str, Any]:
+    """Cross-validate over objects for lambda and learning rate, then fit on all triplets."""
+    import numpy as np
+    import torch
+
+    from alignet.artifacts import write_json
+    from alignet.checkpoints import Checkpoints
+    from alignet.config import DistillSettings, build
+    from alignet.data.triplets import restrict
+    from alignet.distill import cross_validate, fit_map
+    from alignet.stages import _read
+
+    settings = build(DistillSettings, work.section["settings"], "distill.settings")
+    rows_of_features, ids = _read.embedding(work.inputs["features"])
+    rows = _read.object_rows(work, ids)
+    used = restrict(_read.triplets(work, "triplets", len(rows)), rows)
+    labels = np.load(work.inputs["soft_labels"].file("probabilities.npy"), allow_pickle=False)
+    features = torch.from_numpy(rows_of_features.astype(np.float32))
+    triplets, targets = torch.from_numpy(used.triplets), torch.from_numpy(labels[used.kept])
+    if used.dropped:
+        print(f"{used.dropped:,} triplets with an object that has no features are left out", flush=True)
+
+    seconds = work.runtime.checkpoint_seconds
+    folds = cross_validate(
+        features,
+        triplets,
+        targets,
+        settings=settings,
+        checkpoints=Checkpoints(work.checkpoints / "folds", seconds),
+    )
+    fit = fit_map(
+        features, triplets, targets, penalty=folds.penalty, lr=folds.lr, settings=settings,
+        checkpoints=Checkpoints(work.checkpoints / "fit", seconds),
+    )  # fmt: skip
+    fit.map.save_npz(work.folder / "map.npz")
+    best = next(row for row in folds.grid if (row["penalty"], row["lr"]) == (folds.penalty, folds.lr))
+    write_json(
+        work.folder / "cross_validation.json", {"rows": _plain(folds.rows), "grid": _plain(folds.grid)}
+    )
+    write_json(work.folder / "curve.json", fit.curve)
+    return {
+        "lambda": folds.penalty,
+        "learning_rate": folds.lr,
+        "triplets": len(triplets),
+        "triplets_left_out": used.dropped,
+        "held_out_triplets": int(best["triplets"]),
+        "held_out_accuracy_before": best["accuracy_before"],
+        "held_out_accuracy": best["accuracy"],
+        "held_out_kl_before": best["kl_before"],
+        "held_out_kl": best["kl"],
+    }
+
+
+def _plain(rows: list[dict[str, float]]) -> list[dict[str, Any]]:
+    # a fit that diverged has an infinite KL, which JSON cannot hold
+    return [
+        {name: value if abs(value) != float("inf") else None for name, value in row.items()} for row in rows
+    ]
+
+
+if __name__ == "__main__":
+    from alignet.cli import stage_main
+
+    stage_main("distill", __doc__ or "")

@@ -1,0 +1,107 @@
+"""Weights that the library itself loads, with a model card.
+
+reads   finetune[alignet] and the scores before and after; or a distill node
+writes  alignet: a timm folder (config.json, model.safetensors, README.md)
+        ud, teacher: map.npz in the format of gLocal and thingsvision, README.md
+roles   alignet, ud (the frozen student's map), teacher (the teacher's W and b)
+cost    seconds
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignet.pipeline import StageRun
+
+
+def run(work: StageRun) -> dict[str, Any]:
+    """Write the folder and check that it loads."""
+    if "map" in work.inputs:
+        return _export_map(work)
+    from safetensors.torch import load_file
+
+    from alignet.export import ModelCard, export_timm
+    from alignet.stages import _read
+
+    weights = work.inputs["weights"]
+    encoder = _read.encoder(work, weights.file("weights.safetensors"))
+    described = work.section["card"]
+    card = ModelCard(
+        name=f"{described['name']}, aligned",
+        summary=(
+            f"{described['name']}, fine-tuned with AligNet so that its similarities follow people's "
+            f"(experiment: {work.section['experiment']}). {work.section['banner'].capitalize()}."
+        ),
+        base=described["name"],
+        base_licence=described["licence"],
+        data=list(described["data"].items()),
+        recipe=_recipe(work),
+        metrics=_metrics(work),
+    )
+    export_timm(work.folder, encoder, load_file(weights.file("weights.safetensors")), card)
+    return {"width": encoder.width, "image_size": int(encoder.data_config["input_size"][1])}
+
+
+def _recipe(work: StageRun) -> dict[str, Any]:
+    section = work.inputs["weights"].manifest["identity"]["section"]
+    figures = work.inputs["weights"].metrics
+    return section["settings"] | {
+        "tau_student": figures["tau_student"],
+        "image passes": figures["image_passes"],
+    }
+
+
+def _metrics(work: StageRun) -> list[tuple[str, str, str, str]]:
+    import json
+
+    values: dict[tuple[str, str], dict[str, str]] = {}
+    for name, artifact in work.inputs.items():
+        kind, _, rest = name.partition(".")
+        if kind != "score":
+            continue
+        setting = rest.partition(".")[0]
+        for score in json.loads(artifact.file("scores.json").read_text(encoding="utf-8")):
+            low_high = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
+            shown = f"{score['value']:.3f}{low_high}"
+            values.setdefault((score["metric"], score["dataset"]), {})[setting] = shown
+    return [
+        (metric, dataset, found.get("original", ""), found.get("alignet", ""))
+        for (metric, dataset), found in values.items()
+        if metric != "ties"
+    ]
+
+
+def _export_map(work: StageRun) -> dict[str, Any]:
+    import shutil
+
+    from alignet.distill import AffineMap
+
+    source = work.inputs["map"].file("map.npz")
+    shutil.copyfile(source, work.folder / "map.npz")
+    mapping = AffineMap.load_npz(work.folder / "map.npz")
+    described, figures = work.section["card"], work.inputs["map"].metrics
+    before, after = figures["held_out_accuracy_before"], figures["held_out_accuracy"]
+    width = len(mapping.weights)
+    text = f"""# {described["name"]}: the affine map of uncertainty distillation
+
+{work.section["banner"].capitalize()}.
+
+`map.npz` holds `weights` ({width} x {width}), `bias`, and scalar `mean` and `std`, as gLocal and thingsvision
+store it. Features x of the unchanged network become
+
+    (x - mean) / std @ weights + bias
+
+and their dot products answer triplets as people do: on objects that it never saw, odd-one-out accuracy
+went from {before:.3f} to {after:.3f} ({figures["held_out_triplets"]:,} triplets, cross-validation over objects).
+
+Licence of the network: {described["licence"]}.
+"""
+    (work.folder / "README.md").write_text(text, encoding="utf-8")
+    return {"width": width}
+
+
+if __name__ == "__main__":
+    from alignet.cli import stage_main
+
+    stage_main("export", __doc__ or "")

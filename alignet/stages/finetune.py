@@ -1,0 +1,98 @@
+"""Fine-tune the student on the teacher's answers, holding its weights near where they started (eq. 6).
+
+reads   index[pool] and the student's weights; triplets (sampling `triplets`), or embed[teacher.pool], for
+        `alignet` distill[teacher], and cluster where batches are drawn by clusters (sampling `in_batch`)
+writes  weights.safetensors (the student's own keys), head.safetensors (if any), curves.npz
+roles   alignet, distillation (the control: raw teacher, no human data)
+cost    steps x (forward and backward pass of a batch); a killed run goes on at its last checkpoint
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignet.pipeline import StageRun
+
+
+def run(work: StageRun) -> dict[str, Any]:
+    """Fine-tune from the student's pretrained weights."""
+    import numpy as np
+    from safetensors.torch import save_file
+
+    from alignet.backbones import ImageFiles
+    from alignet.checkpoints import Checkpoints
+    from alignet.config import FinetuneSettings, build
+    from alignet.data.images import open_image
+    from alignet.finetune import finetune
+    from alignet.stages import _read
+
+    settings = build(FinetuneSettings, work.section["settings"], "finetune.settings")
+    encoder = _read.encoder(work, _read.base_weights(work))
+    ids = _read.listed_ids(work.inputs["images"])
+    images = ImageFiles([work.sources["images"] / name for name in ids], open_image, encoder)
+    teacher, entropy = _teacher(work, ids, settings)
+    result = finetune(
+        encoder, _in_memory(images), teacher, settings, frozen=settings.frozen,
+        checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds),
+    )  # fmt: skip
+    save_file(result.state, work.folder / "weights.safetensors")
+    if result.head:
+        save_file(result.head, work.folder / "head.safetensors")
+    np.savez(work.folder / "curves.npz", **result.curves)  # type: ignore[arg-type]
+    images_a_step = settings.batch * (settings.accumulate if settings.sampling == "in_batch" else 3)
+    return {
+        "steps": settings.steps,
+        "image_passes": settings.steps * images_a_step,
+        "loss_first": float(result.curves["loss"][0]),
+        "loss_last": float(result.curves["loss"][-1]),
+        "distance_from_start": float(result.curves["distance"][-1]),
+        "tau_teacher": settings.tau_teacher,
+        "tau_student": result.tau_student,
+        "label_entropy_nats": entropy,
+    }
+
+
+def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]:
+    """The teacher as fine-tuning takes it, and the mean entropy of its labels in nats."""
+    import numpy as np
+
+    from alignet.data.features import rows_for
+    from alignet.finetune import PoolTeacher, TripletAnswers
+    from alignet.labelling import label_entropy, teacher_similarities
+    from alignet.sampling import random_triplets
+    from alignet.stages import _read
+
+    if settings.sampling == "triplets":
+        folder = work.inputs["triplets"].folder
+        rows = rows_for(_read.read_lines(folder / "ids.txt"), ids)
+        triplets = rows[np.load(folder / "triplets.npy", allow_pickle=False)]
+        sims = np.load(folder / "similarities.npy", allow_pickle=False)
+        return TripletAnswers(triplets, sims), label_entropy(sims, settings.tau_teacher)
+    features, have = _read.mapped_features(work)
+    features = features[rows_for(ids, have)]
+    if settings.center_teacher:  # so that images close to everything lose their pull
+        features = features - features.mean(0)
+    clusters = _read.assignment(work)[rows_for(ids, have)] if "clusters" in work.inputs else None
+    sample = random_triplets(len(features), min(100_000, len(features) ** 2), 0)
+    entropy = label_entropy(teacher_similarities(features, sample), settings.tau_teacher)
+    return PoolTeacher(features, clusters), entropy
+
+
+def _in_memory(images: Any) -> Any:
+    """All pixels as one uint8 tensor while they fit into a quarter of the memory, else the files themselves."""
+    import os
+
+    import torch
+
+    first = images[0]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if first.numel() * len(images) > memory // 4:
+        return images
+    return torch.stack([images[row] for row in range(len(images))])
+
+
+if __name__ == "__main__":
+    from alignet.cli import stage_main
+
+    stage_main("finetune", __doc__ or "")

@@ -1,0 +1,47 @@
+"""Pretrain the world's own teacher (image/text) and student (fine labels).
+
+reads   world
+writes  weights.safetensors (of timm.create_model(architecture, **model_args)), curve.json
+roles   teacher, student
+cost    about a minute each on 2 cores
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignet.pipeline import StageRun
+
+
+def run(work: StageRun) -> dict[str, Any]:
+    """Train from random weights on the world's pretraining pictures."""
+    import numpy as np
+    from safetensors.torch import save_file
+
+    from alignet.artifacts import write_json
+    from alignet.checkpoints import Checkpoints
+    from alignet.config import TrainingSettings, build
+    from alignet.pretrain import pretrain_student, pretrain_teacher
+    from alignet.stages import _read
+
+    role, world = work.node.role, work.inputs["world"]
+    settings = build(TrainingSettings, work.section, f"pretrain.{role}")
+    checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
+    images = np.load(world.file(f"pretrain/{role}_images.npy"), mmap_mode="r", allow_pickle=False)
+    if role == "teacher":
+        captions = np.load(world.file("pretrain/teacher_captions.npy"), allow_pickle=False)
+        words = len(_read.read_lines(world.file("pretrain/vocabulary.txt")))
+        fit = pretrain_teacher(images, captions, words=words, settings=settings, checkpoints=checkpoints)
+    else:
+        labels = np.load(world.file("pretrain/student_labels.npy"), allow_pickle=False)
+        fit = pretrain_student(images, labels, settings=settings, checkpoints=checkpoints)
+    save_file(fit.state, work.folder / "weights.safetensors")
+    write_json(work.folder / "curve.json", fit.curve)
+    return {"steps": settings.steps, "last_loss": fit.curve[-1], "training_accuracy": fit.accuracy}
+
+
+if __name__ == "__main__":
+    from alignet.cli import stage_main
+
+    stage_main("pretrain", __doc__ or "")

@@ -1,0 +1,65 @@
+"""The AligNet data set: triplets of pool images and the teacher's similarities of their pairs.
+
+reads   embed[teacher.pool], distill[teacher] (alignet only), cluster (cluster_boundary only)
+writes  triplets.npy n x 3 int64 (rows of ids.txt, odd one last), similarities.npy n x 3 float32 [s01, s02, s12]
+roles   alignet (mapped teacher), distillation (raw teacher)
+cost    seconds for a million triplets
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignet.pipeline import StageRun
+
+
+def run(work: StageRun) -> dict[str, Any]:
+    """Draw distinct triplets and let the teacher answer them."""
+    import numpy as np
+
+    from alignet.checkpoints import Checkpoints
+    from alignet.labelling import label, label_entropy
+    from alignet.stages import _read
+
+    features, ids = _read.embedding(work.inputs["features"])
+    drawn = _draw(work, ids)
+    checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
+    triplets, sims = label(features, drawn, transform=_read.transform(work), checkpoints=checkpoints)
+    np.save(work.folder / "triplets.npy", triplets)
+    np.save(work.folder / "similarities.npy", sims)
+    (work.folder / "ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    return {"triplets": len(triplets), "images": len(ids), "entropy_at_tau_1_nats": label_entropy(sims, 1.0)}
+
+
+def _draw(work: StageRun, ids: list[str]) -> Any:
+    import numpy as np
+
+    from alignet.data.wordnet import wordnet_id
+    from alignet.sampling import class_boundary, cluster_boundary, random_triplets
+    from alignet.stages import _read
+
+    count, seed, sampling = work.section["count"], work.section["seed"], work.section["sampling"]
+    if sampling == "cluster_boundary":
+        return cluster_boundary(_read.assignment(work), count, seed)
+    labels = np.array([wordnet_id(name) for name in ids]) if work.section["labels_from"] == "wnid" else None
+    if labels is not None and (labels == "").any():
+        raise ValueError(
+            f"triplets.labels_from=wnid: expected image names that start with a WordNet id, found "
+            f"{ids[int((labels == '').argmax())]}; set labels_from to '' or rename the images."
+        )
+    if sampling == "class_boundary":
+        if labels is None:
+            raise ValueError(
+                "triplets.sampling=class_boundary needs class labels; set triplets.labels_from=wnid"
+            )
+        return class_boundary(labels, count, seed)
+    if labels is None:
+        print("random sampling without class labels: images of one triplet may share a class", flush=True)
+    return random_triplets(len(ids), count, seed, labels)
+
+
+if __name__ == "__main__":
+    from alignet.cli import stage_main
+
+    stage_main("triplets", __doc__ or "")

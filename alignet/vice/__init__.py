@@ -1,0 +1,1 @@
+"""VICE: a Bayesian embedding of objects from odd-one-out choices, and the soft labels it implies."""

@@ -1,0 +1,61 @@
+"""Soft labels: what a VICE posterior says about every answer to a triplet (AligNet A.1.1).
+
+Shape suffixes: m objects, d dimensions, n triplets, R posterior samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from alignet.triplets import correct, probabilities, similarities
+
+
+def soft_labels(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, seed: int) -> Tensor:
+    """p*(pair | triplet): the mean over posterior samples of the softmax of dot products of relu(Y).
+
+    loc, scale: (m, d) float, the pruned posterior Y = loc + scale * eps. triplets: (n, 3) int64.
+    samples: R (50 in the paper). Returns (n, 3) float32, ordered [p01, p02, p12], rows summing to 1.
+    ValueError where the posterior is not finite or has no dimension.
+    """
+    if loc.shape != scale.shape or loc.ndim != 2:
+        raise ValueError(
+            f"VICE posterior: expected loc and scale of one shape (m, d), found {tuple(loc.shape)} and "
+            f"{tuple(scale.shape)}; give both arrays of one fit."
+        )
+    if loc.shape[1] == 0:
+        raise ValueError(
+            "VICE posterior: expected at least one dimension after pruning, found none; the choices show no "
+            "structure under these settings: check their order (odd one last), or train longer."
+        )
+    if samples < 1:
+        raise ValueError(f"soft labels: expected at least 1 posterior sample, found {samples}.")
+    if not (loc.isfinite().all() and scale.isfinite().all() and bool((scale > 0).all())):
+        raise ValueError("VICE posterior: expected finite loc and finite positive scale; fit VICE again.")
+    return mean_probabilities(loc, scale, triplets, samples=samples, seed=seed)
+
+
+def mean_probabilities(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, seed: int) -> Tensor:
+    """What `soft_labels` computes, without its checks; a posterior without dimensions gives 1/3."""
+    generator = torch.Generator(loc.device).manual_seed(seed)
+    total = torch.zeros(len(triplets), 3, dtype=torch.float32, device=loc.device)
+    for _ in range(samples):
+        noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype, device=loc.device)
+        total += probabilities(similarities((loc + scale * noise).relu(), triplets))
+    return total / samples
+
+
+def heldout_metrics(
+    loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, seed: int
+) -> dict[str, float]:
+    """How well the mean over posterior samples predicts choices (n, 3) that were not fitted.
+
+    Returns `accuracy` (a tie is never correct; chance 1/3), `cross_entropy` in nats (chance log 3) and `n`.
+    """
+    probs = mean_probabilities(loc, scale, triplets, samples=samples, seed=seed)
+    nll = -probs[:, 0].double().log()
+    return {
+        "accuracy": correct(probs).double().mean().item(),
+        "cross_entropy": nll.mean().item(),
+        "n": float(len(triplets)),
+    }

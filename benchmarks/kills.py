@@ -1,0 +1,145 @@
+"""Kill -9 a run at random moments, rerun until it ends, and compare every payload with an undisturbed run.
+
+    uv run python -m benchmarks.kills --kills 25 [override ...]
+
+At least one kill falls into every stage, and one between a manifest and its rename. Prints each kill and
+ends with the number of artifacts whose checksums are equal; exit status 1 if any differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def digests(root: Path) -> dict[str, str]:
+    """Payload digest of every artifact below a store's root."""
+    found = {}
+    for manifest in root.glob("*/*/MANIFEST.json"):
+        if manifest.parent.suffix == "":
+            found[f"{manifest.parent.parent.name}/{manifest.parent.name}"] = json.loads(manifest.read_text())[
+                "digest"
+            ]
+    return found
+
+
+def start(root: Path, overrides: list[str], log: Path) -> subprocess.Popen:
+    """A pipeline run over the store `root`, in its own process group."""
+    command = [sys.executable, "-m", "alignet.stages.pipeline", f"paths.artifacts={root}", *overrides]
+    with open(log, "a", encoding="utf-8") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+
+
+def kill_when(process: subprocess.Popen, ready, delay: float, patience: float) -> str | None:
+    """Wait for `ready()` to name something, wait `delay` seconds, kill -9. None if the run ended first."""
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < patience:
+        where = ready()
+        if where:
+            if delay:
+                time.sleep(delay)
+            if process.poll() is not None:
+                return None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return where
+    return None
+
+
+def working(root: Path, stage: str):
+    """A function that names unfinished work of a stage, or gives ''."""
+    return lambda: next((str(path.relative_to(root)) for path in (root / stage).glob("*.partial")), "")
+
+
+def before_rename(root: Path):
+    """A function that names a work folder that has its manifest and is not renamed yet, or gives ''."""
+
+    def look() -> str:
+        for stage in os.scandir(root) if root.is_dir() else []:
+            if not stage.is_dir():
+                continue
+            for entry in os.scandir(stage):
+                if entry.name.endswith(".partial") and os.path.exists(entry.path + "/MANIFEST.json"):
+                    return f"{entry.path} (manifest written, not renamed)"
+        return ""
+
+    return look
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="of the two stores; default: a temporary one"
+    )
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        whole, broken = folder / "whole", folder / "broken"
+        began = time.monotonic()
+        if start(whole, arguments.overrides, folder / "whole.log").wait():
+            sys.exit(f"the undisturbed run failed:\n{(folder / 'whole.log').read_text()[-2000:]}")
+        duration = time.monotonic() - began
+        reference = digests(whole)
+        stages = sorted({name.partition("/")[0] for name in reference})
+        print(
+            f"undisturbed: {len(reference)} artifacts of {len(stages)} stages in {duration:.0f} s", flush=True
+        )
+
+        # one kill in every stage and one before a rename first; the rest at random moments of the run
+        plan = [*stages, "rename", *["moment"] * max(0, arguments.kills - len(stages) - 1)]
+        chance.shuffle(plan)
+        done: dict[str, int] = {}
+        attempts = 0
+        while plan and attempts < 3 * arguments.kills:
+            attempts += 1
+            kind = plan.pop()
+            process = start(broken, arguments.overrides, folder / "broken.log")
+            if kind == "moment":
+                moment = time.monotonic() + chance.uniform(0, duration / max(1, arguments.kills) * 3)
+
+                def ready(until: float = moment) -> str:
+                    return "a random moment" if time.monotonic() > until else ""
+
+                where = kill_when(process, ready, 0, duration)
+            elif kind == "rename":
+                where = kill_when(process, before_rename(broken), 0, duration)
+            else:
+                where = kill_when(process, working(broken, kind), chance.uniform(0, 0.3), duration)
+            if where is None:
+                process.wait()
+                if kind in done or process.returncode:
+                    sys.exit(f"a rerun failed:\n{(folder / 'broken.log').read_text()[-2000:]}")
+                # the run ended before the moment came: begin again from nothing for what is left of the plan
+                subprocess.run(["rm", "-rf", str(broken)], check=True)
+                plan.append(kind)
+                continue
+            done[kind] = done.get(kind, 0) + 1
+            print(f"kill {sum(done.values()):2d}: {kind}: {where}", flush=True)
+        if start(broken, arguments.overrides, folder / "broken.log").wait():
+            sys.exit(f"the last rerun failed:\n{(folder / 'broken.log').read_text()[-2000:]}")
+        after = digests(broken)
+        equal = sum(after.get(name) == digest for name, digest in reference.items())
+        print(
+            f"{sum(done.values())} kills ({', '.join(f'{name} {count}' for name, count in sorted(done.items()))})"
+        )
+        print(f"{equal} of {len(reference)} artifacts have the same checksums as the undisturbed run")
+        sys.exit(0 if equal == len(reference) == len(after) else 1)
+
+
+if __name__ == "__main__":
+    main()

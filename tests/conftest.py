@@ -1,0 +1,42 @@
+"""Shared by the tests: a tiny world, run once through the whole chain."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A world small enough for a test: the whole chain in well under a minute. Its figures mean nothing.
+TINY = [
+    "world.concepts=3", "world.unjudged=1", "world.exemplars=2", "world.pool=60",
+    "world.strangers=20", "world.fresh=3", "world.probe=4",
+    "world.train_triplets=3000", "world.val_triplets=500", "world.test_triplets=400", "world.teacher_images=256",
+    "world.student_images=256", "pretrain.teacher.steps=6", "pretrain.student.steps=6", "pretrain.teacher.batch=64",
+    "pretrain.student.batch=64", "pretrain.teacher.warmup=1", "pretrain.student.warmup=1",
+    "vice.settings.max_epochs=12", "vice.settings.burn_in=4", "vice.settings.window=2", "vice.settings.dim=8",
+    "soft_labels.samples=5", "distill.settings.teacher.steps=10", "distill.settings.student.steps=10",
+    "distill.settings.teacher.penalties=[1.0]", "distill.settings.student.penalties=[1.0]",
+    "distill.settings.teacher.lrs=[0.001]", "distill.settings.student.lrs=[0.001]", "cluster.grid=[2,3,4,6]",
+    "finetune.settings.steps=6", "finetune.settings.warmup=1", "finetune.settings.batch=16",
+    "evaluate.bootstrap=50", "evaluate.datasets.labels.options.count=500", "runtime.threads=1", "embed.shard=40",
+]  # fmt: skip
+
+PHOTOS = os.environ.get("ALIGNET_PHOTOS", "")
+needs_photos = pytest.mark.skipif(not PHOTOS, reason="ALIGNET_PHOTOS names no folder of photographs")
+
+
+def overrides(root: Path, *more: str) -> list[str]:
+    """The tiny world's command line over a store at `root`."""
+    return [*TINY, f"paths.artifacts={root}", *more]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """The store of one finished run of the tiny world. Tests that change it take a copy."""
+    from alignet.cli import load
+    from alignet.pipeline import run_pipeline
+
+    root = tmp_path_factory.mktemp("tiny")
+    run_pipeline(load(overrides(root)))
+    return root

@@ -1,0 +1,156 @@
+"""K-means finds planted clusters, uses every row, repeats itself, and the elbow is where it is drawn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+import alignet.clusters
+from alignet.checkpoints import Checkpoints
+from alignet.clusters import elbow, elbow_of, fit_clusters, inertia
+
+
+def blobs(k=6, each=40, spread=0.3, seed=0):
+    """Points around the corners of a simplex, and the corner of each."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(k), each)
+    points = 5 * np.eye(k, 8)[labels] + spread * generator.normal(size=(k * each, 8))
+    return points.astype(np.float32), labels
+
+
+def test_planted_blobs_are_found_and_shuffled_ones_are_not():
+    points, labels = blobs()
+    found = fit_clusters(points, k=6, seed=0, redo=5)
+    assert adjusted_rand_score(labels, found.assignment) == 1
+    shuffled = np.random.default_rng(1).permuted(points, axis=0)  # each column by itself
+    assert adjusted_rand_score(labels, fit_clusters(shuffled, k=6, seed=0, redo=5).assignment) < 0.1
+
+
+def test_every_row_counts_and_nearest_centroid_wins():
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(3000, 3)).astype(np.float32) + 20 * np.repeat(np.eye(2, 3), 1500, axis=0)
+    points = points.astype(np.float32)
+    found = fit_clusters(points, k=2, seed=0, redo=3)  # faiss's own default would sample 512 of the rows
+    for cluster in range(2):
+        members = points[found.assignment == cluster]
+        np.testing.assert_allclose(found.centroids[cluster], members.mean(0, dtype=np.float64), atol=1e-4)
+    distances = ((points[:, None].astype(np.float64) - found.centroids[None]) ** 2).sum(2)
+    np.testing.assert_array_equal(found.assignment, distances.argmin(1))
+    assert found.inertia == pytest.approx(distances.min(1).sum(), rel=1e-12)
+
+
+def test_one_seed_repeats_and_threads_do_not_matter():
+    points = np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32)
+    first = fit_clusters(points, k=20, seed=3, threads=1)
+    for threads in (1, 2):
+        again = fit_clusters(points, k=20, seed=3, threads=threads)
+        np.testing.assert_array_equal(again.assignment, first.assignment)
+        assert again.centroids.tobytes() == first.centroids.tobytes()
+    assert not np.array_equal(fit_clusters(points, k=20, seed=4, threads=1).assignment, first.assignment)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_float_types_and_orders(dtype):
+    points, _ = blobs(spread=0.0)
+    plain = fit_clusters(points, k=6, seed=0, redo=5)
+    other = fit_clusters(np.asfortranarray(points.astype(dtype)), k=6, seed=0, redo=5)
+    np.testing.assert_array_equal(plain.assignment, other.assignment)
+
+
+def test_inertia_of_equal_points_is_exactly_zero():
+    points = np.full((50, 4), 1e3 + 0.1, dtype=np.float32)
+    found = fit_clusters(points, k=1, seed=0)
+    assert found.inertia == pytest.approx(0, abs=1e-3)  # a float32 mean of equal values may be off by one ulp
+    assert inertia(points, points[:1], np.zeros(50, dtype=np.int64)) == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_fewer_distinct_points_than_clusters():
+    points = np.repeat(np.eye(3, dtype=np.float32), 10, axis=0)
+    found = fit_clusters(points, k=7, seed=0)
+    assert found.centroids.shape == (7, 3)
+    assert np.isfinite(found.centroids).all()
+    assert found.inertia < 1e-3
+    assert len({tuple(row) for row in zip(np.repeat([0, 1, 2], 10), found.assignment)}) == 3
+
+
+@pytest.mark.parametrize("k", [1, 30])
+def test_one_cluster_and_a_cluster_for_each_row(k):
+    points = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    found = fit_clusters(points, k=k, seed=0)
+    assert len(np.unique(found.assignment)) == k
+    expected = 0 if k == 30 else ((points - points.mean(0)) ** 2).sum()
+    assert found.inertia == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("k", [0, 31])
+def test_impossible_numbers(k):
+    with pytest.raises(ValueError, match=rf"1\.\.30 \(the images\), found {k}"):
+        fit_clusters(np.zeros((30, 4), dtype=np.float32), k=k, seed=0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite(value):
+    points = np.zeros((20_000, 2), dtype=np.float32)
+    points[17_000, 1] = value
+    with pytest.raises(ValueError, match="row 17000"):
+        fit_clusters(points, k=2, seed=0)
+    with pytest.raises(ValueError, match="shape"):
+        fit_clusters(points.ravel(), k=2, seed=0)
+
+
+def test_elbow_of_one_over_k_is_the_root():
+    # the point of 1/k farthest below the chord between 1 and K is sqrt(K)
+    for last in (25, 100, 400):
+        grid = range(1, last + 1)
+        assert elbow_of(grid, [1 / k for k in grid]) == round(last**0.5)
+
+
+def test_elbow_of_two_straight_lines_is_their_corner_in_any_unit():
+    grid = [2, 3, 5, 8, 20, 50]
+    curve = np.array([100, 90, 70, 40, 28, -2])  # slope -10 to k = 8, then -1
+    for scale, offset in ((1, 0), (1e6, 7), (1e-6, -3)):
+        assert elbow_of(grid, scale * curve + offset) == 8
+
+
+@pytest.mark.parametrize("curve", [[3, 2, 1], [5, 5, 5], [1, 2, 3], [3, 2.9, 0]])
+def test_no_elbow(curve):
+    with pytest.raises(ValueError, match="bends below its chord"):
+        elbow_of([1, 2, 3], curve)
+
+
+@pytest.mark.parametrize("grid", [[], [2, 4], [2, 4, 4], [4, 3, 2]])
+def test_bad_grids(grid):
+    with pytest.raises(ValueError, match="three increasing"):
+        elbow(np.zeros((9, 2), dtype=np.float32), grid=grid, seed=0)
+
+
+def test_elbow_finds_the_number_of_planted_blobs():
+    points, _ = blobs()
+    grid = [2, 3, 4, 5, 6, 7, 8, 10, 12]
+    found = elbow(points, grid=grid, seed=0, redo=10)
+    assert found.k == 6
+    assert found.grid == tuple(grid)
+    assert found.inertia[4] < found.inertia[3] / 5
+    shuffled = np.random.default_rng(1).permuted(points, axis=0)
+    flat = elbow(shuffled, grid=grid, seed=0, redo=10)
+    assert flat.inertia[4] > flat.inertia[3] / 2  # nothing happens at 6 where there are no blobs
+
+
+def test_an_interrupted_elbow_continues_to_the_same_curve(tmp_path, monkeypatch):
+    points, _ = blobs()
+    settings = {"grid": [2, 3, 4, 6, 8], "seed": 0, "redo": 3, "threads": 1}
+    whole = elbow(points, **settings)
+    real, fitted = fit_clusters, []
+
+    def stop_at_6(rows, *, k, **options):
+        if k == 6 and 6 not in fitted:
+            fitted.append(k)
+            raise KeyboardInterrupt
+        fitted.append(k)
+        return real(rows, k=k, **options)
+
+    monkeypatch.setattr(alignet.clusters, "fit_clusters", stop_at_6)
+    with pytest.raises(KeyboardInterrupt):
+        elbow(points, checkpoints=Checkpoints(tmp_path, seconds=0), **settings)
+    assert elbow(points, checkpoints=Checkpoints(tmp_path, seconds=0), **settings) == whole
+    assert fitted == [2, 3, 4, 6, 6, 8]

@@ -1,0 +1,149 @@
+"""RSA against scipy and brute force on five objects; invariances, matrices that are refused."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata, spearmanr
+
+from alignet.evaluate.bootstrap import object_counts
+from alignet.evaluate.rsa import (
+    _bootstrap,
+    as_similarity,
+    load_matrix,
+    pearson_kernel,
+    permutation_p,
+    rsa,
+    spearman,
+)
+
+
+def symmetric(m, seed, levels=0):
+    """A random symmetric matrix; with `levels`, of that many values, so that ties abound."""
+    generator = np.random.default_rng(seed)
+    values = (
+        generator.integers(levels, size=(m, m)).astype(float) if levels else generator.normal(size=(m, m))
+    )
+    return np.triu(values, 1) + np.triu(values, 1).T
+
+
+def test_spearman_equals_scipy_with_and_without_ties():
+    generator = np.random.default_rng(0)
+    for levels in (4, 10**9):
+        x, y = generator.integers(levels, size=(2, 300)).astype(float)
+        assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+
+
+def test_whole_score_equals_brute_force_on_five_objects():
+    x, judged = np.random.default_rng(1).normal(size=(5, 7)), symmetric(5, 2)
+    pairs = list(itertools.combinations(range(5), 2))
+    a = rankdata([np.corrcoef(x[i], x[j])[0, 1] for i, j in pairs])
+    b = rankdata([judged[i, j] for i, j in pairs])
+    expected = 1 - 6 * ((a - b) ** 2).sum() / (10 * 99)  # the formula for ranks without ties
+    score, p = rsa(x, judged, dataset="five", seed=0, bootstrap=200, permutations=50)
+    assert score.value == pytest.approx(expected, abs=1e-12)
+    assert (score.n, score.unit, score.over, score.chance) == (10, "pairs", "objects", 0.0)
+    assert p.value == permutation_p(pearson_kernel(x), judged, permutations=50, seed=0)
+
+
+def test_kernel_is_numpys_and_ignores_scale_and_shift_of_each_row():
+    x = np.random.default_rng(2).normal(size=(6, 9))
+    np.testing.assert_allclose(pearson_kernel(x), np.corrcoef(x), atol=1e-12)
+    moved = x * np.arange(1, 7)[:, None] + np.arange(6)[:, None]
+    np.testing.assert_allclose(pearson_kernel(moved), pearson_kernel(x), atol=1e-12)
+
+
+def test_bootstrap_draws_equal_scipy_on_the_resampled_list():
+    m, judged, kernel = 9, symmetric(9, 3, levels=4), symmetric(9, 4)
+    upper = np.triu_indices(m, k=1)
+    draws = _bootstrap(kernel[upper], judged[upper], m, draws=30, seed=5, dataset="d")
+    for count, found in zip(object_counts(m, draws=30, seed=5), draws):
+        drawn = np.repeat(np.arange(m), count)
+        pairs = [(i, j) for i, j in itertools.combinations(drawn, 2) if i != j]  # no object with its copy
+        expected = spearmanr(*np.array([(kernel[pair], judged[pair]) for pair in pairs]).T).statistic
+        assert found == pytest.approx(expected, abs=1e-10)
+
+
+def test_planted_structure_is_found_and_vanishes_when_objects_are_shuffled():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(40, 20))
+    judged = pearson_kernel(x) + 0.5 * symmetric(40, 1) * pearson_kernel(x).std()
+    (score, p) = rsa(x, judged, dataset="planted", seed=0, bootstrap=200, permutations=199)
+    assert score.value > 0.8
+    assert score.low < score.value < score.high
+    assert p.value == 1 / 200
+    wrong, p = rsa(x[generator.permutation(40)], judged, dataset="x", seed=0, bootstrap=200, permutations=199)
+    assert abs(wrong.value) < 0.15
+    assert p.value > 0.02
+
+
+def test_p_values_are_uniform_without_an_effect():
+    values = [
+        permutation_p(symmetric(8, 2 * i), symmetric(8, 2 * i + 1), permutations=49, seed=i)
+        for i in range(200)
+    ]
+    assert 0.4 < np.mean(values) < 0.6
+    assert 0.01 < np.mean(np.array(values) <= 0.1) < 0.18
+
+
+def test_a_relabelling_that_does_as_well_is_a_hit():
+    """Of three objects' six orders only the unchanged one reaches a correlation of 1: p is near 1/6."""
+    matrix = symmetric(3, 0)
+    assert permutation_p(matrix, 2 * matrix, permutations=999, seed=0) == pytest.approx(1 / 6, abs=0.04)
+
+
+def test_dissimilarity_is_negated_and_monotone_changes_do_nothing():
+    x, judged = np.random.default_rng(3).normal(size=(8, 5)), symmetric(8, 6)
+    options = {"dataset": "d", "seed": 0, "bootstrap": 20, "permutations": 20}
+    value = rsa(x, judged, **options)[0].value
+    assert rsa(x, as_similarity(-judged, "dissimilarity", "d"), **options)[0].value == pytest.approx(value)
+    assert rsa(x, np.exp(judged), **options)[0].value == pytest.approx(value)
+    assert rsa(x, as_similarity(judged, "dissimilarity", "d"), **options)[0].value == pytest.approx(-value)
+
+
+def test_matrices_are_read_from_npy_and_csv(tmp_path):
+    matrix = symmetric(4, 0)
+    np.save(tmp_path / "m.npy", matrix.astype(np.float32))
+    np.savetxt(tmp_path / "m.csv", matrix, delimiter=",")
+    np.testing.assert_allclose(load_matrix(tmp_path / "m.npy", "similarity"), matrix, rtol=1e-6)
+    np.testing.assert_allclose(load_matrix(tmp_path / "m.csv", "dissimilarity"), -matrix, rtol=1e-6)
+    (tmp_path / "head.csv").write_text("dog,cat,car\n1,2,3\n2,1,4\n3,4,1\n")
+    with pytest.raises(ValueError, match="remove the header"):
+        load_matrix(tmp_path / "head.csv", "similarity")
+    with pytest.raises(ValueError, match=r"expected a \.npy or \.csv matrix, found '\.mat'"):
+        load_matrix(tmp_path / "m.mat", "similarity")
+
+
+def test_a_nan_diagonal_is_fine_as_it_is_never_used():
+    matrix = symmetric(4, 0)
+    np.fill_diagonal(matrix, np.nan)
+    assert np.isfinite(as_similarity(matrix, "similarity", "m")).all()
+
+
+@pytest.mark.parametrize(
+    ("matrix", "kind", "message"),
+    [
+        (np.zeros((3, 4)), "similarity", "square matrix"),
+        (np.zeros((2, 2)), "similarity", "at least 3 objects"),
+        (np.arange(9.0).reshape(3, 3), "similarity", "symmetric matrix, found 2 at row 0, column 2 but 6"),
+        (np.full((3, 3), np.nan), "similarity", "6 NaN or infinite entries, the first at row 0, column 1"),
+        (np.zeros((3, 3)), "distance", "unknown kind of matrix 'distance'"),
+        (np.zeros((3, 3), dtype=bool), "similarity", "real numbers"),
+    ],
+)
+def test_wrong_matrices_are_refused(matrix, kind, message):
+    with pytest.raises(ValueError, match=message):
+        as_similarity(matrix, kind, "m")
+
+
+def test_degenerate_features_are_refused():
+    options = {"dataset": "d", "seed": 0, "bootstrap": 5, "permutations": 5}
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    with pytest.raises(ValueError, match="1 constant rows, the first 2"):
+        rsa(np.where(np.arange(5)[:, None] == 2, 0.1, x), symmetric(5, 0), **options)
+    with pytest.raises(ValueError, match="all equal in the matrix"):
+        rsa(x, np.ones((5, 5)), **options)
+    with pytest.raises(ValueError, match="one row per row of features"):
+        rsa(x, symmetric(4, 0), **options)
+    with pytest.raises(ValueError, match="finite features"):
+        rsa(np.full((5, 4), np.inf), symmetric(5, 0), **options)

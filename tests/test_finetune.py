@@ -1,0 +1,470 @@
+"""Fine-tuning: losses by enumeration, decay in closed form, exact resume, and a planted structure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from alignet import answers
+from alignet.answers import AnsweredTriplets, Comparison, PoolTeacher, TripletAnswers, in_batch_loss
+from alignet.backbones import Backbone, Encoder, embed_images, load_encoder
+from alignet.checkpoints import Checkpoints
+from alignet.finetune import (
+    FinetuneSettings,
+    Student,
+    augment,
+    best_temperature,
+    decay_to_init,
+    finetune,
+    learning_rate,
+)
+from alignet.triplets import accuracy, all_triplets, odd_one_last, similarities, triplet_loss
+
+SETTINGS = FinetuneSettings(
+    sampling="in_batch", batch=8, accumulate=1, clusters_per_batch=0, loss="kl", tau_teacher=1.0, tau_student="spread",
+    steps=6, warmup=2, lr=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, pull=10.0, head=0, flip=0.0, crop=1.0,
+    precision="float32", seed=0, frozen=(), center_teacher=False, shuffle_teacher=False,
+)  # fmt: skip
+TOY = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
+
+
+def changed(**values) -> FinetuneSettings:
+    return dataclasses.replace(SETTINGS, **values)
+
+
+def images(count: int = 20, size: int = 32) -> torch.Tensor:
+    return torch.randint(
+        0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+
+
+def pool_teacher(count: int = 20) -> PoolTeacher:
+    features = np.random.default_rng(2).normal(size=(count, 5)).astype(np.float32)
+    return PoolTeacher(features, np.arange(count) % 4)
+
+
+def triplet_teacher(count: int = 20, n: int = 30) -> TripletAnswers:
+    generator = np.random.default_rng(3)
+    triplets = torch.from_numpy(np.stack([generator.permutation(count)[:3] for _ in range(n)]))
+    triplets, sims = odd_one_last(
+        triplets, similarities(torch.from_numpy(pool_teacher(count).features), triplets)
+    )
+    return TripletAnswers(triplets.numpy(), sims.numpy())
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ---- losses ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["kl", "jsd", "hard"])
+@pytest.mark.parametrize("block", [7, 1 << 18])
+def test_in_batch_loss_is_the_mean_over_every_triplet(kind: str, block: int, monkeypatch) -> None:
+    monkeypatch.setattr(answers, "_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn((7, 4), generator=generator, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn((7, 3), generator=generator, dtype=torch.float64)
+    gram = student @ student.T
+    loss, gradient = in_batch_loss(gram, teacher @ teacher.T, Comparison(kind, 0.7, 2.0))
+    (found,) = torch.autograd.grad(gram, student, gradient)
+
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for i in range(7):
+        for j in range(i + 1, 7):
+            for k in range(j + 1, 7):
+                own, other = (
+                    torch.stack([x[i] @ x[j], x[i] @ x[k], x[j] @ x[k]]) for x in (student, teacher)
+                )
+                q, p = torch.softmax(own / 2.0, 0), torch.softmax(other / 0.7, 0)
+                middle = (p + q) / 2
+                total = (
+                    total
+                    + {
+                        "kl": (p * (p / q).log()).sum(),
+                        "jsd": 0.5 * (p * (p / middle).log()).sum() + 0.5 * (q * (q / middle).log()).sum(),
+                        "hard": -q[other.argmax()].log(),
+                    }[kind]
+                )
+                count += 1
+    (expected,) = torch.autograd.grad(total / count, student)
+    assert count == 35
+    torch.testing.assert_close(loss, (total / count).detach())
+    torch.testing.assert_close(found, expected)
+
+
+def test_blocks_hold_every_triplet_once(monkeypatch) -> None:
+    for size in (3, 4, 9, 30):
+        monkeypatch.setattr(answers, "_BLOCK", 40)
+        blocks = torch.cat(list(answers._triplet_blocks(size, torch.device("cpu"))))
+        torch.testing.assert_close(blocks, all_triplets(size))
+
+
+def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient() -> None:
+    gram = torch.randn((6, 6), generator=torch.Generator().manual_seed(0))
+    loss, gradient = in_batch_loss(3 * gram, gram, Comparison("kl", 1.0, 3.0))
+    assert abs(loss.item()) < 1e-6
+    assert gradient.abs().max() < 1e-6
+
+
+def test_best_temperature_recovers_the_scale_of_the_student() -> None:
+    sims = torch.randn((500, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for scale in (0.03, 1.0, 250.0):
+        found = best_temperature(scale * sims, sims, changed(tau_teacher=0.5))
+        assert found == pytest.approx(0.5 * scale, rel=1e-3)
+
+
+# ---- schedule and decay ----------------------------------------------------------------------------
+
+
+def test_warm_up_is_linear_and_the_cosine_ends_at_zero() -> None:
+    settings = changed(steps=100, warmup=10, lr=2.0, pull=0.1)
+    rates = [learning_rate(step, settings) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
+    assert rates[10] == pytest.approx(2.0)
+    assert rates[55] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.0, abs=1e-12)
+    assert learning_rate(0, changed(steps=5, warmup=0, lr=2.0, pull=0.1)) == 2.0
+    assert learning_rate(4, changed(steps=5, warmup=5, lr=2.0, pull=0.1)) == 2.0
+
+
+def test_decay_takes_back_its_share_of_the_way() -> None:
+    now, start = [torch.tensor([5.0, -1.0])], [torch.tensor([1.0, 3.0])]
+    decay_to_init(now, start, 0.25)
+    torch.testing.assert_close(now[0], torch.tensor([4.0, 0.0]))
+
+
+def test_without_a_gradient_only_the_decay_moves_the_weights() -> None:
+    encoder = load_encoder(TOY, seed=0)
+    settings = changed(steps=4, warmup=0, lr=0.01, pull=30.0)
+    student = Student(encoder, settings)
+    offsets = [torch.randn_like(start) for start in student.initial]
+    with torch.no_grad():
+        for held, offset in zip(student.held, offsets, strict=True):
+            held.add_(offset)
+    left = 1.0
+    for step in range(4):
+        for held in student.held:
+            held.grad = torch.zeros_like(held)  # Adam then moves nothing
+        left *= 1 - learning_rate(step, settings) * 30.0
+        _, distance = student.step(step)
+        expected = left * math.sqrt(sum(offset.pow(2).sum().item() for offset in offsets))
+        assert distance == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_decay_is_outside_adam() -> None:
+    """After one step: Adam's own move (lr * sign of the gradient), then the pull on that move."""
+    encoder = load_encoder(TOY, seed=0)
+    settings = changed(steps=1, warmup=0, lr=1e-3, pull=300.0, epsilon=0.0)
+    student = Student(encoder, settings)
+    gradients = [torch.randn_like(held).sign() * 0.37 for held in student.held]
+    for held, gradient in zip(student.held, gradients, strict=True):
+        held.grad = gradient.clone()
+    student.step(0)
+    for held, start, gradient in zip(student.held, student.initial, gradients, strict=True):
+        torch.testing.assert_close(held - start, -1e-3 * (1 - 0.3) * gradient.sign(), rtol=1e-2, atol=1e-6)
+
+
+def test_the_random_head_is_not_pulled() -> None:
+    encoder = load_encoder(TOY, seed=0)
+    student = Student(encoder, changed(head=6, lr=0.01, pull=100.0))
+    assert student.head.weight.shape == (6, encoder.width)
+    assert {id(parameter) for parameter in student.held}.isdisjoint(map(id, student.head.parameters()))
+    start = student.head.weight.detach().clone()
+    for parameter in student.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    student.step(0)
+    assert torch.equal(student.head.weight, start)
+    again = Student(load_encoder(TOY, seed=0), changed(head=6))
+    assert torch.equal(again.head.weight, start)
+
+
+# ---- the loop --------------------------------------------------------------------------------------
+
+
+def test_batch_statistics_and_the_classifier_stay_and_affine_parameters_train() -> None:
+    encoder = load_encoder(TOY, seed=0)
+    start = {name: value.clone() for name, value in encoder.module.state_dict().items()}
+    state = finetune(encoder, images(), pool_teacher(), SETTINGS).state
+    moved = {name for name in start if not torch.equal(start[name], state[name])}
+    fixed = {
+        name for name in start if "running" in name or "num_batches" in name or name.startswith("classifier")
+    }
+    assert fixed
+    assert moved == start.keys() - fixed
+    assert any("bn1.weight" in name for name in moved)
+    assert same(state, {name: value.contiguous() for name, value in encoder.module.state_dict().items()})
+
+
+def test_frozen_parameters_stay_and_the_rest_trains() -> None:
+    frozen = ("conv_stem", "bn1", "blocks.0", "blocks.1")
+    encoder = load_encoder(TOY, seed=0)
+    start = {name: value.detach().clone() for name, value in encoder.trainable().items()}
+    state = finetune(encoder, images(), pool_teacher(), SETTINGS, frozen=frozen).state
+    moved = {name for name, value in start.items() if not torch.equal(state[name], value)}
+    assert moved == {name for name in start if not name.startswith(frozen)}
+    with pytest.raises(
+        ValueError, match=r"finetune.frozen: expected the beginning .* found 'stem'; they are conv_stem"
+    ):
+        finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), SETTINGS, frozen=("stem",))
+    with pytest.raises(ValueError, match="found everything frozen"):
+        finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), SETTINGS, frozen=("",))
+
+
+def test_parts_of_a_step_add_up_to_the_whole() -> None:
+    results = [
+        finetune(
+            load_encoder(TOY, seed=0), images(), triplet_teacher(),
+            changed(sampling="triplets", batch=9, accumulate=parts, steps=3, tau_student=2.0, epsilon=1e-4),
+        )
+        for parts in (1, 2, 9)
+    ]  # fmt: skip
+    for result in results[1:]:
+        np.testing.assert_allclose(result.curves["loss"], results[0].curves["loss"], rtol=1e-4)
+        for name, value in results[0].state.items():
+            torch.testing.assert_close(result.state[name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_accumulated_batches_are_averaged() -> None:
+    one = changed(tau_student=5.0, steps=2, warmup=0, lr=0.0, pull=0.0)
+    single = finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), one).curves["loss"]
+    double = finetune(
+        load_encoder(TOY, seed=0), images(), pool_teacher(), dataclasses.replace(one, steps=1, accumulate=2)
+    )
+    assert double.curves["loss"][0] == pytest.approx(single.mean(), rel=1e-5)
+
+
+def test_every_triplet_comes_once_in_an_epoch() -> None:
+    teacher = triplet_teacher(n=30)
+    batches = AnsweredTriplets(teacher, 20, batch=12, parts=3, seed=5)
+    seen = np.concatenate([batches._chosen(step, part) for step in range(5) for part in range(3)])
+    assert np.array_equal(np.sort(seen), np.repeat(np.arange(30), 2))
+    assert np.array_equal(
+        batches._chosen(1, 2), AnsweredTriplets(teacher, 20, batch=12, parts=3, seed=5)._chosen(1, 2)
+    )
+    other = AnsweredTriplets(teacher, 20, batch=12, parts=3, seed=6)
+    assert not np.array_equal(batches._chosen(0, 0), other._chosen(0, 0))
+
+
+class _Stop(Exception):
+    pass
+
+
+class _Interrupted(Checkpoints):
+    """Saves after every `every` steps and stops after `last`."""
+
+    def __init__(self, folder: Path, every: int, last: int):
+        super().__init__(folder)
+        self.every, self.last, self.steps = every, last, 0
+
+    def due(self) -> bool:
+        self.steps += 1
+        return self.steps % self.every == 0
+
+    def save(self, step, tensors, state) -> None:
+        super().save(step, tensors, state)
+        if step >= self.last:
+            raise _Stop
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SETTINGS,
+        changed(accumulate=2, clusters_per_batch=4, flip=0.5, crop=0.4, head=5, tau_student="fit"),
+        changed(sampling="triplets", batch=7, accumulate=2, loss="jsd"),
+        changed(precision="bf16", steps=4),
+    ],
+    ids=["in_batch", "augmented", "triplets", "bf16"],
+)
+def test_resumed_work_ends_in_the_same_bytes(settings: FinetuneSettings, tmp_path: Path) -> None:
+    teacher = pool_teacher() if settings.sampling == "in_batch" else triplet_teacher()
+    whole = finetune(load_encoder(TOY, seed=0), images(), teacher, settings)
+    interrupted = _Interrupted(tmp_path, every=1, last=3)
+    with pytest.raises(_Stop):
+        finetune(load_encoder(TOY, seed=0), images(), teacher, settings, checkpoints=interrupted)
+    resumed = finetune(
+        load_encoder(TOY, seed=0),
+        images(),
+        teacher,
+        settings,
+        checkpoints=_Interrupted(tmp_path, every=99, last=99),
+    )
+    assert same(whole.state, resumed.state)
+    assert same(whole.head, resumed.head)
+    assert whole.tau_student == resumed.tau_student
+    for name in whole.curves:
+        assert np.array_equal(whole.curves[name], resumed.curves[name])
+    other = finetune(load_encoder(TOY, seed=0), images(), teacher, dataclasses.replace(settings, seed=1))
+    assert not same(whole.state, other.state)
+
+
+def test_draws_leave_the_global_generator_alone() -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(1)
+    torch.manual_seed(11)
+    finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), changed(steps=1, warmup=0, flip=0.5))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_reading_with_workers_gives_the_same() -> None:
+    settings = changed(steps=3)
+    alone, helped = (
+        finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), settings, workers=workers)
+        for workers in (0, 1)
+    )
+    assert same(alone.state, helped.state)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_checkpoint(tmp_path: Path) -> None:
+    settings = changed(steps=50, warmup=0, lr=1e30, pull=0.0, tau_student=1e-6, loss="hard")
+    with pytest.raises(
+        ValueError, match=r"expected a finite loss, found (nan|inf) at step \d+ of 50 \(the last .* of step"
+    ):
+        finetune(
+            load_encoder(TOY, seed=0), images(), pool_teacher(), settings,
+            checkpoints=_Interrupted(tmp_path, every=1, last=99),
+        )  # fmt: skip
+
+
+def test_augmentation_mirrors_and_crops_within_the_image() -> None:
+    ramp = torch.linspace(0, 1, 16).expand(40, 3, 16, 16).contiguous()
+    draw = torch.Generator().manual_seed(0)
+    assert torch.equal(augment(ramp, 0.0, 1.0, draw), ramp)
+    torch.testing.assert_close(augment(ramp, 1.0, 1.0, draw), ramp.flip(-1), rtol=0, atol=1e-5)
+    mirrored = augment(ramp, 0.5, 1.0, draw)[:, 0, 0, 0] > 0.5
+    assert 5 < mirrored.sum() < 35
+    cropped = augment(ramp, 0.0, 0.25, draw)
+    ranges = cropped[:, 0, 8, -1] - cropped[:, 0, 8, 0]  # of the ramp's 1: the width of the part
+    assert 0.4 < ranges.min() < 0.7
+    assert cropped.min() >= 0
+    assert cropped.max() <= 1
+
+
+# ---- planted structure -----------------------------------------------------------------------------
+
+
+class _Colours(nn.Module):
+    """A tiny network: colours of the four quarters, a hidden layer, features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.last = nn.Linear(12, 32), nn.Linear(32, 16)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        quarters = nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+        return self.last(torch.tanh(self.hidden(quarters)))
+
+    def get_classifier(self) -> nn.Module:
+        return nn.Identity()
+
+
+def _planted(seed: int) -> tuple[Encoder, torch.Tensor, np.ndarray]:
+    """An encoder, images (m, 3, 4, 4), and a teacher that hears only three of the twelve colours."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = _Colours()
+        colours = torch.randn((300, 3, 2, 2))
+    pictures = colours.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    encoder = Encoder(
+        Backbone("timm", "colours", "random", {}, 0, "output"), module, lambda x: x, lambda x: x, {}, 16
+    )  # type: ignore[arg-type]
+    return encoder, pictures, 2 * colours.flatten(1)[:, [0, 5, 10]].numpy()
+
+
+@pytest.mark.parametrize("sampling", ["in_batch", "triplets"])
+def test_a_planted_structure_is_learned_and_a_shuffled_one_is_not(sampling: str) -> None:
+    scores = {}
+    for shuffle in (False, True):
+        encoder, pictures, structure = _planted(0)
+        generator = np.random.default_rng(0)
+        drawn = torch.from_numpy(np.stack([generator.permutation(200)[:3] for _ in range(4000)]))
+        triplets, sims = odd_one_last(drawn, similarities(torch.from_numpy(structure), drawn))
+        fresh, _ = odd_one_last(
+            all_triplets(100)[::40], similarities(torch.from_numpy(structure[200:]), all_triplets(100)[::40])
+        )
+        teacher = PoolTeacher(structure[:200], None)
+        settings = changed(steps=150, warmup=5, lr=1e-2, pull=0.0, batch=24, shuffle_teacher=shuffle)
+        if sampling == "triplets":
+            teacher = TripletAnswers(triplets.numpy(), sims.numpy())
+            settings = dataclasses.replace(settings, sampling="triplets", batch=128)
+        before = accuracy(similarities(torch.from_numpy(embed_images(encoder, pictures[200:], 50)), fresh))
+        finetune(encoder, pictures[:200], teacher, settings)
+        after = accuracy(similarities(torch.from_numpy(embed_images(encoder, pictures[200:], 50)), fresh))
+        scores[shuffle] = (before, after)
+    assert scores[False][1] > 0.85
+    assert scores[False][1] > scores[False][0] + 0.3
+    assert scores[True][1] < scores[True][0] + 0.05
+
+
+# ---- bad input -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loss": "mse"}, r"finetune.loss: expected one of kl, jsd, hard, found 'mse'"),
+        (
+            {"tau_student": "auto"},
+            r"finetune.tau_student: expected a number, spread or fit, found 'auto'",
+        ),
+        ({"tau_student": 0.0}, r"finetune.tau_student: expected a value within"),
+        ({"batch": 2}, r"finetune.batch: expected a value within \[3, inf\], found 2"),
+        ({"pull": 2000.0}, r"finetune.pull: expected a value within \[0, 1000\], found 2000"),
+        ({"warmup": 7}, r"finetune.warmup: expected a value within \[0, 6\], found 7"),
+        ({"lr": math.nan}, r"finetune.lr: expected a value within"),
+    ],
+)
+def test_settings_are_checked(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        changed(**values)
+
+
+def test_a_teacher_that_does_not_fit_is_refused() -> None:
+    encoder = load_encoder(TOY, seed=0)
+    broken = pool_teacher()
+    broken.features[3, 1] = np.nan
+    triplets = triplet_teacher()
+    cases = [
+        (pool_teacher(19), SETTINGS, r"a row of teacher features for each of 20 images, found \(19, 5\)"),
+        (broken, SETTINGS, "finite teacher features"),
+        (triplets, SETTINGS, "'in_batch' expected teacher features, found TripletAnswers"),
+        (
+            pool_teacher(),
+            changed(sampling="triplets"),
+            "'triplets' expected answered triplets, found PoolTeacher",
+        ),
+        (
+            TripletAnswers(triplets.triplets, triplets.sims[:4]),
+            changed(sampling="triplets"),
+            r"three for each triplet",
+        ),
+        (
+            TripletAnswers(triplets.triplets + 5, triplets.sims),
+            changed(sampling="triplets"),
+            r"indices in 0..19",
+        ),
+        (pool_teacher(), changed(batch=21), "a batch of 3..20"),
+    ]
+    for teacher, settings, message in cases:
+        with pytest.raises(ValueError, match=message):
+            finetune(encoder, images(), teacher, settings)
+
+
+def test_student_features_that_are_all_equal_have_no_spread() -> None:
+    encoder = load_encoder(TOY, seed=0)
+    with pytest.raises(ValueError, match=r"finetune.tau_student: expected initial features that differ"):
+        finetune(encoder, torch.zeros((20, 3, 32, 32), dtype=torch.uint8), pool_teacher(), SETTINGS)
+
+
+def test_triplet_loss_is_the_one_shared_definition() -> None:
+    sims = torch.randn((4, 3), generator=torch.Generator().manual_seed(0))
+    expected = triplet_loss(sims, 2 * sims, kind="jsd", tau_teacher=1.5, tau_student=0.5)
+    assert torch.equal(Comparison("jsd", 1.5, 0.5)(sims, 2 * sims), expected)
