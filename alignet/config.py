@@ -226,6 +226,7 @@ class MapSource:
 
     images: str
     triplets: str
+    fold_column: str  # of the object table: rows of one value share a fold; '' lets each object fold alone
 
 
 @dataclass(frozen=True)

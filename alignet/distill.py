@@ -267,16 +267,18 @@ def cross_validate(
     targets: Tensor,
     *,
     settings: DistillSettings,
+    groups: Tensor | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> CrossValidation:
     """Choose lambda and learning rate by KL on objects never trained on, over `settings.folds` folds.
 
     A fold trains on the triplets wholly within its training objects and is measured on those wholly
     within its held-out objects; the others are set aside. Objects that occur in `triplets` are dealt to
-    folds at random from the seed. Saves after every fold and grid point.
+    folds at random from the seed, those of one number in `groups` (m,) int64 together (several pictures of
+    one concept, say). Saves after every fold and grid point.
     """
     _check(features, triplets, targets)
-    fold_of = _folds(triplets, len(features), settings)
+    fold_of = _folds(triplets, torch.arange(len(features)) if groups is None else groups, settings)
     points = [(penalty, lr) for penalty in settings.penalties for lr in settings.lrs]
     saved = None if checkpoints is None else checkpoints.latest()
     rows: list[dict[str, float]] = [] if saved is None else saved[2]["rows"]
@@ -340,13 +342,17 @@ def _pooled(rows: list[dict[str, float]]) -> dict[str, float]:
     return pooled
 
 
-def _folds(triplets: Tensor, objects: int, settings: DistillSettings) -> Tensor:
-    """The fold of each object (m,), -1 for those in no triplet; folds differ by at most one object."""
+def _folds(triplets: Tensor, groups: Tensor, settings: DistillSettings) -> Tensor:
+    """The fold of each object (m,), -1 for those in no triplet; folds differ by at most one group."""
     used = triplets.unique()
+    present, group_of = groups[used].unique(return_inverse=True)
     generator = torch.Generator().manual_seed(settings.seed)
-    shuffled = used[torch.randperm(len(used), generator=generator)]
-    fold_of = torch.full((objects,), -1)
-    fold_of[shuffled] = torch.arange(len(shuffled)) % settings.folds
+    fold_of_group = torch.empty(len(present), dtype=torch.int64)
+    fold_of_group[torch.randperm(len(present), generator=generator)] = (
+        torch.arange(len(present)) % settings.folds
+    )
+    fold_of = torch.full((len(groups),), -1)
+    fold_of[used] = fold_of_group[group_of]
     return fold_of
 
 

@@ -55,7 +55,6 @@ def finetune(
     teacher: Teacher,
     settings: FinetuneSettings,
     *,
-    frozen: Sequence[str] = (),
     workers: int = 0,
     checkpoints: Checkpoints | None = None,
 ) -> FinetuneResult:
@@ -63,14 +62,14 @@ def finetune(
 
     encoder: changed in place, so it ends with the returned weights. images: a tensor or a dataset of m
     images (3, H, W), uint8 pixels or float32 and normalised. workers: processes that read images.
-    All parameters behind the features train, but for those whose names begin with one of `frozen` (from the
-    input on, they make a step cheaper as well). The draws follow from (settings.seed, step) alone. With
+    All parameters behind the features train, but for those whose names begin with one of `settings.frozen`
+    (from the input on, they make a step cheaper as well). The draws follow from (settings.seed, step) alone. With
     `checkpoints`, interrupted work goes on where it was and ends in the same bytes (on a CPU, with an
     equal number of threads); the encoder must then come with its initial weights again.
     ValueError for a teacher that does not fit images or settings, and when the loss is not finite.
     """
     batches = _batches(teacher, len(images), settings)
-    student = Student(encoder, settings, frozen)
+    student = Student(encoder, settings)
     resumed = checkpoints.latest() if checkpoints else None
     if resumed is None:
         done, saved, curve = 0, None, torch.zeros((settings.steps, len(CURVES)), dtype=torch.float64)
@@ -176,17 +175,15 @@ def best_temperature(sims: Tensor, answers: Tensor, settings: FinetuneSettings) 
 class Student:
     """The encoder, its optional triplet head, and the optimizer with the decay to the initial weights."""
 
-    def __init__(self, encoder: Encoder, settings: FinetuneSettings, frozen: Sequence[str] = ()):
+    def __init__(self, encoder: Encoder, settings: FinetuneSettings):
         self.encoder, self.settings = encoder, settings
         encoder.module.eval()
         self.head: nn.Module = nn.Sequential()
         if settings.head:
             self.head = _random_head(encoder.width, settings).to(encoder.device)
-        trained = _unfrozen(encoder, frozen)
+        trained = _unfrozen(encoder, settings.frozen)
         self.names = [*trained, *(f"head.{name}" for name, _ in self.head.named_parameters())]
-        self.held = list(
-            trained.values()
-        )  # held near their start; the random head has no start worth keeping
+        self.held = list(trained.values())  # held near their start; a random head has none worth keeping
         self.parameters = [*self.held, *self.head.parameters()]
         self.initial = [parameter.detach().clone() for parameter in self.held]
         self.adam = torch.optim.Adam(

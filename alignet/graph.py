@@ -165,6 +165,7 @@ class _Builder:
         section = {
             "settings": asdict(self.config.distill.settings[role]),
             "object_ids": asdict(self.config.data.object_ids[source.images]),
+            "fold_column": source.fold_column,
         }
         inputs = {
             "features": self.embed(role, source.images),

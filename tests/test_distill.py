@@ -128,6 +128,26 @@ def test_folds_are_over_objects_and_counted():
     assert (found.penalty, found.lr) == (best["penalty"], best["lr"])
 
 
+def test_pictures_of_one_concept_share_a_fold():
+    """Nine pictures of three concepts in three folds: a fold holds out exactly one concept's pictures."""
+    features, triplets, targets = planted(m=9, n=3000)
+    concepts = torch.tensor([7, 2, 2, 5, 7, 5, 2, 7, 5])
+    settings = dataclasses.replace(SETTINGS, steps=2)
+    found = cross_validate(features, triplets, targets, settings=settings, groups=concepts)
+    named = concepts[triplets]
+    for row in found.rows:
+        held = [
+            concept
+            for concept in (2, 5, 7)
+            if row["triplets"] == int((named == concept).all(1).sum())
+            and row["train_triplets"] == int((named != concept).all(1).sum())
+        ]
+        assert len(held) == 1
+    assert sum(row["triplets"] for row in found.rows) == int((named == named[:, :1]).all(1).sum())
+    alone = cross_validate(features, triplets, targets, settings=settings)
+    assert [row["triplets"] for row in alone.rows] != [row["triplets"] for row in found.rows]
+
+
 def test_heldout_objects_do_not_touch_the_fold(monkeypatch):
     """Features of a held-out object may be anything without changing the map of that fold."""
     import alignet.distill as module

@@ -207,15 +207,15 @@ def test_frozen_parameters_stay_and_the_rest_trains() -> None:
     frozen = ("conv_stem", "bn1", "blocks.0", "blocks.1")
     encoder = load_encoder(TOY, seed=0)
     start = {name: value.detach().clone() for name, value in encoder.trainable().items()}
-    state = finetune(encoder, images(), pool_teacher(), SETTINGS, frozen=frozen).state
+    state = finetune(encoder, images(), pool_teacher(), changed(frozen=frozen)).state
     moved = {name for name, value in start.items() if not torch.equal(state[name], value)}
     assert moved == {name for name in start if not name.startswith(frozen)}
     with pytest.raises(
         ValueError, match=r"finetune.frozen: expected the beginning .* found 'stem'; they are conv_stem"
     ):
-        finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), SETTINGS, frozen=("stem",))
+        finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), changed(frozen=("stem",)))
     with pytest.raises(ValueError, match="found everything frozen"):
-        finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), SETTINGS, frozen=("",))
+        finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), changed(frozen=("",)))
 
 
 def test_parts_of_a_step_add_up_to_the_whole() -> None:

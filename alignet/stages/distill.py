@@ -42,6 +42,7 @@ def run(work: StageRun) -> dict[str, Any]:
         triplets,
         targets,
         settings=settings,
+        groups=_groups(work, rows, len(ids)),
         checkpoints=Checkpoints(work.checkpoints / "folds", seconds),
     )
     fit = fit_map(
@@ -65,6 +66,23 @@ def run(work: StageRun) -> dict[str, Any]:
         "held_out_kl_before": best["kl_before"],
         "held_out_kl": best["kl"],
     }
+
+
+def _groups(work: StageRun, rows: Any, m: int) -> Any:
+    """Which of the m feature rows must share a fold: equal numbers, (m,) int64; None where each stands alone."""
+    import numpy as np
+    import torch
+
+    from alignet.data.tables import read_column
+
+    column = work.section["fold_column"]
+    if not column:
+        return None
+    values = read_column(work.sources["objects"], column)
+    groups = np.full(m, -1)
+    known = np.flatnonzero(rows >= 0)
+    groups[rows[known]] = np.unique(np.array(values)[known], return_inverse=True)[1]
+    return torch.from_numpy(groups)
 
 
 def _plain(rows: list[dict[str, float]]) -> list[dict[str, Any]]:

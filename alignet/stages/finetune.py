@@ -33,7 +33,7 @@ def run(work: StageRun) -> dict[str, Any]:
     images = ImageFiles([work.sources["images"] / name for name in ids], open_image, encoder)
     teacher, entropy = _teacher(work, ids, settings)
     result = finetune(
-        encoder, _in_memory(images), teacher, settings, frozen=settings.frozen,
+        encoder, _in_memory(images), teacher, settings,
         checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds),
     )  # fmt: skip
     save_file(result.state, work.folder / "weights.safetensors")
