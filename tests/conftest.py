@@ -1,6 +1,7 @@
 """Shared by the tests: a tiny world, run once through the whole chain."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,16 @@ TINY = [
 
 PHOTOS = os.environ.get("ALIGNET_PHOTOS", "")
 needs_photos = pytest.mark.skipif(not PHOTOS, reason="ALIGNET_PHOTOS names no folder of photographs")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With photographs at hand, nothing may be skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if PHOTOS and skipped:
+        print(f"\nALIGNET_PHOTOS is set and {len(skipped)} tests were skipped", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def overrides(root: Path, *more: str) -> list[str]:
