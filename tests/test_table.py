@@ -6,7 +6,7 @@ import re
 import pytest
 
 from alignet.evaluate.bootstrap import Score
-from alignet.table import Row, distance_closed, settings_json, settings_markdown, settings_table
+from alignet.table import Row, distance_closed, seeds_table, settings_json, settings_markdown, settings_table
 
 
 def score(
@@ -143,3 +143,25 @@ def test_distance_closed():
 def test_rows_that_cannot_be_compared_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         settings_table(wrong)
+
+
+def report(original, alignet, ceiling):
+    made = [
+        Row("student", "original", [score(original, ceiling=ceiling)]),
+        Row("student", "alignet", [score(alignet, ceiling=ceiling)]),
+    ]
+    return json.loads(settings_json(made, title="a world (seed 3)"))
+
+
+def test_the_table_over_seeds_gives_mean_range_and_what_the_means_close():
+    text = seeds_table([report(0.4, 0.6, 0.7), report(0.5, 0.7, 0.8)], [3, 4])
+    assert text.startswith("a world: mean [least, largest] over seeds 3, 4\n")
+    assert line(text, " +student +original").split()[2:] == ["45.0", "[40.0,", "50.0]"]
+    assert line(text, " +student +alignet").split()[2:] == ["65.0", "[60.0,", "70.0]", "closed", "67%"]
+
+
+def test_reports_of_other_rows_are_not_averaged():
+    other = report(0.4, 0.6, 0.7)
+    del other["rows"][1]
+    with pytest.raises(ValueError, match="same rows and columns"):
+        seeds_table([report(0.4, 0.6, 0.7), other], [0, 1])
