@@ -106,6 +106,11 @@ class AnsweredTriplets:
         """Images to load for one part of a step, each once, int64."""
         return np.unique(self.triplets[self._chosen(step, part)])
 
+    def shares(self, step: int, part: int) -> Tensor:
+        """How much each image of `rows` counts in a mean over the images of a step's triplets, (b,)."""
+        _, counts = np.unique(self.triplets[self._chosen(step, part)], return_counts=True)
+        return torch.from_numpy(counts / (3 * self.batch)).float()
+
     def sample(self, generator: np.random.Generator) -> tuple[np.ndarray, Tensor, Tensor]:
         """Rows of some images, triplets as places in them, and the teacher's similarities."""
         chosen = generator.choice(len(self.triplets), min(len(self.triplets), _SAMPLE), replace=False)
@@ -145,6 +150,11 @@ class ImageBatches:
     def rows(self, step: int, part: int) -> np.ndarray:
         """Images to load for one batch of a step, int64."""
         return self.draw.rows(step * self.parts + part)
+
+    def shares(self, step: int, part: int) -> Tensor:
+        """How much each image of `rows` counts in a mean over the images of a step, (b,)."""
+        size = len(self.rows(step, part))
+        return torch.full((size,), 1 / (size * self.parts))
 
     def sample(self, generator: np.random.Generator) -> tuple[np.ndarray, Tensor, Tensor]:
         """Rows of some images, triplets as places in them, and the teacher's similarities."""

@@ -76,7 +76,8 @@ def help_text(stage: str, doc: str) -> str:
         f"usage: python -m alignet.stages.{stage} [key=value ...] [-m key=a,b,c ...]",
         "",
     ]
-    lines += ["experiments (experiment=...): " + ", ".join(names_in("experiment"))]
+    for group in ("experiment", "student", "teacher"):
+        lines += [f"{group}=... one of: " + ", ".join(names_in(group))]
     lines += ["common options: seed=0 role=NAME force=true paths.artifacts=FOLDER runtime.threads=2", ""]
     section = config_section(stage)
     if section:

@@ -275,6 +275,7 @@ class FinetuneSettings:
     beta2: float
     epsilon: float
     pull: float  # of the decay to the initial weights; lr * pull is the share taken back in a step
+    retain: float  # weight of keeping the original classifier's answers; 0 for none, see finetune.Retention
     head: int  # width of a random linear layer between features and similarities; 0 for none
     flip: float  # probability of mirroring an image
     crop: float  # least share of the image's area in a random crop, resized back; 1 for none
@@ -315,6 +316,7 @@ class FinetuneSettings:
             ("beta2", self.beta2, 0, 1 - 1e-9),
             ("epsilon", self.epsilon, 0, math.inf),
             ("pull", self.pull, 0, 1 / self.lr if self.lr else math.inf),  # more would overshoot the start
+            ("retain", self.retain, 0, math.inf),
             ("head", self.head, 0, math.inf),
             ("flip", self.flip, 0, 1),
             ("crop", self.crop, 1e-3, 1),
@@ -502,7 +504,9 @@ class Config:
     data: DataSettings
     world: WorldSettings | None
     pretrain: PretrainSection | None
-    models: Mapping[str, ModelSettings]
+    teacher: ModelSettings
+    student: ModelSettings
+    baselines: Mapping[str, ModelSettings]
     vice: ViceSection
     soft_labels: SoftLabelsSettings
     embed: EmbedSettings
@@ -515,7 +519,17 @@ class Config:
     paths: PathsSettings
     runtime: RuntimeSettings
 
+    @property
+    def models(self) -> dict[str, ModelSettings]:
+        """Every model by the name that a node's role gives it."""
+        return {"teacher": self.teacher, "student": self.student} | dict(self.baselines)
+
     def __post_init__(self) -> None:
+        taken = {"teacher", "student"} & set(self.baselines)
+        if taken:
+            raise ValueError(
+                f"baselines: expected names beside teacher and student, found {', '.join(taken)}"
+            )
         if self.data.source == "folder" and not self.paths.photos:
             raise ValueError(
                 f"paths.photos: experiment={self.experiment_name} needs a folder of photographs, choices and features, "

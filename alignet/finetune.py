@@ -26,13 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from alignet.answers import AnsweredTriplets, Comparison, ImageBatches, PoolTeacher, TripletAnswers
-from alignet.backbones import Encoder
+from alignet.backbones import Encoder, classifier_head
 from alignet.checkpoints import Checkpoints
 from alignet.config import FinetuneSettings
 from alignet.progress import progress
-from alignet.triplets import similarities
+from alignet.triplets import kl_divergence, similarities
 
-CURVES = ("loss", "lr", "distance")  # nats; Adam's rate; ||theta - theta*||_2 after the step
+# nats (eq. 5); nats, of `retain`, unweighted; Adam's rate; ||theta - theta*||_2 after the step
+CURVES = ("loss", "retained", "lr", "distance")
 
 
 Teacher = TripletAnswers | PoolTeacher
@@ -55,13 +56,15 @@ def finetune(
     teacher: Teacher,
     settings: FinetuneSettings,
     *,
+    original: np.ndarray | None = None,
     workers: int = 0,
     checkpoints: Checkpoints | None = None,
 ) -> FinetuneResult:
     """Minimise eq. 6 with Adam, from the encoder's present weights, which are theta*.
 
     encoder: changed in place, so it ends with the returned weights. images: a tensor or a dataset of m
-    images (3, H, W), uint8 pixels or float32 and normalised. workers: processes that read images.
+    images (3, H, W), uint8 pixels or float32 and normalised. original: (m, p) features of these images by the
+    initial weights, which settings.retain compares with. workers: processes that read images.
     All parameters behind the features train, but for those whose names begin with one of `settings.frozen`
     (from the input on, they make a step cheaper as well). The draws follow from (settings.seed, step) alone. With
     `checkpoints`, interrupted work goes on where it was and ends in the same bytes (on a CPU, with an
@@ -70,6 +73,8 @@ def finetune(
     """
     batches = _batches(teacher, len(images), settings)
     student = Student(encoder, settings)
+    keep = Retention(encoder, original, len(images)) if settings.retain else None
+    order = _order(len(images), settings)
     resumed = checkpoints.latest() if checkpoints else None
     if resumed is None:
         done, saved, curve = 0, None, torch.zeros((settings.steps, len(CURVES)), dtype=torch.float64)
@@ -82,19 +87,25 @@ def finetune(
     parts = _loader(batches, images, range(done, settings.steps), settings, workers)
     with progress("finetune", settings.steps, "steps", done) as advance:
         for step in range(done, settings.steps):
-            loss = 0.0
+            loss = retained = 0.0
             for part in range(settings.accumulate):
-                features = student.features(next(parts), _generator(settings.seed, 3, step, part))
-                loss += batches.backward(features, step, part, compare)
-            if not math.isfinite(loss):
+                vectors = student.encode(next(parts), _generator(settings.seed, 3, step, part))
+                held = vectors.detach().requires_grad_()  # both terms meet here: one backward pass behind it
+                loss += batches.backward(student.head(held), step, part, compare)
+                if keep is not None:
+                    rows, shares = order[batches.rows(step, part)], batches.shares(step, part)
+                    retained += keep.backward(held, rows, shares, settings.retain)
+                vectors.backward(held.grad)
+            total = loss + settings.retain * retained
+            if not math.isfinite(total):
                 where = (
                     "there is no checkpoint" if saved is None else f"the last checkpoint is of step {saved}"
                 )
                 raise ValueError(
-                    f"finetune: expected a finite loss, found {loss} at step {step} of {settings.steps} ({where}); "
+                    f"finetune: expected a finite loss, found {total} at step {step} of {settings.steps} ({where}); "
                     f"lower finetune.lr (now {settings.lr:g}) or raise tau_student (now {tau:g})."
                 )
-            curve[step] = torch.tensor([loss, *student.step(step)], dtype=torch.float64)
+            curve[step] = torch.tensor([loss, retained, *student.step(step)], dtype=torch.float64)
             if checkpoints and checkpoints.due():
                 checkpoints.save(step + 1, student.tensors() | {"curve": curve}, {"tau_student": tau})
                 saved = step + 1
@@ -192,13 +203,17 @@ class Student:
 
     def features(self, batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Vectors (b, p or head) float32 whose dot products are the student's similarities."""
+        return self.head(self.encode(batch, generator))
+
+    def encode(self, batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The encoder's own features (b, p) float32, before the triplet head."""
         images = self.encoder.normalise(batch.to(self.encoder.device))
         if generator is not None:
             images = augment(images, self.settings.flip, self.settings.crop, generator)
         reduced = self.settings.precision == "bf16"
         with torch.autocast(self.encoder.device.type, dtype=torch.bfloat16, enabled=reduced):
             features = self.encoder.features(images)
-        return self.head(features.float())
+        return features.float()
 
     def step(self, step: int) -> tuple[float, float]:
         """Adam's step, then the decay. Returns the rate and the distance from the initial weights."""
@@ -234,6 +249,42 @@ class Student:
                     "exp_avg": torch.empty_like(parameter).copy_(tensors[f"adam.exp_avg.{name}"]),
                     "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"adam.exp_avg_sq.{name}"]),
                 }
+
+
+class Retention:
+    """Keeps what the network's own classifier says of the images (learning without forgetting).
+
+    Beyond the paper: settings.retain * KL(p0 || p), the mean over images, where p0 are the class probabilities
+    of the initial network for the whole image and p those of the fine-tuned one for its crop, through the
+    initial head, which is not trained. Li and Hoiem, "Learning without forgetting" (ECCV 2016).
+    """
+
+    def __init__(self, encoder: Encoder, original: np.ndarray | None, images: int):
+        head = classifier_head(encoder)
+        if head is None:
+            raise ValueError(
+                f"finetune.retain: expected a network with a linear classifier on its features, found "
+                f"{encoder.backbone.architecture} without one; set finetune.settings.retain=0."
+            )
+        if original is None or original.shape != (images, encoder.width):
+            found = "none" if original is None else str(original.shape)
+            raise ValueError(
+                f"finetune.retain: expected the initial features {(images, encoder.width)} of the images, found {found}"
+            )
+        self.weights, self.bias = head
+        self.original = original
+
+    def backward(self, features: Tensor, rows: np.ndarray, shares: Tensor, weight: float) -> float:
+        """Add the gradient of features (b, p) of images `rows`; returns the part's unweighted share of the mean.
+
+        shares: (b,) of the mean that each image counts for; over a step they sum to 1.
+        """
+        before = torch.from_numpy(np.ascontiguousarray(self.original[rows], np.float32)).to(features.device)
+        target = torch.softmax(before @ self.weights + self.bias, 1)
+        log_q = torch.log_softmax(features @ self.weights + self.bias, 1)
+        lost = (shares.to(features.device) * kl_divergence(target, log_q)).sum()
+        (weight * lost).backward()
+        return lost.item()
 
 
 def _unfrozen(encoder: Encoder, frozen: Sequence[str]) -> dict[str, nn.Parameter]:

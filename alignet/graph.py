@@ -3,6 +3,7 @@
 A node is a stage in a role. The four settings of a student are four ways through the graph; the
 `distillation` way uses no human data, so none of its nodes depends on `vice` or `distill`.
 
+     index[human] -> reliability
      index[human] -> vice -> soft_labels -+-> distill[teacher] -+
      embed[teacher.things] ---------------+                     |
      embed[teacher.pool] ---------------------------------------+-> cluster, triplets, finetune[alignet]
@@ -21,8 +22,8 @@ from alignet.config import Config, MapSource
 
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
-    "world": 1, "pretrain": 1, "index": 1, "vice": 1, "soft_labels": 1, "embed": 1, "distill": 1,
-    "cluster": 1, "triplets": 1, "finetune": 1, "evaluate": 1, "export": 1, "report": 1,
+    "world": 1, "pretrain": 1, "index": 1, "vice": 1, "reliability": 1, "soft_labels": 1, "embed": 1, "distill": 1,
+    "cluster": 1, "triplets": 1, "finetune": 2, "evaluate": 1, "export": 1, "report": 1,
 }  # fmt: skip
 
 # A row of the table: the model whose features are read, and the node whose affine map is applied to them.
@@ -126,6 +127,11 @@ class _Builder:
             {name: self.index(item) for name, item in inputs.items()},
         )
 
+    def reliability(self) -> str:
+        vice = self.config.vice
+        inputs = {"train": self.index(vice.train), "objects": self.index(self.config.data.objects)}
+        return self.add("reliability", "", {"settings": asdict(vice.settings)}, inputs)
+
     def soft_labels(self, triplets: str) -> str:
         inputs = {"vice": self.vice(), "triplets": self.index(triplets)}
         return self.add("soft_labels", triplets, self.config.soft_labels, inputs)
@@ -135,13 +141,11 @@ class _Builder:
         base = "student" if model in FINETUNED else model
         settings = self.config.models.get(base)
         if settings is None:
-            raise ValueError(f"no model {base!r}: expected one of {', '.join(self.config.models)} (models)")
+            raise ValueError(f"no model {base!r}: expected one of {', '.join(self.config.models)}")
         section = {"model": model_section(settings), "embed": asdict(self.config.embed), "images": images}
         if settings.library == "features":
             if images not in settings.rows:
-                raise ValueError(
-                    f"models.{base}.rows: no features for {images!r}, only {', '.join(settings.rows)}"
-                )
+                raise ValueError(f"{base}.rows: no features for {images!r}, only {', '.join(settings.rows)}")
             rows = settings.rows[images]
             inputs = {"features": self.index(rows.features)}
             if rows.images:
@@ -195,6 +199,8 @@ class _Builder:
             settings["tau_teacher"] = self.config.finetune.tau_distillation
         section = {"settings": settings, "model": model_section(self.config.models["student"])}
         inputs = {"images": self.index("pool")} | self.weights("student")
+        if settings["retain"]:
+            inputs["original"] = self.embed("student", "pool")
         if settings["sampling"] == "in_batch":
             inputs |= self.teacher(role, "pool")
             if settings["clusters_per_batch"]:
@@ -282,6 +288,7 @@ class _Builder:
         for role in FINETUNED:
             inputs[f"finetune.{role}"] = self.finetune(role)
         inputs["vice"] = self.vice()
+        inputs["reliability"] = self.reliability()
         inputs["map"] = self.distill("teacher")
         return self.add("report", "", section, inputs)
 

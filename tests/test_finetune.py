@@ -12,11 +12,19 @@ import torch
 from torch import nn
 
 from alignet import answers
-from alignet.answers import AnsweredTriplets, Comparison, PoolTeacher, TripletAnswers, in_batch_loss
+from alignet.answers import (
+    AnsweredTriplets,
+    Comparison,
+    ImageBatches,
+    PoolTeacher,
+    TripletAnswers,
+    in_batch_loss,
+)
 from alignet.backbones import Backbone, Encoder, embed_images, load_encoder
 from alignet.checkpoints import Checkpoints
 from alignet.finetune import (
     FinetuneSettings,
+    Retention,
     Student,
     augment,
     best_temperature,
@@ -28,7 +36,7 @@ from alignet.triplets import accuracy, all_triplets, odd_one_last, similarities,
 
 SETTINGS = FinetuneSettings(
     sampling="in_batch", batch=8, accumulate=1, clusters_per_batch=0, loss="kl", tau_teacher=1.0, tau_student="spread",
-    steps=6, warmup=2, lr=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, pull=10.0, head=0, flip=0.0, crop=1.0,
+    steps=6, warmup=2, lr=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, pull=10.0, retain=0.0, head=0, flip=0.0, crop=1.0,
     precision="float32", seed=0, frozen=(), center_teacher=False, shuffle_teacher=False,
 )  # fmt: skip
 TOY = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
@@ -468,3 +476,74 @@ def test_triplet_loss_is_the_one_shared_definition() -> None:
     sims = torch.randn((4, 3), generator=torch.Generator().manual_seed(0))
     expected = triplet_loss(sims, 2 * sims, kind="jsd", tau_teacher=1.5, tau_student=0.5)
     assert torch.equal(Comparison("jsd", 1.5, 0.5)(sims, 2 * sims), expected)
+
+
+# ---- keeping the classifier's answers ---------------------------------------------------------------
+
+
+def originals(encoder: Encoder, count: int = 20) -> np.ndarray:
+    return embed_images(encoder, images(count), 8)
+
+
+def test_retention_is_the_mean_divergence_of_the_class_probabilities() -> None:
+    encoder = load_encoder(TOY, seed=0)
+    original = originals(encoder)
+    rows, shares = np.array([3, 7, 7]), torch.tensor([0.5, 0.25, 0.25])
+    vectors = torch.randn((3, encoder.width), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    found = Retention(encoder, original, 20).backward(vectors, rows, shares, 2.0)
+
+    own = vectors.detach().clone().requires_grad_()
+    total = torch.zeros(())
+    for row, share, vector in zip(rows, shares, own, strict=True):
+        p = torch.softmax(encoder.module.get_classifier()(torch.from_numpy(original[row])), 0).detach()
+        q = torch.softmax(encoder.module.get_classifier()(vector), 0)
+        total = total + share * (p * (p / q).log()).sum()
+    (gradient,) = torch.autograd.grad(2 * total, own)
+    assert found == pytest.approx(total.item(), rel=1e-5)
+    torch.testing.assert_close(vectors.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("sampling", ["triplets", "in_batch"])
+def test_shares_of_the_images_of_a_step_sum_to_one(sampling: str) -> None:
+    if sampling == "triplets":
+        batches = AnsweredTriplets(triplet_teacher(), 20, batch=12, parts=5, seed=1)
+    else:
+        batches = ImageBatches(pool_teacher(), 20, batch=6, parts=5, clusters=0, seed=1)
+    parts = [batches.shares(2, part) for part in range(5)]
+    assert [len(shares) for shares in parts] == [len(batches.rows(2, part)) for part in range(5)]
+    assert torch.cat(parts).sum().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_retention_keeps_the_classifier_and_resumes_in_the_same_bytes(tmp_path: Path) -> None:
+    original = originals(load_encoder(TOY, seed=0))
+    free = changed(steps=20, lr=3e-3, pull=0.0, tau_teacher=0.1)
+    held = dataclasses.replace(free, retain=1e4)  # the toy classifier has small weights
+    lost = {}
+    for name, settings in (("free", free), ("held", held)):
+        encoder = load_encoder(TOY, seed=0)
+        finetune(encoder, images(), pool_teacher(), settings, original=original)
+        shares = torch.full((20,), 1 / 20)
+        after = torch.from_numpy(originals(encoder)).requires_grad_()
+        lost[name] = Retention(encoder, original, 20).backward(after, np.arange(20), shares, 1.0)
+    assert lost["held"] < 0.3 * lost["free"]
+
+    whole = finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), held, original=original)
+    with pytest.raises(_Stop):
+        finetune(
+            load_encoder(TOY, seed=0), images(), pool_teacher(), held, original=original,
+            checkpoints=_Interrupted(tmp_path, every=1, last=7),
+        )  # fmt: skip
+    resumed = finetune(
+        load_encoder(TOY, seed=0), images(), pool_teacher(), held, original=original,
+        checkpoints=Checkpoints(tmp_path),
+    )  # fmt: skip
+    assert same(whole.state, resumed.state)
+    np.testing.assert_array_equal(whole.curves["retained"], resumed.curves["retained"])
+
+
+def test_retention_without_a_classifier_or_without_features_is_refused() -> None:
+    bare = load_encoder(dataclasses.replace(TOY, model_args={"num_classes": 0}), seed=0)
+    with pytest.raises(ValueError, match=r"retain: expected a network with a linear classifier"):
+        finetune(bare, images(), pool_teacher(), changed(retain=0.1), original=np.zeros((20, bare.width)))
+    with pytest.raises(ValueError, match=r"retain: expected the initial features .* found none"):
+        finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), changed(retain=0.1))

@@ -52,6 +52,14 @@ def test_the_paper_s_sampling_brings_the_triplets_stage_in():
     assert graph["triplets[alignet]"].inputs["clusters"] == "cluster[alignet]"
 
 
+def test_keeping_the_classifier_brings_the_initial_features_in_and_no_human_data():
+    assert "original" not in graph_of("world")["finetune[alignet]"].inputs
+    graph = graph_of("photos")
+    for role in ("alignet", "distillation"):
+        assert graph[f"finetune[{role}]"].inputs["original"] == "embed[student.pool]"
+    assert not {"vice", "reliability", "distill[teacher]"} & set(upstream(graph, "finetune[distillation]"))
+
+
 def test_batches_by_cluster_bring_the_clusters_in():
     graph = graph_of("world", "finetune.settings.clusters_per_batch=8")
     assert graph["finetune[alignet]"].inputs["clusters"] == "cluster[alignet]"
@@ -60,7 +68,7 @@ def test_batches_by_cluster_bring_the_clusters_in():
 def test_a_change_touches_only_what_is_downstream():
     before, after = graph_of("world"), graph_of("world", "vice.settings.lr=0.0123")
     changed = {key for key in before if before[key].section != after[key].section}
-    assert changed == {"vice"}
+    assert changed == {"vice", "reliability"}
     assert "finetune[distillation]" not in {key for key in before if "vice" in upstream(before, key)}
 
 

@@ -19,7 +19,7 @@ SHORT = [
     "distill.settings.teacher.lrs=[0.001]", "distill.settings.teacher.batch=8192",
     "distill.settings.student.steps=4", "distill.settings.student.penalties=[1.0]",
     "distill.settings.student.lrs=[0.0003]", "cluster.clusters=20", "finetune.settings.steps=3",
-    "finetune.settings.warmup=1", "finetune.settings.batch=8", "models.student.image_size=64",
+    "finetune.settings.warmup=1", "finetune.settings.batch=8", "student.image_size=64",
     "evaluate.bootstrap=20", "evaluate.datasets.labels.options.count=2000",
 ]  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Fine-tune the student on the teacher's answers, holding its weights near where they started (eq. 6).
 
 reads   index[pool] and the student's weights; triplets (sampling `triplets`), or embed[teacher.pool], for
-        `alignet` distill[teacher], and cluster where batches are drawn by clusters (sampling `in_batch`)
+        `alignet` distill[teacher], and cluster where batches are drawn by clusters (sampling `in_batch`);
+        embed[student.pool] where the classifier's answers are retained
 writes  weights.safetensors (the student's own keys), head.safetensors (if any), curves.npz
 roles   alignet, distillation (the control: raw teacher, no human data)
 cost    steps x (forward and backward pass of a batch); a killed run goes on at its last checkpoint
@@ -33,7 +34,7 @@ def run(work: StageRun) -> dict[str, Any]:
     images = ImageFiles([work.sources["images"] / name for name in ids], open_image, encoder)
     teacher, entropy = _teacher(work, ids, settings)
     result = finetune(
-        encoder, _in_memory(images), teacher, settings,
+        encoder, _in_memory(images), teacher, settings, original=_original(work, ids),
         checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds),
     )  # fmt: skip
     save_file(result.state, work.folder / "weights.safetensors")
@@ -46,6 +47,7 @@ def run(work: StageRun) -> dict[str, Any]:
         "image_passes": settings.steps * images_a_step,
         "loss_first": float(result.curves["loss"][0]),
         "loss_last": float(result.curves["loss"][-1]),
+        "retained_last": float(result.curves["retained"][-1]),
         "distance_from_start": float(result.curves["distance"][-1]),
         "tau_teacher": settings.tau_teacher,
         "tau_student": result.tau_student,
@@ -77,6 +79,17 @@ def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]
     sample = random_triplets(len(features), min(100_000, len(features) ** 2), 0)
     entropy = label_entropy(teacher_similarities(features, sample), settings.tau_teacher)
     return PoolTeacher(features, clusters), entropy
+
+
+def _original(work: StageRun, ids: list[str]) -> Any:
+    """The initial network's features of the pool (m, p), where the stage is to keep its classifier's answers."""
+    from alignet.data.features import rows_for
+    from alignet.stages import _read
+
+    if "original" not in work.inputs:
+        return None
+    features, have = _read.embedding(work.inputs["original"])
+    return features[rows_for(ids, have)]
 
 
 def _in_memory(images: Any) -> Any:

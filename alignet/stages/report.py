@@ -91,11 +91,22 @@ def _notes(work: StageRun, labels: list[Any]) -> list[str]:
         f"cross-entropy {vice['validation_cross_entropy']:.3f} nats"
         + ("" if vice["converged"] else "; NOT CONVERGED")
     )
+    said.append(_reliability(work.inputs["reliability"].metrics))
     said.append(
         f"teacher's map on objects never trained on: accuracy {mapped['held_out_accuracy_before']:.3f} -> "
         f"{mapped['held_out_accuracy']:.3f} on {mapped['held_out_triplets']:,} triplets (cross-validation)"
     )
     return said
+
+
+def _reliability(halves: dict[str, Any]) -> str:
+    kept = f"{halves['kept_first']} and {halves['kept_second']} dimensions kept"
+    if halves["spearman"] is None:
+        return f"VICE on two disjoint halves of the choices: nothing to compare ({kept}); the choices are too few"
+    return (
+        f"VICE on two disjoint halves of the choices: the similarities of {halves['objects']:,} objects correlate, "
+        f"Spearman's rho {halves['spearman']:.3f} ({kept})"
+    )
 
 
 def _draw(work: StageRun) -> None:

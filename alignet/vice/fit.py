@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,19 +97,28 @@ def fit_vice(
 
 
 def split_half_reliability(
-    triplets: Tensor, *, objects: int, settings: ViceSettings, device: str = "cpu"
+    triplets: Tensor,
+    *,
+    objects: int,
+    settings: ViceSettings,
+    checkpoints: Sequence[Checkpoints | None] = (None, None),
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Spearman correlation between the similarity matrices of two fits on disjoint random halves.
 
     triplets: (n, 3) int64. Similarities are the dot products of the pruned posterior means, relu first;
     compared are the upper triangles over the objects that occur in both halves. Returns `spearman`,
     `objects`, `kept_first` and `kept_second` (dimensions); NaN where a half keeps none.
+    checkpoints: of the two fits, to resume them.
     """
     from scipy.stats import spearmanr
 
     order = torch.randperm(len(triplets), generator=_generator(settings.seed, "halves", 0))
     halves = [triplets[rows] for rows in order.tensor_split(2)]
-    fits = [fit_vice(half, None, objects=objects, settings=settings, device=device) for half in halves]
+    fits = [
+        fit_vice(half, None, objects=objects, settings=settings, checkpoints=saved, device=device)
+        for half, saved in zip(halves, checkpoints, strict=True)
+    ]
     met = np.intersect1d(*[half.unique().numpy() for half in halves])
     upper = np.triu_indices(len(met), 1)
     first, second = ((fit.pruned_loc[met].relu().double().numpy()) for fit in fits)
