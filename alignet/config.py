@@ -279,6 +279,8 @@ class FinetuneSettings:
     head: int  # width of a random linear layer between features and similarities; 0 for none
     flip: float  # probability of mirroring an image
     crop: float  # least share of the image's area in a random crop, resized back; 1 for none
+    colour: float  # strength of random changes of saturation, contrast and brightness, see finetune.recolour
+    grey: float  # probability of making an image grey
     precision: str  # float32 | bf16 (autocast of the network; losses and weights stay float32)
     seed: int
     frozen: tuple[str, ...]  # parameters that do not train, by how their names begin
@@ -320,6 +322,8 @@ class FinetuneSettings:
             ("head", self.head, 0, math.inf),
             ("flip", self.flip, 0, 1),
             ("crop", self.crop, 1e-3, 1),
+            ("colour", self.colour, 0, 1),
+            ("grey", self.grey, 0, 1),
         ):
             if not low <= number <= high:
                 raise ValueError(

@@ -210,6 +210,7 @@ class Student:
         images = self.encoder.normalise(batch.to(self.encoder.device))
         if generator is not None:
             images = augment(images, self.settings.flip, self.settings.crop, generator)
+            images = recolour(images, self.settings.colour, self.settings.grey, generator)
         reduced = self.settings.precision == "bf16"
         with torch.autocast(self.encoder.device.type, dtype=torch.bfloat16, enabled=reduced):
             features = self.encoder.features(images)
@@ -336,6 +337,27 @@ def augment(images: Tensor, flip: float, crop: float, generator: torch.Generator
     theta[:, 0, 2], theta[:, 1, 2] = (2 * draws[2] - 1) * (1 - width), (2 * draws[3] - 1) * (1 - height)
     grid = nn.functional.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
     return nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def recolour(images: Tensor, colour: float, grey: float, generator: torch.Generator) -> Tensor:
+    """Change saturation, contrast and brightness of each image at random, and make a share `grey` of them grey.
+
+    images: (b, 3, H, W), normalised. colour: saturation and contrast are multiplied by a factor within 1 +- colour,
+    each about the mean that it leaves alone, and brightness moves by up to colour / 2 units of the normalised scale.
+    """
+    if colour == 0 and grey == 0:
+        return images
+    draws = torch.rand((4, len(images), 1, 1, 1), generator=generator).to(images.device)
+    saturation, contrast, shift = (
+        1 + colour * (2 * draws[0] - 1),
+        1 + colour * (2 * draws[1] - 1),
+        draws[2] - 0.5,
+    )
+    saturation = saturation * (draws[3] >= grey)
+    shade = images.mean(1, keepdim=True)
+    images = shade + (images - shade) * saturation
+    middle = images.mean((1, 2, 3), keepdim=True)
+    return middle + (images - middle) * contrast + colour * shift
 
 
 def _batches(teacher: Teacher, images: int, settings: FinetuneSettings) -> Batches:

@@ -31,12 +31,14 @@ from alignet.finetune import (
     decay_to_init,
     finetune,
     learning_rate,
+    recolour,
 )
 from alignet.triplets import accuracy, all_triplets, odd_one_last, similarities, triplet_loss
 
 SETTINGS = FinetuneSettings(
     sampling="in_batch", batch=8, accumulate=1, clusters_per_batch=0, loss="kl", tau_teacher=1.0, tau_student="spread",
-    steps=6, warmup=2, lr=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, pull=10.0, retain=0.0, head=0, flip=0.0, crop=1.0,
+    steps=6, warmup=2, lr=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, pull=10.0, retain=0.0, head=0,
+    flip=0.0, crop=1.0, colour=0.0, grey=0.0,
     precision="float32", seed=0, frozen=(), center_teacher=False, shuffle_teacher=False,
 )  # fmt: skip
 TOY = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
@@ -286,7 +288,16 @@ class _Interrupted(Checkpoints):
     "settings",
     [
         SETTINGS,
-        changed(accumulate=2, clusters_per_batch=4, flip=0.5, crop=0.4, head=5, tau_student="fit"),
+        changed(
+            accumulate=2,
+            clusters_per_batch=4,
+            flip=0.5,
+            crop=0.4,
+            colour=0.3,
+            grey=0.3,
+            head=5,
+            tau_student="fit",
+        ),
         changed(sampling="triplets", batch=7, accumulate=2, loss="jsd"),
         changed(precision="bf16", steps=4),
     ],
@@ -354,6 +365,25 @@ def test_augmentation_mirrors_and_crops_within_the_image() -> None:
     assert 0.4 < ranges.min() < 0.7
     assert cropped.min() >= 0
     assert cropped.max() <= 1
+
+
+def test_colours_change_within_their_bounds_and_grey_images_are_grey() -> None:
+    draw = torch.Generator().manual_seed(0)
+    pictures = torch.randn((200, 3, 6, 6), generator=draw)
+    assert torch.equal(recolour(pictures, 0.0, 0.0, draw), pictures)
+    grey = recolour(pictures, 0.0, 0.3, draw)
+    flat = (grey - grey.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-6
+    assert 30 < flat.sum() < 90
+    torch.testing.assert_close(grey.mean(1), pictures.mean(1))  # the shade of every pixel stays
+    torch.testing.assert_close(grey[~flat], pictures[~flat])
+    strong = recolour(pictures, 0.4, 0.0, draw)
+    moved = strong.mean((1, 2, 3)) - pictures.mean((1, 2, 3))
+    assert 0.1 < moved.abs().max() <= 0.2 + 1e-5
+    # what is left of the differences between channels: saturation times contrast, each within 0.6..1.4
+    spread = lambda x: (x - x.mean(1, keepdim=True)).std((1, 2, 3))  # noqa: E731
+    factors = spread(strong) / spread(pictures)
+    assert 0.36 - 1e-5 <= factors.min() < 0.6
+    assert 1.4 < factors.max() <= 1.96 + 1e-5
 
 
 # ---- planted structure -----------------------------------------------------------------------------
