@@ -254,6 +254,17 @@ class TripletsSettings:
 
 
 @dataclass(frozen=True)
+class SmoothSettings:
+    """Smoothing the teacher's features of the pool over the student's classifier, see smoothing.smooth."""
+
+    penalties: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.penalties or min(self.penalties) <= 0:
+            raise ValueError(f"smooth: expected penalties above 0, found {list(self.penalties)}")
+
+
+@dataclass(frozen=True)
 class FinetuneSettings:
     """Everything that decides the result, besides images, teacher and the initial weights."""
 
@@ -517,6 +528,7 @@ class Config:
     distill: DistillSection
     cluster: ClusterSettings
     triplets: TripletsSettings
+    smooth: SmoothSettings | None
     finetune: FinetuneSection
     evaluate: EvaluateSection
     report: ReportSettings

@@ -8,6 +8,7 @@ A node is a stage in a role. The four settings of a student are four ways throug
      embed[teacher.things] ---------------+                     |
      embed[teacher.pool] ---------------------------------------+-> cluster, triplets, finetune[alignet]
      embed[teacher.pool] ---------------------------------------> cluster, triplets, finetune[distillation]
+     embed[teacher.pool] + embed[student.pool] -> smooth          (where it is configured: between the two lines above)
      embed[student.*] + soft_labels -> distill[student]           (the setting `ud`)
      every setting -> evaluate[setting.dataset] -> report
 """
@@ -23,7 +24,7 @@ from alignet.config import Config, MapSource
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
     "world": 1, "pretrain": 1, "index": 1, "vice": 1, "reliability": 1, "soft_labels": 1, "embed": 1, "distill": 1,
-    "cluster": 1, "triplets": 1, "finetune": 2, "evaluate": 1, "export": 1, "report": 1,
+    "cluster": 1, "triplets": 1, "smooth": 1, "finetune": 2, "evaluate": 1, "export": 1, "report": 1,
 }  # fmt: skip
 
 # A row of the table: the model whose features are read, and the node whose affine map is applied to them.
@@ -193,6 +194,14 @@ class _Builder:
             inputs["clusters"] = self.cluster(role)
         return self.add("triplets", role, self.config.triplets, inputs)
 
+    def taught(self) -> str:
+        """The teacher's raw features of the pool, smoothed where that is configured; a map comes afterwards."""
+        if self.config.smooth is None:
+            return self.embed("teacher", "pool")
+        section = asdict(self.config.smooth) | {"model": model_section(self.config.models["student"])}
+        inputs = {"features": self.embed("teacher", "pool"), "original": self.embed("student", "pool")}
+        return self.add("smooth", "", section, inputs | self.weights("student"))
+
     def finetune(self, role: str) -> str:
         settings = asdict(self.config.finetune.settings)
         if role == "distillation":
@@ -202,7 +211,7 @@ class _Builder:
         if settings["retain"]:
             inputs["original"] = self.embed("student", "pool")
         if settings["sampling"] == "in_batch":
-            inputs |= self.teacher(role, "pool")
+            inputs |= self.teacher(role, "pool") | {"features": self.taught()}
             if settings["clusters_per_batch"]:
                 inputs["clusters"] = self.cluster(role)
         else:
@@ -244,10 +253,12 @@ class _Builder:
             return self.embed(*role.split(".", 1))
         if stage == "vice":
             return self.vice()
+        if stage == "smooth":
+            return self.taught()
         if stage in ("distill", "cluster", "triplets", "finetune"):
             return getattr(self, stage)(role)
         raise ValueError(
-            f"no node {key!r}; name one as in `status`: embed[student.pool], vice, distill[teacher], ..."
+            f"no node {key!r}; name one as in `status`: embed[student.pool], vice, smooth, distill[teacher], ..."
         )
 
     def export(self, role: str) -> str:

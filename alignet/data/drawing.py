@@ -4,7 +4,7 @@ What marks a category is a set of parts (eyes and legs, wheels, a stem with a le
 colour. What marks a concept within it is its look: outline, hue and texture, which say nothing about
 the category. Pose, part sizes, part colours, shades and background differ from picture to picture.
 
-Object coordinates: the body reaches about 1 from the origin, y points up.
+Object coordinates: the body reaches about 0.8 from the origin, y points up.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ OUTLINES = ("disc", "square", "triangle", "hexagon", "star", "trefoil", "diamond
 BACKGROUNDS = ("plain", "slope", "horizon", "blotches", "boards", "noise")
 
 _OVERSAMPLING = 2  # drawn this much larger, then averaged: smooth edges
+_BODY = 0.8  # size of the body beside its parts: they mark the category, so they must show
 _CIRCLE = np.stack([np.cos(a := np.linspace(0, 2 * np.pi, 20, endpoint=False)), np.sin(a)], 1)
 
 Colour = tuple[int, int, int]
@@ -129,7 +130,7 @@ def _background(kind: int, size: int, rng: np.random.Generator) -> Image.Image:
 
 def _body(canvas: Canvas, look: Look, stretch: np.ndarray) -> None:
     rng = canvas.rng
-    points = _outline(OUTLINES[look.outline]) * stretch
+    points = _outline(OUTLINES[look.outline]) * stretch * _BODY
     mask = Image.new("L", canvas.image.size)
     ImageDraw.Draw(mask).polygon(canvas.pixels(points), fill=255)
     box = mask.getbbox()

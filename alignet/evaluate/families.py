@@ -21,7 +21,8 @@ class Material:
     """What an evaluation may read, by the names that the configuration gives: features, files, nodes.
 
     features: name -> (float32 (m, p) as this setting sees them, ids). files: name -> path. nodes: name ->
-    folder of another artifact. raw: name of a node -> its embedding (features, ids), where it is one.
+    folder of another artifact. raw: name of a node -> its embedding (features, ids), where it is one. transform:
+    what this setting does to raw float32 rows.
     object_rows: row in the features `test` of each object that triplets count, -1 for none.
     """
 
@@ -31,6 +32,7 @@ class Material:
     files: Mapping[str, Path]
     nodes: Mapping[str, Path]
     raw: Mapping[str, tuple[np.ndarray, list[str]]]
+    transform: Callable[[np.ndarray], np.ndarray]
     triplets: Callable[[str, int], np.ndarray]
     object_rows: np.ndarray | None
     bootstrap: int
@@ -156,14 +158,15 @@ def top1(material: Material, options: Mapping[str, Any]) -> list[Score]:
 def teacher_labels(material: Material, options: Mapping[str, Any]) -> list[Score]:
     """How often mapped and raw teacher answer pool triplets differently, and how unsure each is.
 
-    Names: features `pool` (mapped), raw node `raw`; node `clusters`, whose assignment gives the
-    cluster-boundary triplets. options: count of triplets for each sampling, tau_alignet, tau_distillation,
+    Names: raw node `raw`, the features that teach, which this setting maps; node `clusters`, whose assignment
+    gives the cluster-boundary triplets. options: count of triplets for each sampling, tau_alignet, tau_distillation,
     center (whether the pool's mean is subtracted first).
     """
     from alignet.labelling import disagreement, label_entropy, teacher_similarities
     from alignet.sampling import cluster_boundary, random_triplets
 
-    mapped, raw = material.features["pool"][0], material.raw["raw"][0].astype(np.float32)
+    raw = material.raw["raw"][0].astype(np.float32)
+    mapped = material.transform(raw)
     if options["center"]:
         mapped, raw = mapped - mapped.mean(0), raw - raw.mean(0)
     with np.load(material.nodes["clusters"] / "clusters.npz", allow_pickle=False) as clusters:

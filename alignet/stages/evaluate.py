@@ -32,7 +32,7 @@ def run(work: StageRun) -> dict[str, Any]:
             features[part] = (transform(rows) if transform else rows, ids)
         elif kind == "node":
             nodes[part] = artifact.folder
-            if artifact.manifest["identity"]["stage"] == "embed":
+            if artifact.manifest["identity"]["stage"] in ("embed", "smooth"):
                 raw[part] = _read.embedding(artifact)
     files = {
         name.removeprefix("data."): path for name, path in work.sources.items() if name.startswith("data.")
@@ -42,6 +42,7 @@ def run(work: StageRun) -> dict[str, Any]:
         rows_of_objects = _read.object_rows(work, features["test"][1], "data.objects")
     material = Material(
         dataset=section["dataset"], setting=section["setting"], features=features, files=files, nodes=nodes, raw=raw,
+        transform=transform or (lambda rows: rows),
         triplets=lambda name, objects: _read.triplets(work, f"data.{name}", objects),
         object_rows=rows_of_objects, bootstrap=section["bootstrap"], seed=section["seed"],
     )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Smooth the teacher's features of the pool over what the student's pretrained classifier takes each image for.
+
+reads   embed[teacher.pool], embed[student.pool], the student's weights
+writes  features-00000.npy and ids-00000.txt, as `embed` does, in the teacher's raw space
+cost    a singular value decomposition of images x student features
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignet.pipeline import StageRun
+
+
+def run(work: StageRun) -> dict[str, Any]:
+    """Predict the features from the classifier and keep the prediction."""
+    import numpy as np
+
+    from alignet.backbones import classifier_head
+    from alignet.data.features import rows_for
+    from alignet.smoothing import class_expectations, smooth
+    from alignet.stages import _read
+
+    head = classifier_head(_read.encoder(work, _read.base_weights(work)))
+    if head is None:
+        raise ValueError(
+            f"smooth: expected a student with a linear classifier on its pooled features, found "
+            f"{work.section['model']['architecture']} without; set smooth=null."
+        )
+    features, ids = _read.embedding(work.inputs["features"])
+    seen, have = _read.embedding(work.inputs["original"])
+    weights, bias = (tensor.numpy() for tensor in head)
+    found = smooth(
+        class_expectations(seen[rows_for(ids, have)], weights, bias), features, work.section["penalties"]
+    )
+    np.save(work.folder / "features-00000.npy", found.features)
+    (work.folder / "ids-00000.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    return {"images": len(ids), "penalty": found.penalty, "explained_left_out": found.explained}
+
+
+if __name__ == "__main__":
+    from alignet.cli import stage_main
+
+    stage_main("smooth", __doc__ or "")
