@@ -17,6 +17,7 @@ from alignet import pipeline as pipelines
 from alignet.artifacts import ArtifactError
 from alignet.cli import load
 from alignet.pipeline import Pipeline, print_status, run_pipeline, run_stage
+from alignet.stages import _read
 
 
 def copy(tiny, tmp_path):
@@ -212,3 +213,19 @@ def test_nearest_prefers_the_fewest_differences():
         "b.c: 3 there, 2 wanted"
     ]
     assert pipelines.differences({"a": (1, 2)}, {"a": [1, 2]}) == []
+
+
+def test_a_smoothed_teacher_stands_in_the_place_of_the_teacher(tiny, tmp_path):
+    config = load(overrides(copy(tiny, tmp_path), "smooth={penalties:[1000000.0]}"))
+    run = Pipeline(config)
+    assert run.graph["finetune[alignet]"].inputs["features"] == "smooth"
+    assert run.make_all(["smooth", "evaluate[teacher-ud.labels]"]) == [
+        "smooth",
+        "evaluate[teacher-ud.labels]",
+    ]
+    smoothed, artifact = run.state("smooth").artifact, run.state("embed[teacher.pool]").artifact
+    features, ids = _read.embedding(smoothed)
+    raw, raw_ids = _read.embedding(artifact)
+    assert ids == raw_ids
+    # so strong a penalty leaves the mean alone
+    np.testing.assert_allclose(features, np.tile(raw.mean(0), (len(raw), 1)), atol=1e-3)
