@@ -551,6 +551,11 @@ class Config:
                 f"paths.photos: experiment={self.experiment_name} needs a folder of photographs, choices and features, "
                 f"laid out as data/README.md describes; it has no default: add paths.photos=<folder>"
             )
+        if self.smooth and self.finetune.settings.sampling != "in_batch":
+            raise ValueError(
+                "smooth: expected null where finetune.settings.sampling is triplets, whose answers come from the "
+                "teacher as it is; add smooth=null"
+            )
 
 
 def parse(values: Mapping[str, Any]) -> Any:

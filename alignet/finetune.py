@@ -60,7 +60,7 @@ def finetune(
     workers: int = 0,
     checkpoints: Checkpoints | None = None,
 ) -> FinetuneResult:
-    """Minimise eq. 6 with Adam, from the encoder's present weights, which are theta*.
+    """Minimise eq. 6 with Adam, plus the term of `Retention`, from the encoder's present weights, which are theta*.
 
     encoder: changed in place, so it ends with the returned weights. images: a tensor or a dataset of m
     images (3, H, W), uint8 pixels or float32 and normalised. original: (m, p) features of these images by the
@@ -69,7 +69,8 @@ def finetune(
     (from the input on, they make a step cheaper as well). The draws follow from (settings.seed, step) alone. With
     `checkpoints`, interrupted work goes on where it was and ends in the same bytes (on a CPU, with an
     equal number of threads); the encoder must then come with its initial weights again.
-    ValueError for a teacher that does not fit images or settings, and when the loss is not finite.
+    ValueError for a teacher that does not fit images or settings, settings.retain without a classifier or without
+    `original`, a name in `frozen` that no parameter has, and when the loss is not finite.
     """
     batches = _batches(teacher, len(images), settings)
     student = Student(encoder, settings)

@@ -8,7 +8,8 @@ A node is a stage in a role. The four settings of a student are four ways throug
      embed[teacher.things] ---------------+                     |
      embed[teacher.pool] ---------------------------------------+-> cluster, triplets, finetune[alignet]
      embed[teacher.pool] ---------------------------------------> cluster, triplets, finetune[distillation]
-     embed[teacher.pool] + embed[student.pool] -> smooth          (where it is configured: between the two lines above)
+     embed[teacher.pool] + embed[student.pool] -> smooth            (if configured, finetune reads it instead)
+     embed[student.pool] ---------------------------------------> finetune          (to keep its classifier's answers)
      embed[student.*] + soft_labels -> distill[student]           (the setting `ud`)
      every setting -> evaluate[setting.dataset] -> report
 """
@@ -23,7 +24,7 @@ from alignet.config import Config, MapSource
 
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
-    "world": 1, "pretrain": 1, "index": 1, "vice": 1, "reliability": 1, "soft_labels": 1, "embed": 1, "distill": 1,
+    "world": 2, "pretrain": 1, "index": 1, "vice": 1, "reliability": 2, "soft_labels": 1, "embed": 1, "distill": 1,
     "cluster": 1, "triplets": 1, "smooth": 1, "finetune": 2, "evaluate": 1, "export": 1, "report": 1,
 }  # fmt: skip
 
@@ -116,6 +117,11 @@ class _Builder:
         return self.add("world", "", self.config.world, {})
 
     def pretrain(self, role: str) -> str:
+        if self.config.pretrain is None:
+            raise ValueError(
+                f"{role}.weights: expected weights from a file or a hub, found pretrain, which only "
+                f"experiment=world makes; choose another {role}"
+            )
         return self.add("pretrain", role, getattr(self.config.pretrain, role), {"world": self.world()})
 
     def vice(self) -> str:
@@ -278,6 +284,7 @@ class _Builder:
                 "human choices": self.config.vice.train,
                 "images": "the pool",
             },
+            "smooth": asdict(self.config.smooth) if self.config.smooth else None,
         }
         inputs = {"weights": self.finetune(role)}
         for name, dataset in self.config.evaluate.datasets.items():
@@ -301,6 +308,8 @@ class _Builder:
         inputs["vice"] = self.vice()
         inputs["reliability"] = self.reliability()
         inputs["map"] = self.distill("teacher")
+        if self.config.smooth:
+            inputs["smooth"] = self.taught()
         return self.add("report", "", section, inputs)
 
 

@@ -19,6 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from alignet.cli import load
+from alignet.graph import build_graph
+
 
 def digests(root: Path) -> dict[str, str]:
     """Payload digest of every artifact below a store's root."""
@@ -95,22 +98,25 @@ def main() -> None:
             sys.exit(f"the undisturbed run failed:\n{(folder / 'whole.log').read_text()[-2000:]}")
         duration = time.monotonic() - began
         reference = digests(whole)
-        stages = sorted({name.partition("/")[0] for name in reference})
+        made = {name.partition("/")[0] for name in reference}
+        order = dict.fromkeys(node.stage for node in build_graph(load(arguments.overrides)).values())
+        stages = [stage for stage in order if stage in made]
         print(
             f"undisturbed: {len(reference)} artifacts of {len(stages)} stages in {duration:.0f} s", flush=True
         )
 
-        # one kill in every stage and one before a rename first; the rest at random moments of the run
-        plan = [*stages, "rename", *["moment"] * max(0, arguments.kills - len(stages) - 1)]
-        chance.shuffle(plan)
+        # one kill in every stage as the run comes to it; between them one before a rename, and random moments
+        plan = list(stages)
+        for kind in ("rename", *["moment"] * max(0, arguments.kills - len(stages) - 1)):
+            plan.insert(chance.randrange(len(plan) + 1), kind)
         done: dict[str, int] = {}
         attempts = 0
         while plan and attempts < 3 * arguments.kills:
             attempts += 1
-            kind = plan.pop()
+            kind = plan.pop(0)
             process = start(broken, arguments.overrides, folder / "broken.log")
             if kind == "moment":
-                moment = time.monotonic() + chance.uniform(0, duration / max(1, arguments.kills) * 3)
+                moment = time.monotonic() + chance.uniform(0, 2 * duration / max(1, arguments.kills))
 
                 def ready(until: float = moment) -> str:
                     return "a random moment" if time.monotonic() > until else ""
@@ -126,7 +132,7 @@ def main() -> None:
                     sys.exit(f"a rerun failed:\n{(folder / 'broken.log').read_text()[-2000:]}")
                 # the run ended before the moment came: begin again from nothing for what is left of the plan
                 subprocess.run(["rm", "-rf", str(broken)], check=True)
-                plan.append(kind)
+                plan.insert(0, kind)
                 continue
             done[kind] = done.get(kind, 0) + 1
             print(f"kill {sum(done.values()):2d}: {kind}: {where}", flush=True)

@@ -26,7 +26,8 @@ def test_every_node_comes_after_its_inputs_and_has_canonical_json(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("sampling", ["in_batch", "triplets"])
 def test_distillation_uses_no_human_data(name, sampling):
-    graph = graph_of(name, f"finetune.settings.sampling={sampling}", "finetune.settings.center_teacher=false")
+    smooth = [] if sampling == "in_batch" else ["smooth=null"]
+    graph = graph_of(name, f"finetune.settings.sampling={sampling}", *smooth)
     way = ["finetune[distillation]", "cluster[distillation]"]
     way += [key for key in graph if key.startswith("embed[distillation.")]
     way += [key for key in graph if key.startswith("triplets[distillation")]
@@ -93,3 +94,15 @@ def test_names_that_do_not_exist_are_refused_with_the_valid_ones():
         graph_of("world", "evaluate.datasets.all.settings=[originl]")
     with pytest.raises(ValueError, match="no data set 'nothing': expected one of"):
         graph_of("world", "vice.train=nothing")
+
+
+def test_models_of_the_world_are_refused_outside_of_it():
+    with pytest.raises(
+        ValueError, match=r"student\.weights: expected .* found pretrain, which only experiment=world"
+    ):
+        graph_of("photos", "student=world")
+
+
+def test_smoothing_is_refused_where_triplets_were_answered_beforehand():
+    with pytest.raises(ValueError, match=r"smooth: expected null .* add smooth=null"):
+        graph_of("photos", "finetune.settings.sampling=triplets")

@@ -39,7 +39,7 @@ class Look:
     texture: int  # index into TEXTURES
     outline: int  # index into OUTLINES
     aspect: float  # width to height of the body, about 0.7 to 1.4
-    fineness: float  # cycles of the texture across the body
+    fineness: float  # cycles of the texture in 2 units of length
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _outline(name: str) -> Points:
 
 
 # Parts: what is drawn behind the body and what before it. One kind of part belongs to a category, another
-# to two related ones (eyes, leaves, windows, bands). `stretch` (2,) is the body's half width and height.
+# to two related ones (eyes, leaves, windows, bands). `stretch` (2,) is half the size of an unscaled body.
 Part = Callable[[Canvas, np.ndarray, Colour], None]
 
 

@@ -142,6 +142,11 @@ def top1(material: Material, options: Mapping[str, Any]) -> list[Score]:
         )
     weights, bias = (tensor.numpy() for tensor in head)
     features, ids = material.features["test"]
+    if features.shape[1] != len(weights):
+        raise ValueError(
+            f"{material.dataset}: expected the {len(weights)} features that the classifier of {options['architecture']} "
+            f"reads, found {features.shape[1]}; give the student's own architecture and weights."
+        )
     labels = imagenet_labels(ids)
     shared: dict[str, Any] = {
         "dataset": material.dataset,
@@ -158,9 +163,9 @@ def top1(material: Material, options: Mapping[str, Any]) -> list[Score]:
 def teacher_labels(material: Material, options: Mapping[str, Any]) -> list[Score]:
     """How often mapped and raw teacher answer pool triplets differently, and how unsure each is.
 
-    Names: raw node `raw`, the features that teach, which this setting maps; node `clusters`, whose assignment
-    gives the cluster-boundary triplets. options: count of triplets for each sampling, tau_alignet, tau_distillation,
-    center (whether the pool's mean is subtracted first).
+    Names: raw node `raw`, the features that teach, which this setting maps (any of its features bring its map
+    along); node `clusters`, whose assignment gives the cluster-boundary triplets. options: count of triplets for
+    each sampling, tau_alignet, tau_distillation, center (whether the pool's mean is subtracted first).
     """
     from alignet.labelling import disagreement, label_entropy, teacher_similarities
     from alignet.sampling import cluster_boundary, random_triplets

@@ -49,6 +49,7 @@ def _recipe(work: StageRun) -> dict[str, Any]:
     return section["settings"] | {
         "tau_student": figures["tau_student"],
         "image passes": figures["image_passes"],
+        "teacher smoothed": work.section["card"]["smooth"] or "no",
     }
 
 

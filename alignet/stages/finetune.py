@@ -1,8 +1,9 @@
 """Fine-tune the student on the teacher's answers, holding its weights near where they started (eq. 6).
 
-reads   index[pool] and the student's weights; triplets (sampling `triplets`), or embed[teacher.pool], for
-        `alignet` distill[teacher], and cluster where batches are drawn by clusters (sampling `in_batch`);
-        embed[student.pool] where the classifier's answers are retained
+reads   index[pool] and the student's weights; embed[student.pool] where the classifier's answers are retained
+        sampling `triplets`: triplets
+        sampling `in_batch`: embed[teacher.pool] (or smooth, where it is configured), for `alignet`
+        distill[teacher] too, and cluster where batches are drawn by clusters
 writes  weights.safetensors (the student's own keys), head.safetensors (if any), curves.npz
 roles   alignet, distillation (the control: raw teacher, no human data)
 cost    steps x (forward and backward pass of a batch); a killed run goes on at its last checkpoint

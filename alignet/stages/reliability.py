@@ -1,9 +1,9 @@
 """Split-half reliability of VICE: do two fits on disjoint halves of the choices find the same similarities?
 
 reads   index[train triplets], index[object table]
-writes  reliability.json: Spearman correlation of the two similarity matrices, dimensions kept in each half;
-        null where a half keeps none: then the choices are too few
-cost    two fits of VICE on half of the choices
+writes  reliability.json: Spearman correlation of the two similarity matrices, dimensions kept in each half, and
+        whether both fits converged; null where a half keeps none: then the choices are too few
+cost    two fits of VICE on half of the choices, with the settings of the stage vice
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run(work: StageRun) -> dict[str, Any]:
     )
     # JSON has no NaN: where a half keeps no dimension there is nothing to correlate, and the table says so
     rho = None if math.isnan(found["spearman"]) else found["spearman"]
-    counts = {name: int(found[name]) for name in ("objects", "kept_first", "kept_second")}
+    counts = {name: int(found[name]) for name in ("objects", "kept_first", "kept_second", "converged")}
     write_json(work.folder / "reliability.json", {"spearman": rho} | counts)
     return {"spearman": rho} | counts
 

@@ -1,7 +1,8 @@
 """The table of all settings, and the features before and after in a picture.
 
-reads   every evaluate node, the features of one image set before and after, finetune's and vice's figures
-writes  table.txt, table.md, table.json, features.png
+reads   every evaluate node, the features of one image set before and after and the table that names them; the
+        figures of finetune, smooth, vice, reliability and the teacher's map
+writes  table.txt, table.md, table.json, features.png and its caption features.txt
 cost    seconds
 """
 
@@ -85,6 +86,12 @@ def _notes(work: StageRun, labels: list[Any]) -> list[str]:
             f"{figures['tau_teacher']:g}, mean label entropy {figures['label_entropy_nats']:.3f} of at most "
             f"{math.log(3):.3f} nats, student tau = {figures['tau_student']:.4g}"
         )
+    if "smooth" in work.inputs:
+        figures = work.inputs["smooth"].metrics
+        said.append(
+            f"both teachers' features smoothed over the student's classifier: penalty {figures['penalty']:g}, "
+            f"{figures['explained_left_out']:.1%} of the raw ones explained by leave-one-out prediction"
+        )
     vice, mapped = work.inputs["vice"].metrics, work.inputs["map"].metrics
     said.append(
         f"VICE: {vice['kept_dimensions']} dimensions kept, held-out accuracy {vice['validation_accuracy']:.3f}, "
@@ -101,6 +108,8 @@ def _notes(work: StageRun, labels: list[Any]) -> list[str]:
 
 def _reliability(halves: dict[str, Any]) -> str:
     kept = f"{halves['kept_first']} and {halves['kept_second']} dimensions kept"
+    if not halves["converged"]:
+        kept += "; NOT CONVERGED"
     if halves["spearman"] is None:
         return f"VICE on two disjoint halves of the choices: nothing to compare ({kept}); the choices are too few"
     return (

@@ -2,7 +2,7 @@
 
 reads   embed[teacher.pool], embed[student.pool], the student's weights
 writes  features-00000.npy and ids-00000.txt, as `embed` does, in the teacher's raw space
-cost    a singular value decomposition of images x student features
+cost    an eigendecomposition of the smaller of images and student features; images x classes of memory
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def run(work: StageRun) -> dict[str, Any]:
     """Predict the features from the classifier and keep the prediction."""
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     from alignet.backbones import classifier_head
     from alignet.data.features import rows_for
@@ -30,10 +31,10 @@ def run(work: StageRun) -> dict[str, Any]:
         )
     features, ids = _read.embedding(work.inputs["features"])
     seen, have = _read.embedding(work.inputs["original"])
-    weights, bias = (tensor.numpy() for tensor in head)
-    found = smooth(
-        class_expectations(seen[rows_for(ids, have)], weights, bias), features, work.section["penalties"]
-    )
+    weights, bias = (tensor.cpu().numpy() for tensor in head)
+    with threadpool_limits(work.runtime.threads):  # for equal bytes on machines with more cores
+        expected = class_expectations(seen[rows_for(ids, have)], weights, bias)
+        found = smooth(expected, features, work.section["penalties"])
     np.save(work.folder / "features-00000.npy", found.features)
     (work.folder / "ids-00000.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     return {"images": len(ids), "penalty": found.penalty, "explained_left_out": found.explained}

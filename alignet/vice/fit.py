@@ -108,7 +108,8 @@ def split_half_reliability(
 
     triplets: (n, 3) int64. Similarities are the dot products of the pruned posterior means, relu first;
     compared are the upper triangles over the objects that occur in both halves. Returns `spearman`,
-    `objects`, `kept_first` and `kept_second` (dimensions); NaN where a half keeps none.
+    `objects`, `kept_first` and `kept_second` (dimensions), and `converged`, 1 if both fits did; NaN where a half
+    keeps none. Epochs count passes over a half, so each fit makes half of the steps of a fit on all.
     checkpoints: of the two fits, to resume them.
     """
     from scipy.stats import spearmanr
@@ -131,6 +132,7 @@ def split_half_reliability(
         "objects": float(len(met)),
         "kept_first": kept_first,
         "kept_second": kept_second,
+        "converged": float(all(fit.converged for fit in fits)),
     }
 
 
