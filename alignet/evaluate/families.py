@@ -144,7 +144,7 @@ def top1(material: Material, options: Mapping[str, Any]) -> list[Score]:
     features, ids = material.features["test"]
     if features.shape[1] != len(weights):
         raise ValueError(
-            f"{material.dataset}: expected the {len(weights)} features that the classifier of {options['architecture']} "
+            f"{material.dataset}: expected {len(weights)} features, as the head of {options['architecture']} "
             f"reads, found {features.shape[1]}; give the student's own architecture and weights."
         )
     labels = imagenet_labels(ids)
