@@ -89,8 +89,8 @@ def _notes(work: StageRun, labels: list[Any]) -> list[str]:
     if "smooth" in work.inputs:
         figures = work.inputs["smooth"].metrics
         said.append(
-            f"both teachers' features smoothed over the student's classifier: penalty {figures['penalty']:g}, "
-            f"{figures['explained_left_out']:.1%} of the raw ones explained by leave-one-out prediction"
+            f"both teachers' features smoothed over the student's classifier: penalty {figures['penalty']:g} "
+            f"(leave-one-out R2 of the raw features {figures['explained_left_out']:.3f})"
         )
     vice, mapped = work.inputs["vice"].metrics, work.inputs["map"].metrics
     said.append(
