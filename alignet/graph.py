@@ -25,7 +25,7 @@ from alignet.config import Config, MapSource
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
     "world": 2, "pretrain": 1, "index": 1, "vice": 1, "reliability": 2, "soft_labels": 1, "embed": 1, "distill": 1,
-    "cluster": 1, "triplets": 1, "smooth": 1, "finetune": 2, "evaluate": 1, "export": 1, "report": 1,
+    "cluster": 1, "triplets": 1, "smooth": 1, "finetune": 2, "evaluate": 1, "export": 2, "report": 2,
 }  # fmt: skip
 
 # A row of the table: the model whose features are read, and the node whose affine map is applied to them.

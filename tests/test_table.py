@@ -165,3 +165,12 @@ def test_reports_of_other_rows_are_not_averaged():
     del other["rows"][1]
     with pytest.raises(ValueError, match="same rows and columns"):
         seeds_table([report(0.4, 0.6, 0.7), other], [0, 1])
+
+
+def test_the_note_on_halves_says_when_a_fit_did_not_converge():
+    from alignet.stages.report import _reliability
+
+    halves = {"spearman": 0.85, "objects": 1620, "kept_first": 51, "kept_second": 45, "converged": 1}
+    assert _reliability(halves).endswith("Spearman's rho 0.850 (51 and 45 dimensions kept)")
+    assert "NOT CONVERGED" in _reliability(halves | {"converged": 0})
+    assert "choices are too few" in _reliability(halves | {"spearman": None, "kept_first": 0})

@@ -46,10 +46,13 @@ def run(work: StageRun) -> dict[str, Any]:
 def _recipe(work: StageRun) -> dict[str, Any]:
     section = work.inputs["weights"].manifest["identity"]["section"]
     figures = work.inputs["weights"].metrics
+    smooth = work.section["card"]["smooth"]
     return section["settings"] | {
         "tau_student": figures["tau_student"],
         "image passes": figures["image_passes"],
-        "teacher smoothed": work.section["card"]["smooth"] or "no",
+        "teacher smoothed by ridge penalty": (
+            ", or ".join(f"{penalty:g}" for penalty in smooth["penalties"]) if smooth else "no"
+        ),
     }
 
 
