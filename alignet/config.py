@@ -5,12 +5,12 @@ Nothing here has a default, so nothing mirrors conf/. This file imports neither 
 
 from __future__ import annotations
 
-import difflib
 import math
-import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from alignet.building import build
 
 LIBRARIES = ("timm", "features", "pixels", "histogram")
 
@@ -39,6 +39,11 @@ class PathsSettings:
 
     artifacts: str
     photos: str | None
+    images: str | None
+    check: str | None
+    map: str | None
+    dataset: str | None
+    people: str | None
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,55 @@ class RuntimeSettings:
 
 
 @dataclass(frozen=True)
-class SetSettings:
-    """One set of data: images below a folder, or one file of a kind."""
+class ImagesSet:
+    """Images: a folder, at any depth; or WebDataset shards, whose members' names are the ids."""
 
-    kind: Literal["images", "triplets", "features", "table", "array", "weights"]
-    path: str  # in the world's own artifact, or on this machine
-    under: str  # images: only ids below this subfolder of `path`; '' takes all
-    ids: str  # features: the file that names the rows, one a line
-    index_base: Literal[0, 1]  # triplets: the number of the first object
-    odd_one: Literal["last", "first", "middle"]  # triplets: the column of the odd one out
+    kind: Literal["images", "shards"]
+    path: (
+        str | None
+    )  # in the world's own artifact, or on this machine; shards: a folder of .tar, or a pattern
+    under: str  # only ids below this subfolder of `path`; '' takes all
+
+
+@dataclass(frozen=True)
+class TripletsSet:
+    """Human choices: .npy, .txt, or a table (.csv, .tsv) with columns image1, image2, image3, choice."""
+
+    kind: Literal["triplets"]
+    path: str | None
+    index_base: Literal[0, 1]  # the number of the first object
+    odd_one: Literal["last", "first", "middle", "choice"]  # the column of the odd one out; tables: choice
+    where: Mapping[str, tuple[int | str, ...]]  # tables: column -> the values whose rows count
+
+
+@dataclass(frozen=True)
+class FeaturesSet:
+    """Precomputed features: an .npy file with a row for each line of `ids`."""
+
+    kind: Literal["features"]
+    path: str | None
+    ids: str | None
+
+
+@dataclass(frozen=True)
+class DatasetSet:
+    """An AligNet data set as the official release stores one: filenames, similarities, indices."""
+
+    kind: Literal["dataset"]
+    path: str | None
+    missing: Literal["stop", "drop"]  # triplets with an image that the pool lacks
+    order: Literal["odd_one_last", "as_is"]  # odd_one_last: refuse unless s01 is the largest in 99 of 100
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """One file: a CSV table, an .npy array, weights (.safetensors), a W, b map or an embedding (.npz)."""
+
+    kind: Literal["table", "array", "weights", "map", "embedding"]
+    path: str | None
+
+
+SetSettings = ImagesSet | TripletsSet | FeaturesSet | DatasetSet | FileSet
 
 
 @dataclass(frozen=True)
@@ -78,13 +123,16 @@ class DataSettings:
     """Where the data comes from, and the sets in it."""
 
     source: Literal["world", "folder"]
+    needs: tuple[str, ...]  # of paths: what this experiment cannot do without
     verify: Literal["stat", "full"]
-    objects: str  # name of the table set whose rows are the objects that triplets count
+    objects: (
+        str | None
+    )  # name of the table set whose rows are the objects that triplets count; null without people
     object_ids: Mapping[str, ObjectIds]  # by image set
     sets: Mapping[str, SetSettings]
 
     def __post_init__(self) -> None:
-        if self.objects not in self.sets:
+        if self.objects is not None and self.objects not in self.sets:
             raise ValueError(f"data.objects: expected one of {', '.join(self.sets)}, found {self.objects!r}")
 
 
@@ -242,8 +290,9 @@ class ClusterSettings:
 
 @dataclass(frozen=True)
 class TripletsSettings:
-    """The AligNet data set: how triplets are drawn and how many."""
+    """The AligNet data set: how triplets are drawn and how many; or one that is published."""
 
+    published: str | None  # a set of kind dataset, taken instead of drawing
     sampling: Literal["cluster_boundary", "class_boundary", "random"]
     count: int
     labels_from: Literal["", "wnid"]  # class_boundary and random: where class labels come from
@@ -450,17 +499,26 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class ViceSection:
-    """Which triplets VICE is fitted to and measured on, and how it is fitted."""
+    """Which triplets VICE is fitted to and measured on, and how it is fitted; or an embedding fitted elsewhere."""
 
-    train: str
-    val: str
+    train: str | None  # null with a published embedding
+    val: str | None  # null with a published embedding: nothing is measured then
+    published: str | None  # a set of kind embedding, taken instead of a fit
     settings: ViceSettings
+
+    def __post_init__(self) -> None:
+        if self.published is None and (self.train is None or self.val is None):
+            raise ValueError(
+                "vice: expected the names of triplet sets for train and val, or of a published embedding, found "
+                f"train {self.train}, val {self.val}; set them"
+            )
 
 
 @dataclass(frozen=True)
 class DistillSection:
-    """By role, what an affine map is learned on; and how."""
+    """By role, what an affine map is learned on, and how; or a map learned elsewhere."""
 
+    published: Mapping[str, str]  # role -> a set of kind map (gLocal npz), taken instead of a fit
     sources: Mapping[str, MapSource]
     settings: Mapping[str, DistillSettings]
 
@@ -477,11 +535,20 @@ class PretrainSection:
 class FinetuneSection:
     """How the student is fine-tuned. `tau_distillation` takes the place of tau_teacher in the control."""
 
+    roles: tuple[Literal["alignet", "distillation"], ...]
     tau_distillation: float
     settings: FinetuneSettings
 
     def __post_init__(self) -> None:
         _positive("finetune", tau_distillation=self.tau_distillation)
+
+
+@dataclass(frozen=True)
+class ExportSection:
+    """What is handed out. `dataset` is the drawn and answered triplets in the official format."""
+
+    roles: tuple[Literal["alignet", "distillation", "ud", "teacher", "dataset"], ...]
+    precision: Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -498,8 +565,8 @@ class ReportSettings:
     """The table and the picture."""
 
     title: str
-    picture_images: str
-    picture_labels: str  # a table with a row for each of those images
+    picture_images: str | None  # null: no picture
+    picture_labels: str | None  # a table with a row for each of those images; null: by cluster of the teacher
     id_column: str
     id_prefix: str
     concept_column: str
@@ -522,7 +589,7 @@ class Config:
     teacher: ModelSettings
     student: ModelSettings
     baselines: Mapping[str, ModelSettings]
-    vice: ViceSection
+    vice: ViceSection | None
     soft_labels: SoftLabelsSettings
     embed: EmbedSettings
     distill: DistillSection
@@ -530,6 +597,7 @@ class Config:
     triplets: TripletsSettings
     smooth: SmoothSettings | None
     finetune: FinetuneSection
+    export: ExportSection
     evaluate: EvaluateSection
     report: ReportSettings
     paths: PathsSettings
@@ -546,10 +614,18 @@ class Config:
             raise ValueError(
                 f"baselines: expected names beside teacher and student, found {', '.join(taken)}"
             )
-        if self.data.source == "folder" and not self.paths.photos:
+        for name in self.data.needs:
+            if not getattr(self.paths, name):
+                raise ValueError(
+                    f"paths.{name}: experiment={self.experiment_name} needs it and it has no default; data/README.md "
+                    f"says what belongs there: add paths.{name}=<where it is>"
+                )
+        known = {setting for dataset in self.evaluate.datasets.values() for setting in dataset.settings}
+        unmade = known & {"alignet", "distillation"} - set(self.finetune.roles)
+        if unmade:
             raise ValueError(
-                f"paths.photos: experiment={self.experiment_name} needs a folder of photographs, choices and features, "
-                f"laid out as data/README.md describes; it has no default: add paths.photos=<folder>"
+                f"evaluate.datasets: expected settings that finetune.roles makes, found {', '.join(sorted(unmade))} as "
+                f"well; add it to finetune.roles or take it out of the data sets"
             )
         if self.smooth and self.finetune.settings.sampling != "in_batch":
             raise ValueError(
@@ -561,78 +637,3 @@ class Config:
 def parse(values: Mapping[str, Any]) -> Any:
     """The configuration from plain values; ValueError names the key, what was expected and found."""
     return build(Config, values, "")
-
-
-def build(kind: Any, value: Any, where: str) -> Any:
-    """`value` (plain data) as an instance of the annotated type `kind`, checked; `where` names the key."""
-    if isinstance(value, str) and value == "???":
-        raise ValueError(f"{where}: not set; the experiment or the command line must give it")
-    origin = get_origin(kind)
-    if is_dataclass(kind):
-        return _build_dataclass(kind, value, where)
-    if origin in (Union, types.UnionType):
-        return _build_union(get_args(kind), value, where)
-    if origin is Literal:
-        if value in get_args(kind) and type(value) in {type(item) for item in get_args(kind)}:
-            return value
-        raise _wrong(where, "one of " + ", ".join(repr(item) for item in get_args(kind)), value)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise _wrong(where, "a list", value)
-        return tuple(build(get_args(kind)[0], item, f"{where}[{row}]") for row, item in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise _wrong(where, "a mapping", value)
-        return {str(name): build(get_args(kind)[1], item, f"{where}.{name}") for name, item in value.items()}
-    return _build_scalar(kind, value, where)
-
-
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise _wrong(where, f"a section with {', '.join(item.name for item in fields(kind))}", value)
-    hints = get_type_hints(kind)
-    for name in value:
-        if name not in hints:
-            near = difflib.get_close_matches(str(name), list(hints), n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else f"; its keys are {', '.join(hints)}"
-            raise ValueError(f"no configuration key {_join(where, name)!r}{meant}")
-    missing = [name for name in hints if name not in value]
-    if missing:
-        raise ValueError(
-            f"{where or 'configuration'}: missing {', '.join(missing)}; set it in conf/ or on the command line"
-        )
-    return kind(**{name: build(hint, value[name], _join(where, name)) for name, hint in hints.items()})
-
-
-def _build_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
-    expected = []
-    for option in options:
-        if option is type(None):
-            if value is None:
-                return None
-            expected.append("null")
-            continue
-        try:
-            return build(option, value, where)
-        except ValueError as error:
-            expected.append(str(error).partition("expected ")[2].partition(", found")[0])
-    raise _wrong(where, " or ".join(expected), value)
-
-
-def _build_scalar(kind: Any, value: Any, where: str) -> Any:
-    if kind is Any:
-        return value
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is kind:
-        return value
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    raise _wrong(where, names.get(kind, str(kind)), value)
-
-
-def _wrong(where: str, expected: str, value: Any) -> ValueError:
-    return ValueError(f"{where}: expected {expected}, found {value!r} ({type(value).__name__})")
-
-
-def _join(where: str, name: Any) -> str:
-    return f"{where}.{name}" if where else str(name)

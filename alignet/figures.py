@@ -101,13 +101,14 @@ def concepts_before_and_after(
     *,
     titles: tuple[str, str] = ("original", "AligNet"),
     caption: str = "",
+    what: str = "concepts",
 ) -> str:
     """Draw the PCA of concepts' mean features before and after side by side; return the caption below it.
 
     before, after: (m, p) and (m, p') of the same concepts; each panel has its own components, flipped
     (not rotated) to agree with the left one's. categories: one name for each concept, "" where unknown,
     which is drawn in light grey; the eight commonest are coloured, the others dark grey. `caption` is put
-    before what the picture says of itself.
+    before what the picture says of itself. what: "concepts", or "images" whose categories are clusters.
     """
     if not len(before) == len(after) == len(categories):
         raise ValueError(
@@ -119,7 +120,7 @@ def concepts_before_and_after(
     shares = [neighbour_share(x, categories) for x in (before, after)]
     counts = Counter(name for name in categories if name)
     common = sorted(name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_NAMED])
-    text = _caption(caption, counts, len(categories))
+    text = _caption(caption, counts, len(categories), what)
     wrapped = textwrap.wrap(text, 150)
     entries = len(common) + (len(counts) > len(common)) + (counts.total() < len(categories))
     foot, legend = 0.2 + 0.19 * len(wrapped), 0.1 + 0.26 * -(-entries // _LEGEND_COLUMNS)  # inches
@@ -247,16 +248,18 @@ def _lines(axis: Any, targets: tuple[float, float] | None, ceiling: float | None
         axis.axhline(100 * ceiling, color=FAINT, linestyle="--", linewidth=1, label="noise ceiling")
 
 
-def _caption(given: str, counts: Counter[str], concepts: int) -> str:
-    coloured = f"Colour: superordinate category, {len(counts)} in all"
+def _caption(given: str, counts: Counter[str], concepts: int, what: str) -> str:
+    named = {"concepts": "superordinate category", "images": "the teacher's cluster"}[what]
+    coloured = f"Colour: {named}, {len(counts)} in all"
     if len(counts) > _NAMED:
         coloured += f", the {_NAMED} commonest named"
     if counts.total() < concepts:
         coloured += (
-            f"; known for {counts.total()} concepts, the other {concepts - counts.total()} in light grey"
+            f"; known for {counts.total()} {what}, the other {concepts - counts.total()} in light grey"
         )
     own = "Each panel's own PCA, its axes flipped (not rotated) to agree."
-    return f"{given} n = {concepts} concepts, the mean features of each. {coloured}. {own}".strip()
+    points = f"n = {concepts} {what}" + (", the mean features of each" if what == "concepts" else "")
+    return f"{given} {points}. {coloured}. {own}".strip()
 
 
 @contextmanager

@@ -12,6 +12,9 @@ A node is a stage in a role. The four settings of a student are four ways throug
      embed[student.pool] ---------------------------------------> finetune          (to keep its classifier's answers)
      embed[student.*] + soft_labels -> distill[student]           (the setting `ud`)
      every setting -> evaluate[setting.dataset] -> report
+
+What somebody else has made enters in the place of a fit and is otherwise the same node: a published
+embedding as `vice`, a map W, b as `distill[role]`, an answered set of triplets as `triplets[alignet]`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alignet.config import Config, MapSource
+from alignet.config import Config, MapSource, ViceSection
 
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
@@ -86,13 +89,15 @@ class _Builder:
         self.nodes: dict[str, Node] = {}
 
     def build(self) -> dict[str, Node]:
-        for role in FINETUNED:
-            self.cluster(role)
+        for role in self.config.finetune.roles:
+            if self.config.triplets.published is None:
+                self.cluster(role)
+            self.finetune(role)
         for name, dataset in self.config.evaluate.datasets.items():
             for setting in dataset.settings:
                 self.evaluate(name, setting)
-        for role in ("alignet", "ud", "teacher"):
-            self.export(role)
+        for kind in self.config.export.roles:
+            self.export(kind)
         self.report()
         return self.nodes
 
@@ -124,19 +129,34 @@ class _Builder:
             )
         return self.add("pretrain", role, getattr(self.config.pretrain, role), {"world": self.world()})
 
+    def people(self) -> ViceSection:
+        if self.config.vice is None or self.config.data.objects is None:
+            raise ValueError(
+                "vice: expected human choices or a published embedding, and an object table (data.objects), since a "
+                "part of this experiment is learned from or measured on them; found none. Set vice and data.objects, "
+                "or give a map (distill.published) and leave that part out"
+            )
+        return self.config.vice
+
+    def objects(self) -> str:
+        self.people()
+        return self.index(str(self.config.data.objects))
+
     def vice(self) -> str:
-        vice = self.config.vice
-        inputs = {"train": vice.train, "val": vice.val, "objects": self.config.data.objects}
-        return self.add(
-            "vice",
-            "",
-            {"settings": asdict(vice.settings)},
-            {name: self.index(item) for name, item in inputs.items()},
-        )
+        vice = self.people()
+        sets = {"train": vice.train, "val": vice.val}
+        section: dict[str, Any] = {"settings": asdict(vice.settings)}
+        if vice.published is not None:
+            sets = {"published": vice.published, "val": vice.val}
+            section = {
+                "settings": {name: getattr(vice.settings, name) for name in ("k", "alpha", "samples", "seed")}
+            }
+        inputs = {name: self.index(item) for name, item in sets.items() if item is not None}
+        return self.add("vice", "", section, inputs | {"objects": self.objects()})
 
     def reliability(self) -> str:
-        vice = self.config.vice
-        inputs = {"train": self.index(vice.train), "objects": self.index(self.config.data.objects)}
+        vice = self.people()
+        inputs = {"train": self.index(str(vice.train)), "objects": self.objects()}
         return self.add("reliability", "", {"settings": asdict(vice.settings)}, inputs)
 
     def soft_labels(self, triplets: str) -> str:
@@ -172,6 +192,17 @@ class _Builder:
         return {}
 
     def distill(self, role: str) -> str:
+        if role in self.config.distill.published:
+            inputs = {
+                "published": self.index(self.config.distill.published[role]),
+                "features": self.embed(role, "pool"),  # their width must be the map's
+            }
+            return self.add("distill", role, {}, inputs)
+        if role not in self.config.distill.sources:
+            raise ValueError(
+                f"distill: expected a source or a published map for {role}, found neither; set "
+                f"distill.published.{role} to a set of kind map, or distill.sources.{role}"
+            )
         source: MapSource = self.config.distill.sources[role]
         section = {
             "settings": asdict(self.config.distill.settings[role]),
@@ -182,7 +213,7 @@ class _Builder:
             "features": self.embed(role, source.images),
             "triplets": self.index(source.triplets),
             "soft_labels": self.soft_labels(source.triplets),
-            "objects": self.index(self.config.data.objects),
+            "objects": self.objects(),
         }
         return self.add("distill", role, section, inputs)
 
@@ -195,10 +226,20 @@ class _Builder:
         return self.add("cluster", role, self.config.cluster, self.teacher(role, "pool"))
 
     def triplets(self, role: str) -> str:
+        section = asdict(self.config.triplets)
+        published = section.pop("published")
+        if published is not None:
+            if role != "alignet":
+                raise ValueError(
+                    f"triplets.published: expected the role alignet alone, found {role}; set finetune.roles=[alignet]"
+                )
+            return self.add(
+                "triplets", role, {}, {"published": self.index(published), "images": self.index("pool")}
+            )
         inputs = self.teacher(role, "pool")
         if self.config.triplets.sampling == "cluster_boundary":
             inputs["clusters"] = self.cluster(role)
-        return self.add("triplets", role, self.config.triplets, inputs)
+        return self.add("triplets", role, section, inputs)
 
     def taught(self) -> str:
         """The teacher's raw features of the pool, smoothed where that is configured; a map comes afterwards."""
@@ -270,18 +311,20 @@ class _Builder:
     def export(self, role: str) -> str:
         section: dict[str, Any] = {"experiment": self.config.experiment_name, "banner": self.config.banner}
         teacher, student = self.config.models["teacher"], self.config.models["student"]
+        if role == "dataset":
+            return self.add("export", role, section, {"triplets": self.triplets("alignet")})
         if role not in FINETUNED:
             base = teacher if role == "teacher" else student
             section["card"] = {"name": base.name, "licence": base.licence}
             inputs = {"map": self.distill("teacher" if role == "teacher" else "student")}
             return self.add("export", role, section, inputs)
-        section["model"] = model_section(student)
+        section |= {"precision": self.config.export.precision, "model": model_section(student)}
         section["card"] = {
             "name": student.name,
             "licence": student.licence,
             "data": {
                 "teacher": f"{teacher.name}; licence: {teacher.licence}",
-                "human choices": self.config.vice.train,
+                "human choices": self.human_data(),
                 "images": "the pool",
             },
             "smooth": asdict(self.config.smooth) if self.config.smooth else None,
@@ -293,21 +336,41 @@ class _Builder:
                     inputs[f"score.{setting}.{name}"] = self.evaluate(name, setting)
         return self.add("export", role, section, inputs)
 
+    def human_data(self) -> str:
+        """What the aligned student knows of people, in words."""
+        vice = self.config.vice
+        if self.config.triplets.published is not None:
+            return "none here; a published AligNet data set answered the triplets"
+        if "teacher" in self.config.distill.published:
+            return "none here; the teacher's map W, b was learned elsewhere"
+        return (
+            ""
+            if vice is None
+            else vice.train or f"{vice.published} (an embedding of choices, fitted elsewhere)"
+        )
+
     def report(self) -> str:
         inputs = {}
         for name, dataset in self.config.evaluate.datasets.items():
             for setting in dataset.settings:
                 inputs[f"{setting}.{name}"] = self.evaluate(name, setting)
         report = self.config.report
-        for setting in ("original", "alignet"):
-            inputs[f"picture.{setting}"] = self.features(setting, report.picture_images)["features"]
-        inputs["labels"] = self.index(report.picture_labels)
+        if report.picture_images is not None:
+            for setting in ("original", "alignet"):
+                inputs[f"picture.{setting}"] = self.features(setting, report.picture_images)["features"]
+            if report.picture_labels is not None:
+                inputs["labels"] = self.index(report.picture_labels)
+            else:
+                inputs["clusters"] = self.cluster("alignet")
         section = asdict(report) | {"banner": self.config.banner, "seed": self.config.seed}
-        for role in FINETUNED:
+        for role in self.config.finetune.roles:
             inputs[f"finetune.{role}"] = self.finetune(role)
-        inputs["vice"] = self.vice()
-        inputs["reliability"] = self.reliability()
-        inputs["map"] = self.distill("teacher")
+        if self.config.vice is not None:
+            inputs["vice"] = self.vice()
+            if self.config.vice.published is None:
+                inputs["reliability"] = self.reliability()
+        if self.config.triplets.published is None and "alignet" in self.config.finetune.roles:
+            inputs["map"] = self.distill("teacher")
         if self.config.smooth:
             inputs["smooth"] = self.taught()
         return self.add("report", "", section, inputs)

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from alignet.artifacts import Artifact, ArtifactError, Identity, Store
-from alignet.config import Config, RuntimeSettings, SetSettings
+from alignet.config import Config, FeaturesSet, RuntimeSettings, SetSettings
+from alignet.data.sets import exists
 from alignet.graph import Node, build_graph, upstream
 
 LIBRARIES = ("torch", "timm", "faiss", "numpy", "scipy", "scikit-learn", "pyro-ppl", "pillow", "safetensors")
@@ -86,7 +87,8 @@ class Pipeline:
             where = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:12]
             cache = self.store.root / "seen" / f"{name}-{where}.json"
             cache.parent.mkdir(parents=True, exist_ok=True)
-            files = files_of(one.kind, path, one.under, outside_ids(self.config, name))
+            under = getattr(one, "under", "")
+            files = files_of(one.kind, path, under, outside_ids(self.config, name))
             listing = scan(files, cache=cache, verify=self.config.data.verify)
             self._outside[name] = listing.digest
         return self._outside[name]
@@ -211,8 +213,13 @@ class Pipeline:
 def outside_path(config: Config, name: str) -> Path:
     """The path of a set of outside data; FileNotFoundError says what it is and how to give it."""
     one: SetSettings = config.data.sets[name]
+    if one.path is None:
+        raise FileNotFoundError(
+            f"data set {name!r} ({one.kind}): expected a path, none is set; data/README.md says what it is. "
+            f"Add data.sets.{name}.path=<where it is>."
+        )
     path = Path(one.path)
-    if not path.exists():
+    if not exists(one.kind, path):
         raise FileNotFoundError(
             f"data set {name!r} ({one.kind}): expected it at {path}, found nothing there; "
             f"data/README.md says what it is. Set data.sets.{name}.path, or the folder it is part of in paths."
@@ -222,15 +229,15 @@ def outside_path(config: Config, name: str) -> Path:
 
 def outside_ids(config: Config, name: str) -> Path | None:
     """The file of row ids of an outside features set; None for other sets."""
-    if not name or not config.data.sets[name].ids:
+    one = config.data.sets.get(name)
+    if not isinstance(one, FeaturesSet):
         return None
-    path = Path(config.data.sets[name].ids)
-    if not path.is_file():
+    if one.ids is None or not Path(one.ids).is_file():
         raise FileNotFoundError(
-            f"data set {name!r}: expected the ids of its rows at {path}, found nothing there; "
-            f"set data.sets.{name}.ids to a text file with one id a line."
+            f"data set {name!r}: expected the ids of its rows at {one.ids or 'a path, none is set'}, found nothing "
+            f"there; set data.sets.{name}.ids to a text file with one id a line."
         )
-    return path
+    return Path(one.ids)
 
 
 def given_options() -> str:

@@ -44,6 +44,8 @@ class _Style:
 _STYLES = {
     "odd_one_out": _Style("odd-one-out accuracy, %", 100, 1, True),
     "odd_one_out_cosine": _Style("the same by cosine, %", 100, 1, True),
+    "agreement": _Style("agreement with the teacher, %", 100, 1, True),
+    "agreement_rho": _Style("similarities as the teacher's, rho", best=True),
     "rsa_spearman": _Style("RSA, Spearman rho", best=True),
     "linear_probe": _Style("linear probe, %", 100, 1, True),
     "top1": _Style("ImageNet top-1, %", 100, 1, True),

@@ -6,6 +6,9 @@ A CSV file with a header, UTF-8, at least these columns (others are ignored):
   category   superordinate category; empty where there is none
   photo      file name of the concept's photograph; empty where there is none
   split      which part of the study the concept belongs to, such as train, tune, report, unseen
+
+Or the table of THINGS itself, things_concepts.tsv: tab-separated, its rows in the order of the indices, with a column
+uniqueID. Its photographs are named <uniqueID>.jpg.
 """
 
 from __future__ import annotations
@@ -40,7 +43,10 @@ def load_concepts(path: Path | str) -> tuple[Concept, ...]:
         raise ValueError(f"{path}: expected a table of concepts, found no file; check the path.")
     try:
         with open(path, encoding="utf-8-sig", newline="") as handle:
-            concepts = list(_rows(path, csv.DictReader(handle)))
+            if path.suffix.lower() == ".tsv":
+                concepts = list(_things_rows(path, csv.DictReader(handle, delimiter="\t")))
+            else:
+                concepts = list(_rows(path, csv.DictReader(handle)))
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: expected UTF-8 text, found other bytes ({error}); save it as UTF-8."
@@ -86,6 +92,21 @@ def _rows(path: Path, reader: csv.DictReader) -> Iterable[Concept]:
                 f"{values['unique_id']!r} and {values['split']!r}; fill them in."
             )
         yield Concept(index=int(values.pop("index")), **values)
+
+
+def _things_rows(path: Path, reader: csv.DictReader) -> Iterable[Concept]:
+    if "uniqueID" not in (reader.fieldnames or ()):
+        raise ValueError(
+            f"{path}: expected a column uniqueID, as things_concepts.tsv has, found "
+            f"{', '.join(reader.fieldnames or ()) or 'none'}; give that file, or a .csv with {', '.join(COLUMNS)}."
+        )
+    for index, row in enumerate(reader):
+        name = (row["uniqueID"] or "").strip()
+        if not name:
+            raise ValueError(
+                f"{path}: expected a uniqueID on line {reader.line_num}, found none; fetch it again."
+            )
+        yield Concept(index=index, unique_id=name, category="", photo=f"{name}.jpg", split="all")
 
 
 def _check_distinct(path: Path, column: str, values: list[object]) -> None:

@@ -19,3 +19,8 @@ def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path
 def listed_name(under: str, name: str) -> str:
     """An image's id relative to the set's root, given its id below `under`."""
     return f"{under}/{name}" if under else name
+
+
+def exists(kind: str, path: Path) -> bool:
+    """Whether there is something at a set's path."""
+    return path.exists()

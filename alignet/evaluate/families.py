@@ -196,12 +196,44 @@ def teacher_labels(material: Material, options: Mapping[str, Any]) -> list[Score
     return scores
 
 
+def agreement(material: Material, options: Mapping[str, Any]) -> list[Score]:
+    """How often this setting's odd one out is the teacher's, where nobody asked people; see evaluate.agreement.
+
+    Names: features `test`; nodes `teacher`, an embedding of the same images, and `map`, its distill node; or the
+    node `triplets`, answered triplets of these images; `trained_on`, an embedding of what was trained on. options:
+    count of triplets.
+    """
+    from alignet.evaluate.agreement import agreement as measure
+    from alignet.evaluate.agreement import answered, asked
+
+    features, ids = material.features["test"]
+    if "triplets" in material.nodes:
+        sims, triplets = answered(material.nodes["triplets"], ids, options["count"], material.seed)
+    else:
+        sims, triplets = asked(
+            *material.raw["teacher"], ids, material.nodes["map"] / "map.npz", options["count"], material.seed
+        )
+    known = set(material.raw["trained_on"][1])
+    met = sum(name in known for name in ids)
+    note = f"{met:,} of {len(ids):,} images were trained on (by name)" if met else ""
+    return measure(
+        features,
+        triplets,
+        sims,
+        dataset=material.dataset,
+        bootstrap=material.bootstrap,
+        seed=material.seed,
+        note=note,
+    )
+
+
 FAMILIES: dict[str, Callable[[Material, Mapping[str, Any]], list[Score]]] = {
     "odd_one_out": odd_one_out,
     "rsa": rsa,
     "linear_probe": linear_probe,
     "top1": top1,
     "teacher_labels": teacher_labels,
+    "agreement": agreement,
 }
 
 

@@ -1,6 +1,7 @@
 """Uncertainty distillation: the affine map that makes a model's similarities answer as people do.
 
-reads   embed[model.images], soft_labels[triplets], index[triplets], index[object table]
+reads   embed[model.images], soft_labels[triplets], index[triplets], index[object table]; or, with distill.published, a
+        gLocal npz that was learned elsewhere, which is checked instead of a fit
 writes  map.npz (weights, bias, mean, std), cross_validation.json (accuracy and KL by fold, lambda and rate)
 roles   teacher, student (the setting `ud`)
 cost    seconds to minutes; the cross-validation fits folds x lambdas x learning rates maps
@@ -26,6 +27,8 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.distill import cross_validate, fit_map
     from alignet.stages import _read
 
+    if "published" in work.inputs:
+        return _take(work)
     settings = build(DistillSettings, work.section["settings"], "distill.settings")
     rows_of_features, ids = _read.embedding(work.inputs["features"])
     rows = _read.object_rows(work, ids)
@@ -66,6 +69,22 @@ def run(work: StageRun) -> dict[str, Any]:
         "held_out_kl_before": best["kl_before"],
         "held_out_kl": best["kl"],
     }
+
+
+def _take(work: StageRun) -> dict[str, Any]:
+    """A map W, b from elsewhere in the place of a fit; ValueError unless its width is the features'."""
+    from alignet.distill import AffineMap
+    from alignet.stages import _read
+
+    mapping = AffineMap.load_npz(work.sources["published"])
+    width = _read.embedding(work.inputs["features"])[0].shape[1]
+    if len(mapping.weights) != width:
+        raise ValueError(
+            f"{work.sources['published']}: expected a map of {width} features, as the {work.node.role} has, found one "
+            f"of {len(mapping.weights)}; give the map that was learned on this very model."
+        )
+    mapping.save_npz(work.folder / "map.npz")
+    return {"published": True, "width": width}
 
 
 def _groups(work: StageRun, rows: Any, m: int) -> Any:

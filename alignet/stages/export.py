@@ -1,9 +1,10 @@
 """Weights that the library itself loads, with a model card.
 
-reads   finetune[alignet] and the scores before and after; or a distill node
+reads   finetune[alignet] and the scores before and after; or a distill node; or triplets[alignet]
 writes  alignet: a timm folder (config.json, model.safetensors, README.md)
         ud, teacher: map.npz in the format of gLocal and thingsvision, README.md
-roles   alignet, ud (the frozen student's map), teacher (the teacher's W and b)
+        dataset: alignet.npz {filenames, similarities, indices}, as the official release stores its triplets
+roles   alignet, distillation, ud (the frozen student's map), teacher (the teacher's W and b), dataset
 cost    seconds
 """
 
@@ -19,6 +20,8 @@ def run(work: StageRun) -> dict[str, Any]:
     """Write the folder and check that it loads."""
     if "map" in work.inputs:
         return _export_map(work)
+    if "triplets" in work.inputs:
+        return _export_dataset(work)
     from safetensors.torch import load_file
 
     from alignet.export import ModelCard, export_timm
@@ -76,6 +79,19 @@ def _metrics(work: StageRun) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def _export_dataset(work: StageRun) -> dict[str, Any]:
+    import numpy as np
+
+    from alignet.data.alignet_npz import save_dataset
+    from alignet.stages import _read
+
+    folder = work.inputs["triplets"].folder
+    triplets = np.load(folder / "triplets.npy", allow_pickle=False)
+    sims = np.load(folder / "similarities.npy", allow_pickle=False)
+    save_dataset(work.folder / "alignet.npz", _read.read_lines(folder / "ids.txt"), triplets, sims)
+    return {"triplets": len(triplets)}
+
+
 def _export_map(work: StageRun) -> dict[str, Any]:
     import shutil
 
@@ -85,7 +101,14 @@ def _export_map(work: StageRun) -> dict[str, Any]:
     shutil.copyfile(source, work.folder / "map.npz")
     mapping = AffineMap.load_npz(work.folder / "map.npz")
     described, figures = work.section["card"], work.inputs["map"].metrics
-    before, after = figures["held_out_accuracy_before"], figures["held_out_accuracy"]
+    told = "The map was learned elsewhere and is handed on as it came."
+    if "held_out_accuracy" in figures:
+        before, after = figures["held_out_accuracy_before"], figures["held_out_accuracy"]
+        told = (
+            f"and their dot products answer triplets as people do: on objects that it never saw, odd-one-out accuracy\n"
+            f"went from {before:.3f} to {after:.3f} ({figures['held_out_triplets']:,} triplets, cross-validation over "
+            "objects)."
+        )
     width = len(mapping.weights)
     text = f"""# {described["name"]}: the affine map of uncertainty distillation
 
@@ -96,8 +119,7 @@ store it. Features x of the unchanged network become
 
     (x - mean) / std @ weights + bias
 
-and their dot products answer triplets as people do: on objects that it never saw, odd-one-out accuracy
-went from {before:.3f} to {after:.3f} ({figures["held_out_triplets"]:,} triplets, cross-validation over objects).
+{told}
 
 Licence of the network: {described["licence"]}.
 """

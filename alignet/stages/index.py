@@ -19,7 +19,7 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.data.index import scan
     from alignet.data.sets import files_of, listed_name
 
-    under = work.section["under"]
+    under = work.section.get("under", "")
     listing = scan(files_of(work.section["kind"], work.sources["data"], under, work.sources.get("ids")))
     files = {
         listed_name(under, name): {"size": size, "sha256": sha256}

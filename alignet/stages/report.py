@@ -1,7 +1,7 @@
 """The table of all settings, and the features before and after in a picture.
 
-reads   every evaluate node, the features of one image set before and after and the table that names them; the
-        figures of finetune, smooth, vice, reliability and the teacher's map
+reads   every evaluate node, the features of one image set before and after and the table that names them (or the
+        teacher's clusters); the figures of finetune, smooth, vice, reliability and the teacher's map
 writes  table.txt, table.md, table.json, features.png and its caption features.txt
 cost    seconds
 """
@@ -38,10 +38,11 @@ def run(work: StageRun) -> dict[str, Any]:
     _write(work.folder / "table.txt", settings_table(rows, title=title, notes=notes))
     _write(work.folder / "table.md", settings_markdown(rows, title=title, notes=notes))
     _write(work.folder / "table.json", settings_json(rows, title=title, notes=notes) + "\n")
-    _draw(work)
+    if "picture.original" in work.inputs:
+        _draw(work)
     return {
         f"{setting}.{score.dataset}": score.value
-        for setting, found in scores.items() for score in found if score.metric == "odd_one_out"
+        for setting, found in scores.items() for score in found if score.metric in ("odd_one_out", "agreement")
     }  # fmt: skip
 
 
@@ -80,6 +81,8 @@ def _notes(work: StageRun, labels: list[Any]) -> list[str]:
         figure = f"{score.value:.1%}" if score.metric.startswith("teachers") else f"{score.value:.3f}"
         said.append(f"{score.metric.replace('_', ' ')}: {figure} ({score.note}, {score.n:,} pool triplets)")
     for role in ("alignet", "distillation"):
+        if f"finetune.{role}" not in work.inputs:
+            continue
         figures = work.inputs[f"finetune.{role}"].metrics
         said.append(
             f"{role}: {figures['steps']} steps, {figures['image_passes']:,} image passes, tau' = "
@@ -92,18 +95,36 @@ def _notes(work: StageRun, labels: list[Any]) -> list[str]:
             f"both teachers' features smoothed over the student's classifier: penalty {figures['penalty']:g} "
             f"(leave-one-out R2 of the raw features {figures['explained_left_out']:.3f})"
         )
-    vice, mapped = work.inputs["vice"].metrics, work.inputs["map"].metrics
-    said.append(
-        f"VICE: {vice['kept_dimensions']} dimensions kept, held-out accuracy {vice['validation_accuracy']:.3f}, "
-        f"cross-entropy {vice['validation_cross_entropy']:.3f} nats"
-        + ("" if vice["converged"] else "; NOT CONVERGED")
-    )
-    said.append(_reliability(work.inputs["reliability"].metrics))
-    said.append(
-        f"teacher's map on objects never trained on: accuracy {mapped['held_out_accuracy_before']:.3f} -> "
-        f"{mapped['held_out_accuracy']:.3f} on {mapped['held_out_triplets']:,} triplets (cross-validation)"
-    )
+    if "vice" in work.inputs:
+        said.append(_vice(work.inputs["vice"].metrics))
+    if "reliability" in work.inputs:
+        said.append(_reliability(work.inputs["reliability"].metrics))
+    if "map" in work.inputs:
+        said.append(_map(work.inputs["map"].metrics))
     return said
+
+
+def _vice(figures: dict[str, Any]) -> str:
+    text = f"VICE: {figures['kept_dimensions']} dimensions kept"
+    if "published" in figures:
+        text += " of an embedding that was fitted elsewhere" + (
+            "" if figures["has_scale"] else ", which has no scale: labels know no uncertainty"
+        )
+    if "validation_accuracy" in figures:
+        text += (
+            f", held-out accuracy {figures['validation_accuracy']:.3f}, cross-entropy "
+            f"{figures['validation_cross_entropy']:.3f} nats"
+        )
+    return text + ("" if figures.get("converged", True) else "; NOT CONVERGED")
+
+
+def _map(figures: dict[str, Any]) -> str:
+    if "published" in figures:
+        return "teacher's map: learned elsewhere"
+    return (
+        f"teacher's map on objects never trained on: accuracy {figures['held_out_accuracy_before']:.3f} -> "
+        f"{figures['held_out_accuracy']:.3f} on {figures['held_out_triplets']:,} triplets (cross-validation)"
+    )
 
 
 def _reliability(halves: dict[str, Any]) -> str:
@@ -126,6 +147,19 @@ def _draw(work: StageRun) -> None:
     section = work.section
     before, ids = _read.embedding(work.inputs["picture.original"])
     after, _ = _read.embedding(work.inputs["picture.alignet"])
+    if "clusters" in work.inputs:
+        clusters = _read.assignment(work)
+        if len(clusters) != len(ids):
+            raise ValueError(
+                f"report.picture_images: expected the pool, whose clusters colour the points, found {len(ids)} images "
+                f"for {len(clusters)} assignments; set report.picture_labels to a table that names their categories"
+            )
+        caption = concepts_before_and_after(
+            before, after, [f"cluster {number + 1}" for number in clusters], work.folder / "features.png",
+            caption=f"{section['title']}:", what="images",
+        )  # fmt: skip
+        _write(work.folder / "features.txt", caption + "\n")
+        return
     naming = {"id_column": section["id_column"], "id_prefix": section["id_prefix"]}
     concepts = column_for(work.sources["labels"], ids, section["concept_column"], **naming)
     categories = column_for(work.sources["labels"], ids, section["category_column"], **naming)

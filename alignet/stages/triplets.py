@@ -1,6 +1,7 @@
 """The AligNet data set: triplets of pool images and the teacher's similarities of their pairs.
 
-reads   embed[teacher.pool], distill[teacher] (alignet only), cluster (cluster_boundary only)
+reads   embed[teacher.pool], distill[teacher] (alignet only), cluster (cluster_boundary only); or, with
+        triplets.published, an official AligNet npz and the pool's list of images
 writes  triplets.npy n x 3 int64 (rows of ids.txt, odd one last), similarities.npy n x 3 float32 [s01, s02, s12]
 roles   alignet (mapped teacher), distillation (raw teacher)
 cost    seconds for a million triplets
@@ -22,6 +23,8 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.labelling import label, label_entropy
     from alignet.stages import _read
 
+    if "published" in work.inputs:
+        return _take(work)
     features, ids = _read.embedding(work.inputs["features"])
     drawn = _draw(work, ids)
     checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
@@ -30,6 +33,31 @@ def run(work: StageRun) -> dict[str, Any]:
     np.save(work.folder / "similarities.npy", sims)
     (work.folder / "ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     return {"triplets": len(triplets), "images": len(ids), "entropy_at_tau_1_nats": label_entropy(sims, 1.0)}
+
+
+def _take(work: StageRun) -> dict[str, Any]:
+    """A published data set in the place of drawing and answering; images are found by file name."""
+    import numpy as np
+
+    from alignet.data.alignet_npz import load_dataset
+    from alignet.labelling import label_entropy
+    from alignet.stages import _read
+
+    ids = _read.listed_ids(work.inputs["images"])
+    options = work.inputs["published"].manifest["identity"]["section"]
+    found = load_dataset(work.sources["published"], ids, missing=options["missing"], order=options["order"])
+    if found.dropped:
+        print(f"{found.dropped:,} triplets with an image that is not in the pool are left out", flush=True)
+    np.save(work.folder / "triplets.npy", found.triplets)
+    np.save(work.folder / "similarities.npy", found.similarities)
+    (work.folder / "ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    return {
+        "triplets": len(found.triplets),
+        "images": len(np.unique(found.triplets)),
+        "triplets_left_out": found.dropped,
+        "odd_one_last": found.holds,
+        "entropy_at_tau_1_nats": label_entropy(found.similarities, 1.0),
+    }
 
 
 def _draw(work: StageRun, ids: list[str]) -> Any:

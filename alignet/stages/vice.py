@@ -1,6 +1,7 @@
 """Fit VICE: a variational posterior over a sparse non-negative embedding of the judged objects.
 
-reads   index[train triplets], index[validation triplets], index[object table]
+reads   index[train triplets], index[validation triplets], index[object table]; or, with vice.published, an embedding
+        that was fitted elsewhere, which is checked and pruned instead of a fit
 writes  posterior.npz {loc, scale}, pruned.npz {pruned_loc, pruned_scale, dimensions}, curves.json
 cost    900,000 triplets of 1,854 objects: minutes on 2 cores; the paper's settings: days
 """
@@ -25,6 +26,8 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.stages import _read
     from alignet.vice.fit import fit_vice
 
+    if "published" in work.inputs:
+        return _take(work)
     settings = build(ViceSettings, work.section["settings"], "vice")
     objects = len(load_concepts(work.sources["objects"]))
     train, val = (torch.from_numpy(_read.triplets(work, name, objects)) for name in ("train", "val"))
@@ -45,6 +48,51 @@ def run(work: StageRun) -> dict[str, Any]:
     if fit.warning:
         figures["warning"] = fit.warning
     return figures | {f"validation_{name}": value for name, value in fit.validation.items()}
+
+
+def _take(work: StageRun) -> dict[str, Any]:
+    """A published embedding in the place of a fit. Without a scale it is a point: its labels know no uncertainty."""
+    import numpy as np
+    import torch
+
+    from alignet.artifacts import write_json
+    from alignet.data.concepts import load_concepts
+    from alignet.data.embeddings import load_embedding
+    from alignet.stages import _read
+    from alignet.vice.pruning import kept_dimensions
+    from alignet.vice.soft_labels import heldout_metrics
+
+    settings = work.section["settings"]
+    objects = len(load_concepts(work.sources["objects"]))
+    found, spread = load_embedding(work.sources["published"], objects)
+    loc = torch.from_numpy(found)
+    scale = torch.zeros_like(loc) if spread is None else torch.from_numpy(spread)
+    kept = torch.arange(loc.shape[1])
+    if spread is not None:
+        kept = kept_dimensions(loc, scale, k=settings["k"], alpha=settings["alpha"])
+    if not len(kept):
+        raise ValueError(
+            f"{work.sources['published']}: expected a dimension in which more than {settings['k']} objects are above "
+            f"zero, found none of {loc.shape[1]}; check the file, or lower vice.settings.k"
+        )
+    np.savez(work.folder / "posterior.npz", loc=loc.numpy(), scale=scale.numpy())
+    np.savez(
+        work.folder / "pruned.npz",
+        pruned_loc=loc[:, kept].numpy(), pruned_scale=scale[:, kept].numpy(), dimensions=kept.numpy(),
+    )  # fmt: skip
+    write_json(work.folder / "curves.json", {})
+    figures: dict[str, Any] = {
+        "published": True,
+        "kept_dimensions": len(kept),
+        "has_scale": spread is not None,
+    }
+    if "val" not in work.inputs:
+        return figures
+    val = torch.from_numpy(_read.triplets(work, "val", objects))
+    measured = heldout_metrics(
+        loc[:, kept], scale[:, kept], val, samples=settings["samples"], seed=settings["seed"]
+    )
+    return figures | {f"validation_{name}": value for name, value in measured.items()}
 
 
 if __name__ == "__main__":
