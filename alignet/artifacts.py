@@ -190,7 +190,7 @@ class Store:
         """
         folder = self.folder(identity)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(folder.name + ".lock")):
+        with locked(folder.with_name(folder.name + ".lock")):
             self._finish_swap(folder)
             partial = self.partial(identity)
             if partial.is_dir() and (fresh or _started_from(partial) != dict(built_from)):
@@ -309,7 +309,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file of one artifact; ArtifactError names the process that has it."""
     # POSIX record locks die with the process and are not inherited by loader workers
     with open(path, "a+", encoding="utf-8") as handle:
         try:

@@ -30,8 +30,17 @@ def conf_folder() -> Path:
     raise FileNotFoundError(f"no conf/config.yaml in {package} or beside it; the installation is damaged")
 
 
-def main(stage: str, doc: str, act: Callable[[Config], None], argv: Sequence[str] | None = None) -> None:
-    """Run one stage's command line; exits with status 1 and one message on bad input."""
+def main(
+    stage: str,
+    doc: str,
+    act: Callable[[Config], None],
+    argv: Sequence[str] | None = None,
+    finish: Callable[[], None] | None = None,
+) -> None:
+    """Run one stage's command line; exits with status 1 and one message on bad input.
+
+    argv: without the program's name, by default the process's own. finish: what to do after all jobs of a multirun.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         print(help_text(stage, doc))
@@ -44,6 +53,8 @@ def main(stage: str, doc: str, act: Callable[[Config], None], argv: Sequence[str
                 act(load(overrides))
         else:
             act(load(arguments))
+        if finish is not None:
+            finish()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:

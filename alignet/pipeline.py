@@ -453,3 +453,43 @@ def print_status(config: Config) -> None:
     )
     if counts["cached"] < len(rows):
         print(f"next: python -m alignet.stages.pipeline{given_options()}")
+
+
+def print_leftovers(configs: list[Config], delete: bool) -> None:
+    """What lies in the store and is no node of these configurations; deleted if told so."""
+    from alignet.graph import VERSIONS
+    from alignet.housekeeping import leftovers, remove
+
+    roots = {str(Path(config.paths.artifacts).absolute()) for config in configs}
+    if len(roots) > 1:
+        raise ValueError(f"paths.artifacts: expected one store to prune, found {', '.join(sorted(roots))}")
+    store, needed = Store(Path(configs[0].paths.artifacts)), set()
+    for config in configs:
+        pipeline = Pipeline(config)
+        for key in pipeline.graph:
+            state = pipeline.state(key)
+            if state.state == "blocked":
+                raise ArtifactError(
+                    f"{key} cannot be named, so what it needs cannot be told from what nothing needs: {state.why}"
+                )
+            needed.add(store.folder(pipeline.identity(key)))
+    found = leftovers(store, needed, VERSIONS)
+    for leftover in found:
+        if delete:
+            remove(leftover)
+        print(
+            f"{'removed' if delete else 'not needed'}  {leftover.size / 1e6:12,.1f} MB  {leftover.what:15}  "
+            f"{leftover.node:32}  {leftover.began:25}  {leftover.folder}".rstrip()
+        )
+    total = sum(leftover.size for leftover in found)
+    print(
+        f"{len(found)} folders, {total / 1e6:,.1f} MB {'removed from' if delete else 'not needed in'} {store.root}"
+    )
+    if found and not delete:
+        print(
+            f"next, to delete them: python -m alignet.stages.status prune remove {_prune_options()}".rstrip()
+        )
+
+
+def _prune_options() -> str:
+    return " ".join(shlex.quote(item) for item in sys.argv[2:])

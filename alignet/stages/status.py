@@ -3,10 +3,22 @@
 reads   the manifests below paths.artifacts; sizes and times of outside files
 writes  nothing
 cost    seconds
+
+`status prune` lists what lies in the store and is no node of this configuration, with sizes; `status prune remove`
+deletes what `status prune` lists. Name everything that is to stay: `status prune -m experiment=world seed=0,1,2` keeps
+the nodes of all three. Nothing is deleted without the word `remove`.
 """
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from alignet.cli import main
-from alignet.config import Config
+
+if TYPE_CHECKING:
+    from alignet.config import Config
 
 
 def act(config: Config) -> None:
@@ -16,5 +28,21 @@ def act(config: Config) -> None:
     print_status(config)
 
 
+def prune(arguments: Sequence[str], delete: bool) -> None:
+    """List, or with `delete` remove, what no node of the configurations needs."""
+    configs: list[Config] = []
+
+    def finish() -> None:
+        from alignet.pipeline import print_leftovers
+
+        print_leftovers(configs, delete)
+
+    main("status", __doc__ or "", configs.append, arguments, finish)
+
+
 if __name__ == "__main__":
-    main("status", __doc__ or "", act)
+    words = sys.argv[1:]
+    if words[:1] == ["prune"]:
+        prune([word for word in words[1:] if word != "remove"], "remove" in words[1:])
+    else:
+        main("status", __doc__ or "", act)
