@@ -44,6 +44,8 @@ class PathsSettings:
     map: str | None
     dataset: str | None
     people: str | None
+    things: str
+    imagenet: str
 
 
 @dataclass(frozen=True)

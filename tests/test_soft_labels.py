@@ -89,7 +89,7 @@ def test_ties_are_never_correct():
         (torch.zeros(3, 0), torch.ones(3, 0), "at least one dimension"),
         (torch.zeros(3, 2), torch.ones(3, 1), "one shape"),
         (torch.full((3, 2), math.nan), torch.ones(3, 2), "finite"),
-        (torch.zeros(3, 2), torch.zeros(3, 2), "positive scale"),
+        (torch.zeros(3, 2), -torch.ones(3, 2), "at least 0"),
     ],
 )
 def test_posteriors_that_make_no_sense(loc, scale, message):

@@ -30,8 +30,10 @@ def soft_labels(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, s
         )
     if samples < 1:
         raise ValueError(f"soft labels: expected at least 1 posterior sample, found {samples}.")
-    if not (loc.isfinite().all() and scale.isfinite().all() and bool((scale > 0).all())):
-        raise ValueError("VICE posterior: expected finite loc and finite positive scale; fit VICE again.")
+    if not (loc.isfinite().all() and scale.isfinite().all() and bool((scale >= 0).all())):
+        raise ValueError(
+            "VICE posterior: expected finite loc and finite scale of at least 0; fit VICE again."
+        )
     return mean_probabilities(loc, scale, triplets, samples=samples, seed=seed)
 
 

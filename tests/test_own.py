@@ -1,0 +1,187 @@
+"""Own images without people: what the map brings along gives the same student as the run that learned the map."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from conftest import overrides
+from safetensors.numpy import load_file
+
+from alignet.cli import load
+from alignet.graph import build_graph, upstream
+from alignet.pipeline import Pipeline
+from alignet.stages import _read
+
+SAME = ("finetune", "cluster", "embed", "evaluate.bootstrap", "runtime")
+
+
+@pytest.fixture(scope="module")
+def handed_on(tiny, tmp_path_factory):
+    """What the tiny world hands to somebody else: images, teacher's features, the map, the student's weights."""
+    folder = tmp_path_factory.mktemp("handed_on")
+    pipeline = Pipeline(load(overrides(tiny)))
+    made = {key: pipeline.state(key).artifact for key in pipeline.graph}
+    shutil.copytree(made["world"].folder / "images" / "pool", folder / "images")
+    features, ids = _read.embedding(made["embed[teacher.pool]"])
+    np.save(folder / "features.npy", features)
+    (folder / "features.txt").write_text("\n".join(ids) + "\n")
+    shutil.copy(made["export[teacher]"].file("map.npz"), folder / "map.npz")
+    shutil.copy(made["pretrain[student]"].file("weights.safetensors"), folder / "student.safetensors")
+    return folder
+
+
+def own(tiny, folder, root, *more, experiment="own"):
+    """The command line that uses them, with the tiny world's own settings."""
+    world = load(overrides(tiny))
+    settings = [item for item in overrides(tiny) if item.startswith(SAME)]
+    finetune = world.finetune.settings
+    same = ("tau_teacher", "tau_student", "lr", "pull", "flip", "crop", "colour", "grey", "retain")
+    return [
+        f"experiment={experiment}", f"paths.images={folder / 'images'}", f"paths.map={folder / 'map.npz'}",
+        f"data.sets.image_features.path={folder / 'features.npy'}", "teacher=precomputed", "student=world",
+        f"data.sets.image_features.ids={folder / 'features.txt'}", "student.weights=file",
+        "student.weights_set=student_weights", f"data.sets.student_weights.path={folder / 'student.safetensors'}",
+        *settings, *(f"finetune.settings.{name}={getattr(finetune, name)}" for name in same),
+        f"paths.artifacts={root}", "evaluate.datasets.teacher.options.count=500", *more,
+    ]  # fmt: skip
+
+
+def test_the_map_from_elsewhere_gives_the_same_student_as_the_run_that_learned_it(
+    tiny, handed_on, tmp_path, capsys
+):
+    from alignet.pipeline import run_pipeline
+
+    opened = []
+    record = lambda event, details: opened.append(str(details[0])) if event == "open" else None  # noqa: E731
+    sys.addaudithook(record)
+    run_pipeline(load(own(tiny, handed_on, tmp_path)))
+    touched = list(opened)
+    assert any(str(handed_on / "map.npz") in name for name in touched)
+    human = ("/triplets/", "/vice/", "/soft_labels/", "objects.csv", "/distill/")
+    assert not [name for name in touched if str(tiny) in name and any(part in name for part in human)]
+    there = Pipeline(load(overrides(tiny))).state("finetune[alignet]").artifact
+    here = Pipeline(load(own(tiny, handed_on, tmp_path))).state("finetune[alignet]").artifact
+    first, second = (load_file(artifact.file("weights.safetensors")) for artifact in (there, here))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    text = capsys.readouterr().out
+    assert "nobody was asked here" in text
+    assert "agreement with the teacher" in text
+    assert "teacher's map: learned elsewhere" in text
+
+
+def test_no_node_of_it_depends_on_people(tiny, handed_on, tmp_path):
+    graph = build_graph(load(own(tiny, handed_on, tmp_path)))
+    stages = {graph[key].stage for target in graph for key in [*upstream(graph, target), target]}
+    assert not stages & {"vice", "reliability", "soft_labels"}
+    assert "index[map]" in graph
+
+
+def test_a_map_of_another_width_is_refused(tiny, handed_on, tmp_path):
+    np.savez(tmp_path / "narrow.npz", weights=np.eye(3, dtype=np.float32), mean=0.0, std=1.0)
+    pipeline = Pipeline(
+        load(own(tiny, handed_on, tmp_path / "store", f"paths.map={tmp_path / 'narrow.npz'}"))
+    )
+    with pytest.raises(ValueError, match="expected a map of 64 features, as the teacher has, found one of 3"):
+        pipeline.make_all(["distill[teacher]"])
+
+
+def test_people_without_a_map_or_choices_are_asked_for_with_the_option_to_set(tiny, handed_on, tmp_path):
+    lines = [item for item in own(tiny, handed_on, tmp_path) if not item.startswith("paths.map")]
+    with pytest.raises(ValueError, match=r"add paths.map="):
+        load(lines)
+
+
+def test_the_official_npz_written_and_read_back_trains_the_same_curve(tiny, handed_on, tmp_path):
+    drawn = ["finetune.settings.sampling=triplets", "triplets.count=300", "finetune.settings.batch=16"]
+    first = Pipeline(load(overrides(tmp_path / "world", *drawn, "export.roles=[dataset]")))
+    shutil.copytree(tiny, tmp_path / "world")
+    first.make_all(["finetune[alignet]", "export[dataset]"])
+    data = first.state("export[dataset]").artifact.file("alignet.npz")
+    lines = own(
+        tiny, handed_on, tmp_path / "own", *drawn, f"paths.dataset={data}",
+        "teacher=published", "finetune.settings.accumulate=1", experiment="own_dataset",
+    )  # fmt: skip
+    second = Pipeline(load([item for item in lines if item != "teacher=precomputed"]))
+    second.make_all(["finetune[alignet]", "evaluate[alignet.teacher]"])
+    curves = [
+        np.load(pipeline.state("finetune[alignet]").artifact.file("curves.npz"), allow_pickle=False)
+        for pipeline in (first, second)
+    ]
+    assert len(curves[0]["loss"]) == 6
+    assert np.array_equal(curves[0]["loss"], curves[1]["loss"])
+    assert "distill[teacher]" not in second.graph
+
+
+@pytest.fixture(scope="module")
+def people(tiny, tmp_path_factory):
+    """Judged images, the choices about them and the teacher's features, as somebody with a survey has them."""
+    folder = tmp_path_factory.mktemp("people")
+    pipeline = Pipeline(load(overrides(tiny)))
+    world = pipeline.state("world").artifact.folder
+    shutil.copytree(world / "images" / "things", folder / "images")
+    for source, name in (
+        ("triplets/train.npy", "train.npy"),
+        ("triplets/val.npy", "val.npy"),
+        ("objects.csv",) * 2,
+    ):
+        shutil.copy(world / source, folder / name)
+    features, ids = _read.embedding(pipeline.state("embed[teacher.things]").artifact)
+    np.save(folder / "features.npy", features)
+    (folder / "features.txt").write_text("\n".join(ids) + "\n")
+    return folder
+
+
+def with_people(tiny, handed_on, people, root, *more):
+    lines = own(tiny, handed_on, root, experiment="own_triplets")
+    changed = ("paths.map", "paths.images", "data.sets.image_features")
+    fit = [
+        item
+        for item in overrides(tiny)
+        if item.startswith(("vice", "soft_labels", "distill.settings.teacher"))
+    ]
+    return [
+        *[item for item in lines if not item.startswith(changed)], *fit,
+        f"paths.images={people / 'images'}", f"paths.people={people}",
+        f"data.sets.image_features.path={people / 'features.npy'}",
+        f"data.sets.image_features.ids={people / 'features.txt'}", *more,
+    ]  # fmt: skip
+
+
+def test_own_triplets_go_through_vice_to_an_exported_student(tiny, handed_on, people, tmp_path, capsys):
+    from alignet.pipeline import run_pipeline
+
+    config = load(with_people(tiny, handed_on, people, tmp_path))
+    run_pipeline(config)
+    pipeline = Pipeline(config)
+    assert pipeline.state("vice").artifact.metrics["triplets"] == 3000
+    assert pipeline.state("export[alignet]").artifact.file("model.safetensors").is_file()
+    assert pipeline.state("export[teacher]").artifact.file("map.npz").is_file()
+    assert "own people" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["parameters", "pruned_params", "final_embedding"])
+def test_a_published_embedding_takes_the_place_of_a_fit(tiny, handed_on, people, tmp_path, kind):
+    rng = np.random.default_rng(0)
+    objects = len((people / "objects.csv").read_text().splitlines()) - 1
+    loc = rng.gamma(1.0, 1.0, (objects, 4)).astype(np.float32)
+    loc[:, 3] = 0.0  # a dimension that carries nothing
+    scale = np.full_like(loc, 0.1)
+    given = tmp_path / (kind + (".npy" if kind == "final_embedding" else ".npz"))
+    if kind == "parameters":
+        np.savez(given, loc=loc, scale=scale)
+    elif kind == "pruned_params":
+        np.savez(given, pruned_loc=loc[:, :3], pruned_scale=scale[:, :3])
+    else:
+        np.save(given, loc)
+    more = ["vice.published=embedding", f"+data.sets.embedding={{kind: embedding, path: {given}}}"]
+    pipeline = Pipeline(load(with_people(tiny, handed_on, people, tmp_path / "store", *more)))
+    pipeline.make_all(["distill[teacher]"])
+    artifact = pipeline.state("vice").artifact
+    with np.load(artifact.file("pruned.npz"), allow_pickle=False) as pruned:
+        assert np.array_equal(np.sort(pruned["pruned_loc"].sum(0))[-3:], np.sort(loc.sum(0))[-3:])
+        assert pruned["pruned_loc"].shape[1] == (4 if kind == "final_embedding" else 3)
+        assert (pruned["pruned_scale"].max() == 0) == (kind == "final_embedding")
+    assert artifact.metrics["has_scale"] == (kind != "final_embedding")
+    assert 0 < artifact.metrics["validation_accuracy"] < 1
+    assert "reliability" not in pipeline.graph
