@@ -1,11 +1,26 @@
-"""Reading one array from an `.npy` file, with an error that says what is wrong with the file. No pickle."""
+"""Reading arrays from `.npy` and `.npz` files, with an error that says what is wrong with the file. No pickle."""
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
+from typing import IO
 
 import numpy as np
+
+# what zipfile, zlib and numpy's reader of headers raise on damaged bytes (RuntimeError: an encrypted archive)
+_BROKEN = (
+    ValueError, OverflowError, SyntaxError, TokenError, EOFError, OSError, RuntimeError, NotImplementedError,
+    KeyError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 
 def read_npy(path: Path | str, *, memory_map: bool = False) -> np.ndarray:
@@ -34,17 +49,118 @@ def read_npy(path: Path | str, *, memory_map: bool = False) -> np.ndarray:
     return np.load(path, mmap_mode="r" if memory_map and size else None, allow_pickle=False)
 
 
+def read_npz(path: Path | str) -> dict[str, np.ndarray]:
+    """Every array of an `.npz` file, by its name.
+
+    Raises ValueError for a missing or damaged file, for one that is no `.npz`, and for arrays of Python
+    objects, which would have to be unpickled.
+    """
+    path = Path(path)
+    arrays = {}
+    with open_npz(path) as archive:
+        for name in archive.namelist():
+            with open_member(path, archive, name) as member:
+                arrays[name.removesuffix(".npy")] = member.read()
+    return arrays
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip archive that an `.npz` file is; ValueError where it is missing, damaged or something else."""
+    if not path.is_file():
+        raise ValueError(f"{path}: expected an .npz file, found none; check the path.")
+    try:
+        archive = zipfile.ZipFile(path)
+    except _BROKEN as error:
+        raise ValueError(
+            f"{path}: expected an .npz archive, found something else or a truncated file ({error}); "
+            "fetch it again, or save it with numpy.savez."
+        ) from None
+    with archive:
+        yield archive
+
+
+@dataclass
+class Member:
+    """One array of an `.npz` file, open for reading from its first row on."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    _fortran: bool
+    _handle: IO[bytes]
+
+    def read(self) -> np.ndarray:
+        """All of it."""
+        flat = self._take(math.prod(self.shape)).copy()  # writable
+        if self._handle.read(1):
+            raise _damaged(self.path, self.name, "bytes beyond its end")
+        return flat.reshape(self.shape[::-1]).T if self._fortran else flat.reshape(self.shape)
+
+    def blocks(self, rows: int) -> Iterator[np.ndarray]:
+        """The array in pieces of at most `rows` rows, so that a large one need not fit into memory."""
+        if self._fortran:  # stored column by column: there are no rows to read one after the other
+            whole = self.read()
+            yield from (whole[start : start + rows] for start in range(0, len(whole), rows))
+            return
+        for start in range(0, self.shape[0], rows):
+            shape = (min(rows, self.shape[0] - start), *self.shape[1:])
+            yield self._take(math.prod(shape)).reshape(shape)
+        if self._handle.read(1):
+            raise _damaged(self.path, self.name, "bytes beyond its end")
+
+    def _take(self, count: int) -> np.ndarray:
+        wanted = count * self.dtype.itemsize
+        try:
+            data = self._handle.read(wanted)
+        except _BROKEN as error:
+            raise _damaged(self.path, self.name, str(error)) from None
+        if len(data) != wanted:
+            raise _damaged(self.path, self.name, f"{len(data):,} of {wanted:,} bytes")
+        return np.frombuffer(data, dtype=self.dtype, count=count)
+
+
+@contextmanager
+def open_member(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Member]:
+    """The array behind a name of `archive.namelist()`, its header read and its dtype checked."""
+    if not name.endswith(".npy"):
+        raise ValueError(f"{path}: expected arrays only, found a member {name!r}; save it with numpy.savez.")
+    key = name.removesuffix(".npy")
+    try:
+        handle = archive.open(name)
+        shape, fortran, dtype = _read_header(handle)
+    except _BROKEN as error:
+        raise _damaged(path, key, str(error)) from None
+    with handle:
+        if dtype.hasobject:
+            raise ValueError(
+                f"{path}: expected numbers or text as {key!r}, found an array of Python objects, which is a "
+                "pickle and is not opened; save it again with a plain dtype, such as array.astype('U') for text."
+            )
+        yield Member(path, key, shape, dtype, fortran, handle)
+
+
+def _damaged(path: Path, key: str, found: str) -> ValueError:
+    return ValueError(
+        f"{path}: expected a whole array {key!r}, found damaged or truncated data ({found}); fetch it again."
+    )
+
+
+def _read_header(handle: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(handle)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(handle)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(handle)
+    raise ValueError(f"format version {version}")
+
+
 def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
     with open(path, "rb") as handle:
         try:
-            version = np.lib.format.read_magic(handle)
-            if version == (1, 0):
-                shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
-            elif version == (2, 0):
-                shape, _, dtype = np.lib.format.read_array_header_2_0(handle)
-            else:
-                raise ValueError(f"format version {version}")
-        except ValueError as error:
+            shape, _, dtype = _read_header(handle)
+        except _BROKEN as error:
             raise ValueError(
                 f"{path}: expected an .npy array, found something else or a damaged header ({error}); "
                 "save it with numpy.save."
