@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alignet.data.triplets import load_triplets, relabel, restrict, rows_of_objects
+from alignet.data.triplets import load_triplets, relabel, restrict, rows_of_objects, save_triplets
 
 ODD_LAST = np.array([[0, 1, 2], [3, 1, 0], [2, 3, 1]])
 
@@ -101,16 +101,69 @@ def test_damaged_files(tmp_path):
         load(path)
     with pytest.raises(ValueError, match="found none"):
         load(tmp_path / "nowhere.npy")
-    with pytest.raises(ValueError, match=r"of type \.npy.*found \.pkl"):
+    with pytest.raises(ValueError, match=r"of type \.npy, \.txt.*found \.pkl"):
         load(tmp_path / "t.pkl")
 
 
 def test_unknown_conventions(tmp_path):
     path = stored(tmp_path, ODD_LAST)
-    with pytest.raises(ValueError, match="expected one of last, first, middle"):
+    with pytest.raises(ValueError, match="expected one of last, first, middle, choice, found '0'"):
         load(path, odd_one="0")
     with pytest.raises(ValueError, match="expected 0 or 1"):
         load(path, index_base=2)
+
+
+TEXTS = {
+    "savetxt": "0.000000000000000000e+00 1.000000000000000000e+00 2.000000000000000000e+00\n"
+    "3.000000000000000000e+00 1.0e+00 0\n2 3 1\n",
+    "commas": "0,1,2\n3,1,0\n2,3,1",
+    "commas and blanks": "0, 1, 2\r\n3, 1, 0\r\n2, 3, 1\r\n",
+    "tabs, with a mark of the byte order": "\ufeff0\t1\t2\n3\t1\t0\n2\t3\t1\n",
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_text_is_read_as_numpy_writes_it(tmp_path, case):
+    path = tmp_path / "t.txt"
+    path.write_text(TEXTS[case], encoding="utf-8", newline="")
+    np.testing.assert_array_equal(load(path), ODD_LAST)
+
+
+BAD_TEXTS = {
+    "truncated": ("0 1 2\n3 1\n", "truncated row"),
+    "words": ("a b c\n", "three whole numbers"),
+    "NaN": ("0 1 2\n0 1 nan\n", "not whole numbers"),
+    "fractions": ("0 1 2.5\n", "found 2.5"),
+    "huge": ("0 1 1e30\n", "found 1e"),
+    "two columns": ("0 1\n1 2\n", r"found \(2, 2\)"),
+    "one-based": ("1 2 3\n4 2 1\n", "set index_base to 1"),
+    "empty": ("", r"found \(0, \d\)|found none"),
+    "only line breaks": ("\n\n", r"found \(0, \d\)|found none"),
+    "a pickle": ("\x80\x04\x95", "expected rows of three whole numbers"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEXTS)
+@pytest.mark.filterwarnings("error")
+def test_bad_texts(tmp_path, case):
+    text, message = BAD_TEXTS[case]
+    path = tmp_path / "t.txt"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.npy", "t.txt"])
+def test_saved_triplets_come_back(tmp_path, name):
+    save_triplets(tmp_path / name, ODD_LAST)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    np.testing.assert_array_equal(load(tmp_path / name), ODD_LAST)
+    with pytest.raises(ValueError, match="ends in"):
+        save_triplets(tmp_path / "t.csv", ODD_LAST)
+    with pytest.raises(ValueError, match="three different objects"):
+        save_triplets(tmp_path / name, ODD_LAST[:, [0, 1, 1]])
 
 
 def test_restrict_and_relabel():

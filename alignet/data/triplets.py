@@ -8,7 +8,9 @@ Shape suffixes: n triplets, m objects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,35 +18,42 @@ from typing import Literal
 import numpy as np
 
 from alignet.data.npy import read_npy
+from alignet.data.things import read_table
 from alignet.triplets import check_triplets
 
 # for each position of the odd one out, the order of columns that puts it last
 COLUMNS = {"last": [0, 1, 2], "first": [1, 2, 0], "middle": [0, 2, 1]}
-READERS = {".npy": read_npy}  # suffix -> function of a path that returns the raw (n, 3) array
+TABLES = (".csv", ".tsv")
+SUFFIXES = (".npy", ".txt", *TABLES)
+OddOne = Literal["last", "first", "middle", "choice"]
 
 
 def load_triplets(
-    path: Path | str, *, objects: int, index_base: int, odd_one: Literal["last", "first", "middle"]
+    path: Path | str,
+    *,
+    objects: int,
+    index_base: int,
+    odd_one: OddOne,
+    where: Mapping[str, Sequence[int | str]] | None = None,
 ) -> np.ndarray:
     """Odd-one-out choices of a file as int64 (n, 3) with the odd one out in column 2.
 
+    path: `.npy` or `.txt` (numbers separated by blanks or commas, as numpy.savetxt writes them), or a table
+    `.csv` or `.tsv` with the columns of THINGS (see alignet.data.things).
     objects: m, the number of objects that the indices refer to. index_base: the index of the first
-    object in the file, 0 or 1. odd_one: the column of the odd one out in the file.
+    object in the file, 0 or 1. odd_one: the column of the odd one out in the file; for a table `choice`,
+    whose column of that name says it. where: the rows of a table that count, column -> values.
     Raises ValueError for a file of unknown type, and for anything but n >= 1 rows of three different
     integers within index_base..index_base+m-1. Nothing is repaired.
     """
     path = Path(path)
-    if index_base not in (0, 1):
-        raise ValueError(f"index_base: expected 0 or 1, found {index_base!r}; say where the indices start.")
-    if odd_one not in COLUMNS:
-        raise ValueError(f"odd_one: expected one of {', '.join(COLUMNS)}, found {odd_one!r}.")
-    if path.suffix.lower() not in READERS:
-        raise ValueError(
-            f"{path}: expected a triplet file of type {', '.join(READERS)}, found "
-            f"{path.suffix or 'no suffix'}; convert it with numpy.save."
-        )
-    raw = READERS[path.suffix.lower()](path)
-    _check_dtype(path, raw)
+    _check_options(path, index_base, odd_one, where or {})
+    suffix = path.suffix.lower()
+    if suffix in TABLES:
+        raw, order = read_table(path, where or {}), COLUMNS["last"]
+    else:
+        raw, order = (read_npy(path) if suffix == ".npy" else _read_text(path)), COLUMNS[odd_one]
+        _check_dtype(path, raw)
     if raw.size and index_base and raw.min() == 0:
         raise ValueError(
             f"{path}: expected indices from 1 (index_base is 1), found 0; they look 0-based: "
@@ -52,7 +61,73 @@ def load_triplets(
         )
     triplets = raw.astype(np.int64) - index_base
     check_triplets(triplets, objects, f"{path} (index_base {index_base})" if index_base else str(path))
-    return np.ascontiguousarray(triplets[:, COLUMNS[odd_one]])
+    return np.ascontiguousarray(triplets[:, order])
+
+
+def save_triplets(path: Path | str, triplets: np.ndarray) -> None:
+    """Write triplets (n, 3) as VICE reads them: 0-based, odd one out last; `.npy` (int64) or `.txt`."""
+    path = Path(path)
+    check_triplets(triplets, np.iinfo(np.int64).max, str(path))
+    if path.suffix not in (".npy", ".txt"):
+        raise ValueError(f"{path}: expected a name that ends in .npy or .txt, found {path.suffix!r}.")
+    temporary = path.with_name(f"{path.name}.tmp")
+    with open(temporary, "wb") as handle:
+        if path.suffix == ".npy":
+            np.save(handle, triplets.astype(np.int64))
+        else:
+            np.savetxt(handle, triplets, fmt="%d")
+    os.replace(temporary, path)
+
+
+def _check_options(path: Path, index_base: int, odd_one: str, where: Mapping[str, object]) -> None:
+    if index_base not in (0, 1):
+        raise ValueError(f"index_base: expected 0 or 1, found {index_base!r}; say where the indices start.")
+    if odd_one not in (*COLUMNS, "choice"):
+        raise ValueError(f"odd_one: expected one of {', '.join((*COLUMNS, 'choice'))}, found {odd_one!r}.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"{path}: expected a triplet file of type {', '.join(SUFFIXES)}, found "
+            f"{path.suffix or 'no suffix'}; convert it with numpy.save."
+        )
+    table = path.suffix.lower() in TABLES
+    if table != (odd_one == "choice"):
+        kind, fix = ("a table", "set odd_one to choice") if table else ("an array", "name a column's place")
+        raise ValueError(
+            f"{path}: expected odd_one to be {'choice' if table else 'last, first or middle'} for {kind}, found "
+            f"{odd_one!r}; {fix}."
+        )
+    if where and not table:
+        raise ValueError(
+            f"{path}: expected no `where` for an array, found {', '.join(where)}; only a table has columns."
+        )
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a triplet file, found none; check the path.")
+
+
+def _read_text(path: Path) -> np.ndarray:
+    """The numbers of a text file, integers if all of them are whole."""
+    try:
+        with open(path, encoding="utf-8-sig") as handle:
+            separator = "," if "," in handle.readline() else None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input contained no data")
+            raw = np.loadtxt(
+                path, dtype=np.float64, delimiter=separator, comments=None, encoding="utf-8-sig", ndmin=2
+            )
+    except ValueError as error:  # UnicodeDecodeError is one
+        reason = str(error).replace("\n", " ")
+        raise ValueError(
+            f"{path}: expected rows of three whole numbers, found something else or a truncated row "
+            f"({reason}); fetch the file again, or save the triplets with numpy.save."
+        ) from None
+    exact = np.abs(raw) < 2**53  # false for NaN too
+    if exact.all() and (raw == np.rint(raw)).all():
+        return raw.astype(np.int64)
+    bad = raw[~(exact & (raw == np.rint(raw)))]
+    raise ValueError(
+        f"{path}: expected integer object indices, found {bad[0]}; they are not whole numbers, so this is no "
+        "file of object indices."
+    )
 
 
 def _check_dtype(path: Path, raw: np.ndarray) -> None:
