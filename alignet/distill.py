@@ -20,6 +20,7 @@ from torch import Tensor
 
 from alignet.checkpoints import Checkpoints
 from alignet.config import DistillSettings
+from alignet.data.npy import read_npz
 from alignet.progress import progress
 from alignet.triplets import accuracy, check_triplets, entropy, kl_divergence, similarities
 from alignet.vice.gradient import cross_entropy
@@ -66,30 +67,57 @@ class AffineMap:
 
     @staticmethod
     def load_npz(path: Path) -> AffineMap:
-        """Read that format; `bias` may be absent (then 0). ValueError where shapes do not fit."""
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(np.asarray(archive[name], np.float32)) for name in archive.files}
-        missing = {"weights", "mean", "std"} - arrays.keys()
-        if missing:
-            raise ValueError(
-                f"{path}: expected arrays weights, mean, std and maybe bias, found {sorted(arrays)}; "
-                "give an npz written by gLocal, thingsvision or alignet."
-            )
-        weights = arrays["weights"]
-        bias = arrays.get("bias", torch.zeros(weights.shape[-1:]))
-        mean, std = arrays["mean"].squeeze(), arrays["std"].squeeze()
-        square = weights.ndim == 2 and weights.shape[0] == weights.shape[1]
-        if not square or bias.shape != weights.shape[:1] or mean.ndim or std.ndim:
-            raise ValueError(
-                f"{path}: expected weights (p, p), bias (p,), scalar mean and std, found "
-                f"{ {name: tuple(array.shape) for name, array in arrays.items()} }."
-            )
-        return AffineMap(weights, bias, mean, std)
+        """Read that format: float32 whatever the file's dtype. `bias` may be absent (then 0).
+
+        `mean` and `std` hold one number each; both may be absent, which leaves features unstandardised (0, 1).
+        Raises ValueError for a damaged file, for arrays of other names, for shapes that do not fit, for a std
+        that is not above 0, and for NaN.
+        """
+        arrays = read_npz(path)
+        _check_npz(path, arrays)
+        tensors = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
+        weights = tensors["weights"]
+        bias = tensors.get("bias", torch.zeros(len(weights)))
+        mean, std = tensors.get("mean", torch.tensor(0.0)), tensors.get("std", torch.tensor(1.0))
+        return AffineMap(weights, bias, mean.reshape(()), std.reshape(()))
 
     @staticmethod
     def identity(width: int) -> AffineMap:
         """The map that leaves features of this width as they are."""
         return AffineMap(torch.eye(width), torch.zeros(width), torch.tensor(0.0), torch.tensor(1.0))
+
+
+def _check_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """ValueError unless these are the arrays of a gLocal or thingsvision transform."""
+    names = set(arrays)
+    if (
+        "weights" not in names
+        or names - {"weights", "bias", "mean", "std"}
+        or len(names & {"mean", "std"}) == 1
+    ):
+        raise ValueError(
+            f"{path}: expected arrays weights, maybe bias, and mean and std (both or neither), found "
+            f"{', '.join(sorted(names)) or 'none'}; give an npz written by gLocal, thingsvision or alignet."
+        )
+    width = arrays["weights"].shape[0] if arrays["weights"].ndim else 0
+    fits: dict[str, list[tuple[int, ...]]] = {"weights": [(width, width)], "bias": [(width,)]}
+    fits |= {"mean": [(), (1,)], "std": [(), (1,)]}
+    if not width or any(array.shape not in fits[name] for name, array in arrays.items()):
+        raise ValueError(
+            f"{path}: expected weights (p, p), bias (p,), scalar mean and std, found "
+            f"{', '.join(f'{name} {array.shape}' for name, array in arrays.items())}; export the map again."
+        )
+    for name, array in arrays.items():
+        if not np.issubdtype(array.dtype, np.floating) and not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(f"{path}: expected numbers as {name}, found dtype {array.dtype}; save float32.")
+        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
+            narrow = np.asarray(array, np.float32)
+        if not np.isfinite(narrow).all():
+            raise ValueError(f"{path}: expected finite {name}, found NaN or infinity; export the map again.")
+        if name == "std" and not narrow.item() > 0:
+            raise ValueError(
+                f"{path}: expected a std above 0, found {narrow.item():g}; save the standard deviation."
+            )
 
 
 class DivergedError(ValueError):

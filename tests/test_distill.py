@@ -289,18 +289,56 @@ def test_standardised_by_the_training_objects():
 
 
 def test_foreign_npz(tmp_path):
+    """No bias, float64, scalars of shape (1,): as the public files may be."""
     path = tmp_path / "glocal.npz"
-    np.savez(path, weights=np.eye(3), mean=0.5, std=2.0)  # no bias, float64, as the public files may be
+    for shape in ((), (1,)):
+        np.savez(path, weights=np.eye(3), mean=np.full(shape, 0.5), std=np.full(shape, 2.0))
+        found = AffineMap.load_npz(path)
+        torch.testing.assert_close(found.apply(torch.full((1, 3), 4.5)), torch.full((1, 3), 2.0))
+    np.savez_compressed(path, weights=2 * np.eye(3, dtype=np.float16), bias=np.ones(3))
     found = AffineMap.load_npz(path)
-    torch.testing.assert_close(found.apply(torch.full((1, 3), 4.5)), torch.full((1, 3), 2.0))
-    np.savez(path, weights=np.eye(3), std=2.0)
-    with pytest.raises(ValueError, match="expected arrays weights, mean, std"):
+    torch.testing.assert_close(found.apply(torch.full((1, 3), 4.5)), torch.full((1, 3), 10.0))
+
+
+EYE = np.eye(3)
+UNFIT = {
+    "no mean": ({"weights": EYE, "std": 2.0}, r"mean and std \(both or neither\), found std, weights"),
+    "no weights": ({"w": EYE}, "expected arrays weights.*found w;"),
+    "another array": ({"weights": EYE, "biases": np.ones(3)}, "found biases, weights"),
+    "not square": ({"weights": np.ones((3, 2))}, r"expected weights \(p, p\).*found weights \(3, 2\)"),
+    "a short bias": ({"weights": EYE, "bias": np.ones(2)}, r"bias \(2,\)"),
+    "a mean for each feature": ({"weights": EYE, "mean": np.ones(3), "std": 1.0}, r"mean \(3,\)"),
+    "scalar weights": ({"weights": 1.0}, r"weights \(\)"),
+    "std 0": ({"weights": EYE, "mean": 0, "std": 0}, "std above 0, found 0"),
+    "a negative std": ({"weights": EYE, "mean": 0, "std": -1.0}, "std above 0, found -1"),
+    "NaN": ({"weights": EYE * np.nan}, "finite weights"),
+    "beyond float32": ({"weights": EYE, "bias": np.full(3, 1e300)}, "finite bias"),
+    "text": ({"weights": EYE, "bias": np.array(["a", "b", "c"])}, "dtype <U1"),
+    "a pickle": ({"weights": np.array([{}], dtype=object)}, "Python objects"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_npz_that_is_no_map(tmp_path, case):
+    arrays, message = UNFIT[case]
+    path = tmp_path / "map.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=message) as caught:
         AffineMap.load_npz(path)
-    np.savez(path, weights=np.ones((3, 2)), mean=0, std=1)
-    with pytest.raises(ValueError, match=r"expected weights \(p, p\)"):
-        AffineMap.load_npz(path)
-    np.savez(path, weights=np.array([{}], dtype=object), mean=0, std=1)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_npz(tmp_path):
+    path = tmp_path / "map.npz"
+    AffineMap.identity(5).save_npz(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="expected"):
+            AffineMap.load_npz(path)
+    path.write_bytes(whole.replace(b"\x80\x3f", b"\x00\x40"))  # every 1 becomes a 2: the checksum finds it
+    with pytest.raises(ValueError, match="damaged"):
         AffineMap.load_npz(path)
 
 
