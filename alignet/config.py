@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from alignet.building import build
 
-LIBRARIES = ("timm", "features", "pixels", "histogram")
+LIBRARIES = ("timm", "open_clip", "transformers", "features", "pixels", "histogram")
 
 
 def _at_least(where: str, low: float, **values: float) -> None:
@@ -151,10 +151,11 @@ class ModelSettings:
     """A backbone: an architecture with weights, or precomputed features."""
 
     name: str
-    library: Literal["timm", "features", "pixels", "histogram"]
-    architecture: str
+    library: Literal["timm", "open_clip", "transformers", "features", "pixels", "histogram"]
+    architecture: str  # timm's or open_clip's name; transformers: a repository, or a model type
+    tag: str  # open_clip: of the pretrained weights; transformers: a revision; '' for timm, whose names hold it
     weights: Literal["pretrain", "file", "hub", "random", ""]
-    weights_set: str  # weights=file: the set that holds the safetensors file
+    weights_set: str  # weights=file: the set with the .safetensors file, or the folder that the library loads
     model_args: Mapping[str, Any]
     image_size: int  # pixels; 0 is the model's own
     feature: Literal["pooled", "output", ""]

@@ -131,7 +131,7 @@ def test_weights_come_from_a_file_strictly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"library": "keras"}, r"expected a library out of timm, found 'keras'"),
+        ({"library": "keras"}, r"expected a library out of timm, open_clip, transformers, found 'keras'"),
         ({"feature": "tokens"}, r"expected a feature out of pooled, output, found 'tokens'"),
         ({"image_size": -1}, r"image size of at least 0"),
         (

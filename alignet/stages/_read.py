@@ -80,7 +80,7 @@ def listed_ids(artifact: Artifact) -> list[str]:
 
 
 def encoder(run: StageRun, weights: Path | str) -> Encoder:
-    """The backbone of a stage's `model` section with the given weights ('' are the hub's)."""
+    """The backbone of a stage's `model` section with the given weights: a file, a folder, or '' (the hub's)."""
     from alignet.backbones import Backbone, load_encoder
 
     model = run.section["model"]
@@ -91,15 +91,38 @@ def encoder(run: StageRun, weights: Path | str) -> Encoder:
         model_args=model["model_args"],
         image_size=model["image_size"],
         feature=model["feature"],
+        tag=model["tag"],
     )
     return load_encoder(backbone, device=run.runtime.device, seed=0)
 
 
 def base_weights(run: StageRun) -> Path | str:
-    """Where the weights of a stage's `weights` input are: an artifact's, an outside file, or '' (the hub's)."""
+    """Where the weights of a stage's `weights` input are: an artifact's, outside ones, or '' (the hub's)."""
     if "weights" in run.sources:
         return run.sources["weights"]
-    return run.inputs["weights"].file("weights.safetensors") if "weights" in run.inputs else ""
+    return weights_of(run.inputs["weights"]) if "weights" in run.inputs else ""
+
+
+def weights_of(artifact: Artifact) -> Path:
+    """The weights of a `pretrain` or `finetune` artifact: its folder where the network's configuration is in it."""
+    described = {"config.json", "open_clip_config.json"} & artifact.manifest["files"].keys()
+    return artifact.folder if described else artifact.file("weights.safetensors")
+
+
+def save_configuration(encoder: Encoder, folder: Path) -> None:
+    """Put the network's configuration and tokenizer beside its weights, where its name alone does not say them."""
+    import shutil
+
+    from alignet.backbones import configuration
+    from alignet.export import tokenizer_files
+
+    source = encoder.backbone.folder
+    if source is None and encoder.backbone.library != "transformers":
+        return
+    for name, text in configuration(encoder).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for path in tokenizer_files(source) if source else []:
+        shutil.copyfile(path, folder / path.name)
 
 
 def triplets(run: StageRun, name: str, objects: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Weights that the library itself loads, with a model card.
 
 reads   finetune[alignet] and the scores before and after; or a distill node; or triplets[alignet]
-writes  alignet: a timm folder (config.json, model.safetensors, README.md)
+writes  alignet: a folder that the student's library loads by itself (configuration, weights, README.md)
         ud, teacher: map.npz in the format of gLocal and thingsvision, README.md
         dataset: alignet.npz {filenames, similarities, indices}, as the official release stores its triplets
 roles   alignet, distillation, ud (the frozen student's map), teacher (the teacher's W and b), dataset
@@ -24,11 +24,11 @@ def run(work: StageRun) -> dict[str, Any]:
         return _export_dataset(work)
     from safetensors.torch import load_file
 
-    from alignet.export import ModelCard, export_timm
+    from alignet.export import ModelCard, export
     from alignet.stages import _read
 
     weights = work.inputs["weights"]
-    encoder = _read.encoder(work, weights.file("weights.safetensors"))
+    encoder = _read.encoder(work, _read.weights_of(weights))
     described = work.section["card"]
     card = ModelCard(
         name=f"{described['name']}, aligned",
@@ -42,8 +42,11 @@ def run(work: StageRun) -> dict[str, Any]:
         recipe=_recipe(work),
         metrics=_metrics(work),
     )
-    export_timm(work.folder, encoder, load_file(weights.file("weights.safetensors")), card)
-    return {"width": encoder.width, "image_size": int(encoder.data_config["input_size"][1])}
+    state = load_file(weights.file("weights.safetensors"))
+    precision = work.section.get("precision", "float32")
+    export(work.folder, encoder, state, card, precision)
+    size = int(encoder.data_config["input_size"][1])
+    return {"width": encoder.width, "image_size": size, "precision": precision}
 
 
 def _recipe(work: StageRun) -> dict[str, Any]:

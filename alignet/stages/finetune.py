@@ -4,7 +4,8 @@ reads   index[pool] and the student's weights; embed[student.pool] where the cla
         sampling `triplets`: triplets
         sampling `in_batch`: embed[teacher.pool] (or smooth, where it is configured), for `alignet`
         distill[teacher] too, and cluster where batches are drawn by clusters
-writes  weights.safetensors (the student's own keys), head.safetensors (if any), curves.npz
+writes  weights.safetensors (the student's own keys), head.safetensors (if any), curves.npz; for students of
+        transformers or from a folder, the configuration beside the weights
 roles   alignet, distillation (the control: raw teacher, no human data)
 cost    steps x (forward and backward pass of a batch); a killed run goes on at its last checkpoint
 """
@@ -39,6 +40,7 @@ def run(work: StageRun) -> dict[str, Any]:
         checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds),
     )  # fmt: skip
     save_file(result.state, work.folder / "weights.safetensors")
+    _read.save_configuration(encoder, work.folder)
     if result.head:
         save_file(result.head, work.folder / "head.safetensors")
     np.savez(work.folder / "curves.npz", **result.curves)  # type: ignore[arg-type]

@@ -1,0 +1,312 @@
+"""An architecture with weights and its own way of preparing an image, whichever library it comes from.
+
+The preprocessing is always the library's own for these weights (a wrong input range is the classic reason why
+an aligned model lands at chance).
+
+Shape suffixes: b or m images, p features, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from alignet.progress import progress
+
+LIBRARIES = ("timm", "open_clip", "transformers")
+FEATURES = ("pooled", "output")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Which network, with which weights, at which size, and which of its vectors is the feature.
+
+    architecture: timm's or open_clip's name of it, or a transformers repository or model type (`siglip`).
+    weights: "" (the hub's) | "random" | path of a .safetensors state dict | path of a folder that the library
+    loads by itself (configuration, weights and, for transformers, preprocessing). model_args: further
+    arguments of timm's constructor, or what replaces entries of open_clip's or transformers' configuration.
+    feature: "pooled" is the vector before a classifier or projection, "output" what the network returns: with
+    a text tower, the one that it meets (not normalised). tag: open_clip's name of the weights, transformers'
+    revision; timm has it in the architecture's name.
+    """
+
+    library: str  # one of LIBRARIES
+    architecture: str
+    weights: str
+    model_args: Mapping[str, Any]
+    image_size: int  # pixels, square; 0 is the model's own
+    feature: str  # one of FEATURES
+    tag: str = ""
+
+    def __post_init__(self) -> None:
+        if self.library not in LIBRARIES:
+            raise ValueError(
+                f"backbone {self.architecture}: expected a library out of {', '.join(LIBRARIES)}, found "
+                f"{self.library!r}; choose one of these."
+            )
+        if self.feature not in FEATURES:
+            raise ValueError(
+                f"backbone {self.architecture}: expected a feature out of {', '.join(FEATURES)}, found "
+                f"{self.feature!r}; choose one of these."
+            )
+        if self.image_size < 0:
+            raise ValueError(
+                f"backbone {self.architecture}: expected an image size of at least 0 pixels (0: the model's own), "
+                f"found {self.image_size}; set a positive size."
+            )
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the network is loaded from, or None where it comes from elsewhere."""
+        named = self.weights not in ("", "random") and Path(self.weights).is_dir()
+        return Path(self.weights) if named else None
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded backbone in eval mode: batch normalisation, dropout and drop-path as at test time."""
+
+    backbone: Backbone
+    module: nn.Module
+    transform: Callable[[Image.Image], Tensor]  # RGB image -> float32 (3, H, W), normalised
+    pixels: Callable[[Image.Image], Tensor]  # the same as uint8 before normalising, where that is exact
+    data_config: Mapping[str, Any]  # input_size (3, H, W), mean, std, and the library's own
+    width: int  # p
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    unused: frozenset[str] = frozenset()  # parameters that the features do not depend on
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 pixels (b, 3, H, W) as `transform` would have given them; floats pass through.
+
+        Bit for bit with timm and open_clip, to 1e-6 with transformers, which multiplies its constants out.
+        """
+        if pixels.dtype != torch.uint8:
+            return pixels
+        return normalised(pixels, self.data_config)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (b, p) of normalised images (b, 3, H, W), with gradients if they are enabled."""
+        return features_of(self.module, images, self.backbone)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that can change the features: no classifier behind pooled features, no text tower."""
+        return {
+            name: parameter for name, parameter in self.module.named_parameters() if name not in self.unused
+        }
+
+
+def normalised(pixels: Tensor, data_config: Mapping[str, Any]) -> Tensor:
+    """(pixels / 255 - mean) / std for uint8 pixels (b, 3, H, W) and a mean and std for each channel."""
+    mean, std = (
+        torch.tensor(data_config[key], dtype=torch.float32, device=pixels.device).view(-1, 1, 1)
+        for key in ("mean", "std")
+    )
+    return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+def features_of(module: nn.Module, images: Tensor, backbone: Backbone) -> Tensor:
+    """Features (b, p) that `backbone.feature` names, of normalised images (b, 3, H, W)."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    return _library(backbone.library).features_of(module, images, backbone.feature)
+
+
+def load_encoder(backbone: Backbone, device: str = "cpu", seed: int | None = None) -> Encoder:
+    """Build the network, load its weights strictly, and set up its own preprocessing.
+
+    seed: of the initial weights where backbone.weights is "random". ValueError when the architecture is
+    unknown, when the file's keys or shapes are not the network's, when it has no such image size or no such
+    feature, and when weights cannot be downloaded.
+    """
+    if backbone.weights == "random" and seed is None:
+        raise ValueError(f"backbone {backbone.architecture}: random weights need a seed; give one.")
+    where = _device(device)
+    library = _library(backbone.library)
+    module = library.build(backbone, seed)
+    transform, pixels, config = library.preprocessing(module, backbone)
+    # with channels last, fine-tuning an EfficientNet on a CPU takes half the time; a transformer does not care
+    module.eval().to(where).to(memory_format=torch.channels_last)
+    blank = torch.zeros((1, *config["input_size"]), device=where)
+    with torch.enable_grad():
+        features = features_of(module, blank, backbone)
+    if features.ndim != 2:
+        raise ValueError(
+            f"backbone {backbone.architecture}: expected one feature vector for each image, found shape "
+            f"{tuple(features.shape)}; set global_pool in model_args."
+        )
+    used = _leaves(features)
+    return Encoder(
+        backbone=backbone,
+        module=module,
+        transform=transform,
+        pixels=pixels,
+        data_config=config,
+        width=features.shape[1],
+        device=where,
+        unused=frozenset(name for name, held in module.named_parameters() if id(held) not in used),
+    )
+
+
+def classifier_head(encoder: Encoder) -> tuple[Tensor, Tensor] | None:
+    """The linear classifier on pooled features as (W (p, classes), b (classes,)), or None if there is none.
+
+    logits = features @ W + b. None as well where the classifier is not one linear layer on p inputs.
+    """
+    layer = _library(encoder.backbone.library).classifier(encoder.module)
+    if encoder.backbone.feature != "pooled" or not isinstance(layer, nn.Linear):
+        return None
+    if layer.in_features != encoder.width:
+        return None
+    weights = layer.weight.detach().T.clone()
+    bias = weights.new_zeros(weights.shape[1]) if layer.bias is None else layer.bias.detach().clone()
+    return weights, bias
+
+
+def configuration(encoder: Encoder) -> dict[str, str]:
+    """File name -> text of what stands beside the weights, so that the library loads the folder by itself."""
+    return _library(encoder.backbone.library).configuration(encoder)
+
+
+@torch.no_grad()
+def text_features(encoder: Encoder, texts: Sequence[str]) -> Tensor:
+    """What the text tower makes of texts, (t, p) float32 on the CPU, not normalised.
+
+    ValueError where the network has no text tower, or its tokenizer cannot be had.
+    """
+    return _library(encoder.backbone.library).text_features(encoder, texts).float().cpu()
+
+
+def folder_backbone(folder: Path | str, feature: str = "", image_size: int = 0) -> Backbone:
+    """The Backbone of a folder that timm, open_clip or transformers loads by itself, an exported one for example.
+
+    feature: "" takes the output of a network with a text tower, else the pooled vector. ValueError if the folder
+    is none of these.
+    """
+    folder = Path(folder)
+    if (folder / "open_clip_config.json").is_file():
+        return Backbone("open_clip", folder.name, str(folder), {}, image_size, feature or "output")
+    described = {}
+    if (folder / "config.json").is_file():
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "architecture" in described:
+        name = str(described["architecture"])
+        return Backbone("timm", name, str(folder), {}, image_size, feature or "pooled")
+    if "model_type" in described:
+        both = "output" if "text_config" in described else "pooled"
+        name = str(described["model_type"])
+        return Backbone("transformers", name, str(folder), {}, image_size, feature or both)
+    raise ValueError(
+        f"{folder}: expected a folder of timm (config.json with `architecture`), open_clip (open_clip_config.json) or "
+        f"transformers (config.json with `model_type`), found none of these; check the path."
+    )
+
+
+class ImageFiles(torch.utils.data.Dataset):
+    """Image files as uint8 pixels (3, H, W), read and prepared when they are asked for."""
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Image.Image], encoder: Encoder):
+        """read: opens a path as an RGB image."""
+        self.paths, self.read, self.pixels = list(paths), read, encoder.pixels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self.pixels(self.read(self.paths[row]))
+
+    def load(self, workers: int = 0) -> Tensor:
+        """All of them at once as one uint8 tensor (m, 3, H, W)."""
+        loader = torch.utils.data.DataLoader(self, batch_size=64, num_workers=workers)
+        with progress("read", len(self), "images") as advance:
+            parts = []
+            for part in loader:
+                parts.append(part)
+                advance(len(part))
+        return torch.cat(parts)
+
+
+@torch.no_grad()
+def embed_images(encoder: Encoder, images: Any, batch: int, workers: int = 0) -> np.ndarray:
+    """Features (m, p) float32 of images: a tensor, a dataset, or any iterable of (3, H, W) tensors.
+
+    Each image is uint8 (see Encoder.pixels) or float32 and normalised (see Encoder.transform).
+    ValueError if a feature is not finite.
+    """
+    count = len(images) if hasattr(images, "__len__") else 0
+    rows = []
+    with progress("embed", count, "images") as advance:
+        for part in _batches(images, batch, workers):
+            prepared = encoder.normalise(part.to(encoder.device))
+            rows.append(encoder.features(prepared).float().cpu().numpy())
+            advance(len(part))
+    if not rows:
+        return np.zeros((0, encoder.width), np.float32)
+    features = np.concatenate(rows)
+    broken = ~np.isfinite(features).all(1)
+    if broken.any():
+        raise ValueError(
+            f"features of {encoder.backbone.architecture}: expected finite numbers, found NaN or infinity for "
+            f"{int(broken.sum())} images, the first at row {int(np.flatnonzero(broken)[0])}; check the weights."
+        )
+    return features
+
+
+def _batches(images: Any, batch: int, workers: int) -> Iterable[Tensor]:
+    if isinstance(images, Tensor):
+        yield from images.split(batch)
+    elif hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+        yield from torch.utils.data.DataLoader(images, batch_size=batch, num_workers=workers)
+    else:
+        held: list[Tensor] = []
+        for image in images:
+            held.append(image)
+            if len(held) == batch:
+                yield torch.stack(held)
+                held = []
+        if held:
+            yield torch.stack(held)
+
+
+def _library(name: str) -> Any:
+    # imported when asked for: transformers alone takes seconds
+    if name == "timm":
+        from alignet.backbones import timm_models
+
+        return timm_models
+    if name == "open_clip":
+        from alignet.backbones import open_clip_models
+
+        return open_clip_models
+    from alignet.backbones import transformers_models
+
+    return transformers_models
+
+
+def _leaves(output: Tensor) -> set[int]:
+    """ids of the parameters that `output` was computed from, read off the graph of its gradient."""
+    found: set[int] = set()
+    seen: set[Any] = set()
+    waiting = [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        waiting += [parent for parent, _ in node.next_functions]
+    return found
+
+
+def _device(device: str) -> torch.device:
+    where = torch.device(device)
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: expected one that this machine has, found {device!r}; set it to cpu.")
+    return where
