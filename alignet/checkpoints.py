@@ -4,7 +4,8 @@
       <step>.safetensors   tensors, with the JSON state in its metadata; the newest two are kept
       <step>.tmp           being written; ignored by readers
 
-One file holds everything, so a checkpoint exists wholly or not at all. No pickle.
+One file holds everything, so a checkpoint exists wholly or not at all. No pickle. Work that is asked to end (see
+interrupt) finds a checkpoint due, and ends once that is written.
 """
 
 from __future__ import annotations
@@ -12,25 +13,31 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from alignet import interrupt
+
 
 class Checkpoints:
     """Saves and loads the state of one computation; `folder` is created on the first save."""
 
-    def __init__(self, folder: Path, seconds: float = 60.0):
-        """seconds: `due` says yes once this much time has passed since the last save."""
+    def __init__(self, folder: Path, seconds: float = 60.0, stopping: Callable[[], bool] = interrupt.asked):
+        """seconds: `due` says yes once this much time has passed since the last save.
+
+        stopping: whether the work is to end: `due` says yes then, and `save` raises Stopped when it has written.
+        """
         self.folder = Path(folder)
         self.seconds = seconds
+        self.stopping = stopping
         self._saved = time.monotonic()
 
     def due(self) -> bool:
         """Whether it is time to save again. When one saves never changes what is computed."""
-        return time.monotonic() - self._saved >= self.seconds
+        return self.stopping() or time.monotonic() - self._saved >= self.seconds
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Write tensors and JSON-serialisable state of `step` atomically and drop all but the newest two."""
@@ -47,17 +54,31 @@ class Checkpoints:
         for old in self._steps()[:-2]:
             (self.folder / f"{old}.safetensors").unlink()
         self._saved = time.monotonic()
+        if self.stopping():
+            raise interrupt.stop()
 
     def latest(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """The newest checkpoint as (step, tensors, state), or None."""
+        steps = self._steps()
+        return self.at(steps[-1]) if steps else None
+
+    def newest(self) -> int:
+        """The step of the newest checkpoint, 0 without one."""
+        return max(self._steps(), default=0)
+
+    def at(self, step: int) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+        """The checkpoint of `step` as (step, tensors, state); ValueError if this machine does not see it."""
         from safetensors import safe_open
 
-        steps = self._steps()
-        if not steps:
-            return None
-        with safe_open(self.folder / f"{steps[-1]}.safetensors", framework="pt") as handle:
+        path = self.folder / f"{step}.safetensors"
+        if not path.is_file():
+            raise ValueError(
+                f"expected the checkpoint {path}, found nothing there; put paths.artifacts on a disk that every "
+                f"machine of the run shares."
+            )
+        with safe_open(path, framework="pt") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-            return steps[-1], tensors, json.loads(handle.metadata()["state"])
+            return step, tensors, json.loads(handle.metadata()["state"])
 
     def _steps(self) -> list[int]:
         if not self.folder.is_dir():

@@ -10,10 +10,14 @@ import difflib
 import errno
 import os
 import re
+import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from alignet import interrupt, processes
 
 if TYPE_CHECKING:
     from alignet.config import Config
@@ -36,36 +40,77 @@ def main(
     act: Callable[[Config], None],
     argv: Sequence[str] | None = None,
     finish: Callable[[], None] | None = None,
+    launches: bool = False,
 ) -> None:
-    """Run one stage's command line; exits with status 1 and one message on bad input.
+    """Run one stage's command line; exits with status 1 and one message on bad input, 75 when asked to end.
 
     argv: without the program's name, by default the process's own. finish: what to do after all jobs of a multirun.
+    launches: whether runtime.launcher may start other processes for it. Of several processes that were started,
+    the first runs `act` and the others follow it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         print(help_text(stage, doc))
         return
     try:
-        if {"-m", "--multirun"} & set(arguments):
-            jobs = [item for item in arguments if item not in ("-m", "--multirun")]
-            for number, overrides in enumerate(product(jobs)):
-                print(f"[job {number}] {' '.join(overrides)}", flush=True)
-                act(load(overrides))
-        else:
-            act(load(arguments))
-        if finish is not None:
-            finish()
+        with interrupt.listening():
+            if processes.join().first:
+                _run(stage, act, arguments, launches)
+                if finish is not None:
+                    finish()
+                processes.current().tell("")
+            else:
+                from alignet.pipeline import follow
+
+                follow()
+            processes.leave()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except interrupt.Stopped as stopped:
+        again = f"python -m alignet.stages.{stage} {shlex.join(arguments)}".rstrip()
+        line = f"{stopped}; what was finished is kept. To go on, run the same command again: {again}"
+        _end(interrupt.STATUS, line if processes.current().first else None)
+    except processes.PeerLost as lost:
+        _end(
+            1,
+            f"error: another process of this run has ended without a word (killed, or out of memory?): {lost}. What "
+            f"was finished is kept: run the same command again.",
+            lost=True,
+        )
     except Exception as error:
-        if os.environ.get("ALIGNET_TRACEBACK"):
+        message = None if os.environ.get("ALIGNET_TRACEBACK") else explain(error)
+        if message is None and processes.current().size == 1:
             raise
-        message = explain(error)
-        if message is None:
-            raise
-        sys.stdout.flush()
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _end(1, traceback.format_exc() if message is None else f"error: {message}")
+
+
+def _run(stage: str, act: Callable[[Config], None], arguments: list[str], launches: bool) -> None:
+    """Do what a command line says: in this process, or in others that its launcher starts."""
+    several = bool({"-m", "--multirun"} & set(arguments))
+    jobs = (
+        product([item for item in arguments if item not in ("-m", "--multirun")]) if several else [arguments]
+    )
+    for number, overrides in enumerate(jobs):
+        config = load(overrides)
+        if launches and config.runtime.launcher != "local":
+            from alignet.launch import launch
+
+            launch(stage, arguments, config.runtime)
+            return
+        if several:
+            print(f"[job {number}] {' '.join(overrides)}", flush=True)
+        act(config)
+
+
+def _end(status: int, message: str | None, lost: bool = False) -> NoReturn:
+    """End with a status and at most one message from all processes of the run; lost: see Processes.may_speak."""
+    several = processes.current().size > 1
+    sys.stdout.flush()
+    if message is not None and processes.current().may_speak(lost):
+        print(message, file=sys.stderr, flush=True)
+    if several:
+        os._exit(status)  # an orderly end would wait for the others
+    raise SystemExit(status) from None
 
 
 def stage_main(stage: str, doc: str | None) -> None:
@@ -76,7 +121,7 @@ def stage_main(stage: str, doc: str | None) -> None:
 
         run_stage(config, stage)
 
-    main(stage, doc or "", act)
+    main(stage, doc or "", act, launches=True)
 
 
 def help_text(stage: str, doc: str) -> str:

@@ -49,15 +49,44 @@ class PathsSettings:
 
 
 @dataclass(frozen=True)
+class SlurmSettings:
+    """What a job asks SLURM for, see launch.py."""
+
+    nodes: int
+    partition: str | None
+    account: str | None
+    minutes: int
+    cpus: int
+    memory_gb: int
+    grace: int
+    logs: str
+    options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        _at_least("runtime.slurm", 1, nodes=self.nodes, minutes=self.minutes, cpus=self.cpus)
+        _at_least("runtime.slurm", 0, memory_gb=self.memory_gb, grace=self.grace)
+
+
+@dataclass(frozen=True)
 class RuntimeSettings:
     """How the work is done on this machine; never part of an artifact's identity."""
 
     device: Literal["cpu", "cuda"]
     threads: int
+    workers: int
+    tf32: bool
     checkpoint_seconds: float
+    launcher: Literal["local", "torchrun", "slurm"]
+    processes: int
+    slurm: SlurmSettings
 
     def __post_init__(self) -> None:
         _at_least("runtime", 1, threads=self.threads)
+        _at_least("runtime", 0, workers=self.workers, processes=self.processes)
+        if self.launcher == "slurm" and not self.processes:
+            raise ValueError(
+                "runtime.processes: expected the number of processes (GPUs) on each node with launcher=slurm, found 0"
+            )
 
 
 @dataclass(frozen=True)

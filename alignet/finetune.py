@@ -11,6 +11,12 @@ Batch normalisation, dropout and drop-path stay as at test time: running statist
 affine parameters train), so a batch in parts is the same batch, and the features that are trained are
 the features that are evaluated.
 
+Several processes share a step: each computes the features of its part of the images, the features are gathered, and
+every process takes the loss of all triplets from them, so the objective is that of one process. Its gradient by
+features flows back through each process's own part, and the parameters' gradients are summed once a step.
+DistributedDataParallel would average gradients of losses that saw only their own process's images, and knows nothing of
+a step in parts.
+
 Shape suffixes: b images in a batch, n triplets, m images in the pool, p features.
 """
 
@@ -29,6 +35,8 @@ from alignet.answers import AnsweredTriplets, Comparison, ImageBatches, PoolTeac
 from alignet.backbones import Encoder, classifier_head
 from alignet.checkpoints import Checkpoints
 from alignet.config import FinetuneSettings
+from alignet.interrupt import stop
+from alignet.processes import Processes, current
 from alignet.progress import progress
 from alignet.triplets import kl_divergence, similarities
 
@@ -59,6 +67,7 @@ def finetune(
     original: np.ndarray | None = None,
     workers: int = 0,
     checkpoints: Checkpoints | None = None,
+    processes: Processes | None = None,
 ) -> FinetuneResult:
     """Minimise eq. 6 with Adam, plus the term of `Retention`, from the encoder's present weights, which are theta*.
 
@@ -68,35 +77,41 @@ def finetune(
     All parameters behind the features train, but for those whose names begin with one of `settings.frozen`
     (from the input on, they make a step cheaper as well). The draws follow from (settings.seed, step) alone. With
     `checkpoints`, interrupted work goes on where it was and ends in the same bytes (on a CPU, with an
-    equal number of threads); the encoder must then come with its initial weights again.
+    equal number of threads and processes); the encoder must then come with its initial weights again. processes:
+    those that share each step, by default all of this run; each must call this with the same arguments and returns the
+    same result. Only the first saves checkpoints, and all end at one step when one of them is asked to.
     ValueError for a teacher that does not fit images or settings, settings.retain without a classifier or without
     `original`, a name in `frozen` that no parameter has, and when the loss is not finite.
     """
+    everyone = processes or current()
     batches = _batches(teacher, len(images), settings)
+    for tensor in encoder.module.state_dict().values():
+        everyone.copy(tensor)
     student = Student(encoder, settings)
     keep = Retention(encoder, original, len(images)) if settings.retain else None
     order = _order(len(images), settings)
-    resumed = checkpoints.latest() if checkpoints else None
-    if resumed is None:
-        done, saved, curve = 0, None, torch.zeros((settings.steps, len(CURVES)), dtype=torch.float64)
-        tau = student_temperature(student, images, batches, settings)
-    else:
-        done, tensors, state = resumed
-        saved, curve, tau = done, tensors["curve"], state["tau_student"]
-        student.restore(tensors)
+    done, curve, tau = _begin(student, images, batches, settings, checkpoints, everyone)
+    saved = done if done else None
     compare = Comparison(settings.loss, settings.tau_teacher, tau)
-    parts = _loader(batches, images, range(done, settings.steps), settings, workers)
+    parts = _loader(batches, images, range(done, settings.steps), student, workers, everyone)
     with progress("finetune", settings.steps, "steps", done) as advance:
         for step in range(done, settings.steps):
             loss = retained = 0.0
             for part in range(settings.accumulate):
-                vectors = student.encode(next(parts), _generator(settings.seed, 3, step, part))
-                held = vectors.detach().requires_grad_()  # both terms meet here: one backward pass behind it
+                rows = batches.rows(step, part)
+                own = everyone.share(len(rows))
+                among = (len(rows), _computed(own))
+                vectors = student.encode(next(parts), _generator(settings.seed, 3, step, part), among)
+                vectors = vectors[: own.stop - own.start]
+                # both terms meet here: one backward pass behind it
+                held = everyone.gather(vectors, len(rows)).requires_grad_()
                 loss += batches.backward(student.head(held), step, part, compare)
                 if keep is not None:
-                    rows, shares = order[batches.rows(step, part)], batches.shares(step, part)
-                    retained += keep.backward(held, rows, shares, settings.retain)
-                vectors.backward(held.grad)
+                    shares = batches.shares(step, part)
+                    retained += keep.backward(held, order[rows], shares, settings.retain)
+                assert held.grad is not None
+                vectors.backward(held.grad[own])
+            loss, retained = _of_the_first(everyone, loss, retained)
             total = loss + settings.retain * retained
             if not math.isfinite(total):
                 where = (
@@ -106,10 +121,14 @@ def finetune(
                     f"finetune: expected a finite loss, found {total} at step {step} of {settings.steps} ({where}); "
                     f"lower finetune.lr (now {settings.lr:g}) or raise tau_student (now {tau:g})."
                 )
+            student.sum_gradients(everyone)
             curve[step] = torch.tensor([loss, retained, *student.step(step)], dtype=torch.float64)
-            if checkpoints and checkpoints.due():
+            everyone.agree()
+            if checkpoints and everyone.first and checkpoints.due():
                 checkpoints.save(step + 1, student.tensors() | {"curve": curve}, {"tau_student": tau})
                 saved = step + 1
+            if checkpoints and everyone.stopping():
+                raise stop()
             advance(note=f"loss {loss:.4f}")
     return FinetuneResult(
         state={name: _plain(tensor) for name, tensor in encoder.module.state_dict().items()},
@@ -117,6 +136,35 @@ def finetune(
         tau_student=tau,
         curves={name: curve[:, column].numpy() for column, name in enumerate(CURVES)},
     )
+
+
+def _begin(
+    student: Student, images: Any, batches: Batches, settings: FinetuneSettings, checkpoints: Checkpoints | None,
+    everyone: Processes,
+) -> tuple[int, Tensor, float]:  # fmt: skip
+    """Steps that are done, the curve so far, and the student's temperature: those of the first process for all."""
+    done = 0
+    if checkpoints:
+        done = int(everyone.copy(torch.tensor([checkpoints.newest()])).item())
+    if checkpoints and done:
+        _, tensors, state = checkpoints.at(done)
+        student.restore(tensors)
+        return done, tensors["curve"], state["tau_student"]
+    tau = student_temperature(student, images, batches, settings) if everyone.first else 0.0
+    tau = everyone.copy(torch.tensor([tau], dtype=torch.float64)).item()
+    return 0, torch.zeros((settings.steps, len(CURVES)), dtype=torch.float64), tau
+
+
+def _computed(own: slice) -> slice:
+    """The rows that a process computes for its share: a process without one goes along with the first row."""
+    return own if own.stop > own.start else slice(0, 1)
+
+
+def _of_the_first(everyone: Processes, *figures: float) -> list[float]:
+    # all processes computed them from the same features; GPUs need not agree on the last bit
+    if everyone.size == 1:
+        return list(figures)
+    return everyone.copy(torch.tensor(figures, dtype=torch.float64)).tolist()
 
 
 def learning_rate(step: int, settings: FinetuneSettings) -> float:
@@ -206,16 +254,28 @@ class Student:
         """Vectors (b, p or head) float32 whose dot products are the student's similarities."""
         return self.head(self.encode(batch, generator))
 
-    def encode(self, batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The encoder's own features (b, p) float32, before the triplet head."""
-        images = self.encoder.normalise(batch.to(self.encoder.device))
+    def encode(
+        self, batch: Tensor, generator: torch.Generator | None = None, among: tuple[int, slice] | None = None
+    ) -> Tensor:
+        """The encoder's own features (b, p) float32, before the triplet head.
+
+        generator: of random changes to the images; none without it. among: see `augment`.
+        """
+        images = self.encoder.normalise(batch.to(self.encoder.device, non_blocking=True))
         if generator is not None:
-            images = augment(images, self.settings.flip, self.settings.crop, generator)
-            images = recolour(images, self.settings.colour, self.settings.grey, generator)
+            images = augment(images, self.settings.flip, self.settings.crop, generator, among)
+            images = recolour(images, self.settings.colour, self.settings.grey, generator, among)
         reduced = self.settings.precision == "bf16"
         with torch.autocast(self.encoder.device.type, dtype=torch.bfloat16, enabled=reduced):
             features = self.encoder.features(images)
         return features.float()
+
+    def sum_gradients(self, everyone: Processes) -> None:
+        """Sum the gradients over processes. The head saw all features on each of them: the first one's count."""
+        if not everyone.first:
+            for parameter in self.head.parameters():
+                parameter.grad = None if parameter.grad is None else parameter.grad.zero_()
+        everyone.sum_flat([held.grad for held in self.parameters if held.grad is not None])
 
     def step(self, step: int) -> tuple[float, float]:
         """Adam's step, then the decay. Returns the rate and the distance from the initial weights."""
@@ -321,14 +381,21 @@ def _random_head(width: int, settings: FinetuneSettings) -> nn.Linear:
     return head
 
 
-def augment(images: Tensor, flip: float, crop: float, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    flip: float,
+    crop: float,
+    generator: torch.Generator,
+    among: tuple[int, slice] | None = None,
+) -> Tensor:
     """Mirror each image with probability `flip`, and cut and resize a random part of its area in [crop, 1].
 
     images: (b, 3, H, W). The part's aspect ratio is drawn from [3/4, 4/3] (log-uniformly) as far as it fits.
+    among: (n, rows), where these images are `rows` of a batch of n, whose draws they get.
     """
     if flip == 0 and crop == 1:
         return images
-    draws = torch.rand((5, len(images)), generator=generator)
+    draws = _draws(5, len(images), generator, among)
     area = crop + (1 - crop) * draws[0]
     ratio = torch.exp((2 * draws[1] - 1) * math.log(4 / 3)) if crop < 1 else torch.ones(len(images))
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
@@ -340,15 +407,22 @@ def augment(images: Tensor, flip: float, crop: float, generator: torch.Generator
     return nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def recolour(images: Tensor, colour: float, grey: float, generator: torch.Generator) -> Tensor:
+def recolour(
+    images: Tensor,
+    colour: float,
+    grey: float,
+    generator: torch.Generator,
+    among: tuple[int, slice] | None = None,
+) -> Tensor:
     """Change saturation, contrast and brightness of each image at random, and make a share `grey` of them grey.
 
     images: (b, 3, H, W), normalised. colour: saturation and contrast are multiplied by a factor within 1 +- colour,
     each about the mean that it leaves alone, and brightness moves by up to colour / 2 units of the normalised scale.
+    among: see `augment`.
     """
     if colour == 0 and grey == 0:
         return images
-    draws = torch.rand((4, len(images), 1, 1, 1), generator=generator).to(images.device)
+    draws = _draws(4, len(images), generator, among)[..., None, None, None].to(images.device)
     saturation, contrast, shift = (
         1 + colour * (2 * draws[0] - 1),
         1 + colour * (2 * draws[1] - 1),
@@ -359,6 +433,12 @@ def recolour(images: Tensor, colour: float, grey: float, generator: torch.Genera
     images = shade + (images - shade) * saturation
     middle = images.mean((1, 2, 3), keepdim=True)
     return middle + (images - middle) * contrast + colour * shift
+
+
+def _draws(count: int, images: int, generator: torch.Generator, among: tuple[int, slice] | None) -> Tensor:
+    """Uniform numbers (count, images): those that the whole batch draws, restricted to these images."""
+    total, rows = among or (images, slice(0, images))
+    return torch.rand((count, total), generator=generator)[:, rows]
 
 
 def _batches(teacher: Teacher, images: int, settings: FinetuneSettings) -> Batches:
@@ -387,30 +467,35 @@ def _generator(*key: int) -> torch.Generator:
 
 
 def _loader(
-    batches: Batches, images: Any, steps: range, settings: FinetuneSettings, workers: int
+    batches: Batches, images: Any, steps: range, student: Student, workers: int, everyone: Processes
 ) -> Iterator[Tensor]:
-    """The images of each part of each step; a row of the loader's sampler is one part."""
-    order = _order(len(images), settings)
-    sampler = _Rows(batches, [(step, part) for step in steps for part in range(settings.accumulate)], order)
+    """This process's images of each part of each step; a row of the loader's sampler is one part."""
+    order = _order(len(images), student.settings)
+    parts = [(step, part) for step in steps for part in range(student.settings.accumulate)]
     # torch asks the global generator for a seed unless it is given one
     loader: Any = torch.utils.data.DataLoader(
-        images, batch_sampler=sampler, num_workers=workers, generator=torch.Generator()
-    )
+        images, batch_sampler=_Rows(batches, parts, order, everyone), num_workers=workers,
+        generator=torch.Generator(), pin_memory=student.encoder.device.type == "cuda",
+        multiprocessing_context="fork" if workers else None,
+    )  # fmt: skip
     return iter(loader)
 
 
 class _Rows:
-    """The rows of the images of each part of each step, in order."""
+    """The rows of this process's images of each part of each step, in order."""
 
-    def __init__(self, batches: Batches, parts: list[tuple[int, int]], order: np.ndarray):
-        self.batches, self.parts, self.order = batches, parts, order
+    def __init__(
+        self, batches: Batches, parts: list[tuple[int, int]], order: np.ndarray, everyone: Processes
+    ):
+        self.batches, self.parts, self.order, self.everyone = batches, parts, order, everyone
 
     def __len__(self) -> int:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[list[int]]:
         for step, part in self.parts:
-            yield self.order[self.batches.rows(step, part)].tolist()
+            rows = self.batches.rows(step, part)
+            yield self.order[rows[_computed(self.everyone.share(len(rows)))]].tolist()
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Runs what is missing of a graph, in order, and knows the state of every node.
 
 Stages are imported only when they run. A stage's module offers `run(work: StageRun) -> metrics` and
-writes its payload into `work.folder`; everything else about artifacts happens here.
+writes its payload into `work.folder`; everything else about artifacts happens here. Of several processes the first
+does all of this, and tells the others of each stage in SHARED, which all run together (`follow`).
 """
 
 from __future__ import annotations
@@ -9,23 +10,30 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import json
+import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignet.artifacts import Artifact, ArtifactError, Identity, Store
-from alignet.config import Config, FeaturesSet, RuntimeSettings, SetSettings
+from alignet.artifacts import Artifact, ArtifactError, Identity, Store, read_manifest
+from alignet.config import Config, FeaturesSet, RuntimeSettings, SetSettings, build
 from alignet.data.sets import exists
 from alignet.graph import Node, build_graph, upstream
+from alignet.interrupt import stop_if_asked
+from alignet.processes import current
 
 LIBRARIES = ("torch", "timm", "faiss", "numpy", "scipy", "scikit-learn", "pyro-ppl", "pillow", "safetensors")
+
+
+SHARED = ("embed", "finetune")  # stages that all processes of a run work on; the others are the first one's
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,30 @@ class StageRun:
     folder: Path
     checkpoints: Path
     runtime: RuntimeSettings
+
+    def as_text(self) -> str:
+        """JSON from which another process makes the same run; paths are absolute, for disks that are shared."""
+        inputs = {name: str(artifact.folder.absolute()) for name, artifact in self.inputs.items()}
+        sources = {name: str(path.absolute()) for name, path in self.sources.items()}
+        folders = [str(self.folder.absolute()), str(self.checkpoints.absolute())]
+        return json.dumps([asdict(self.node), inputs, sources, folders, asdict(self.runtime)])
+
+    @classmethod
+    def from_text(cls, text: str) -> StageRun:
+        """What `as_text` wrote; ArtifactError where this machine does not see the first one's folders."""
+        node, inputs, sources, folders, runtime = json.loads(text)
+        for path in (*inputs.values(), *sources.values(), folders[0]):
+            if not Path(path).exists():
+                raise ArtifactError(
+                    f"{platform.node()}: expected {path}, which the first process of this run sees, found nothing "
+                    f"there; put paths.artifacts and the data on a disk that every machine shares, at the same path."
+                )
+        return cls(
+            Node(**node), node["section"],
+            {name: Artifact(Path(path), read_manifest(Path(path))) for name, path in inputs.items()},
+            {name: Path(path) for name, path in sources.items()},
+            Path(folders[0]), Path(folders[1]), build(RuntimeSettings, runtime, "runtime"),
+        )  # fmt: skip
 
 
 @dataclass
@@ -126,6 +158,7 @@ class Pipeline:
         ran = []
         for key in self.graph:
             if key in wanted and (self.state(key).state != "cached" or (force and key in targets)):
+                stop_if_asked()
                 self.make(key, force=force and key in targets)
                 ran.append(key)
         return ran
@@ -135,13 +168,12 @@ class Pipeline:
         node, identity = self.graph[key], self.identity(key)
         inputs = {name: self._ready(key, parent) for name, parent in node.inputs.items()}
         built_from = {name: artifact.digest for name, artifact in inputs.items()}
-        stage = importlib.import_module(f"alignet.stages.{node.stage}")
+        stage = stage_module(node)
         started = time.monotonic()
         with self.store.work(identity, built_from, fresh=force) as work:
             if work.finished():
                 artifact = work.publish()
             else:
-                set_up(self.config.runtime)
                 run = StageRun(
                     node,
                     node.section,
@@ -152,9 +184,9 @@ class Pipeline:
                     self.config.runtime,
                 )
                 began = datetime.now(UTC).isoformat(timespec="seconds")
-                metrics = stage.run(run)
+                metrics = _run(stage, run)
                 artifact = work.commit(
-                    metrics, provenance(began, time.monotonic() - started, self.config.runtime)
+                    metrics, provenance(began, time.monotonic() - started, run.runtime, _size(node))
                 )
         self._forget(key)
         announce(key, artifact, time.monotonic() - started)
@@ -208,6 +240,36 @@ class Pipeline:
         if node.outside:
             return outside_path(self.config, node.outside)
         return self.store.folder(self.identity(node.inputs["world"])) / node.section["path"]
+
+
+def stage_module(node: Node) -> Any:
+    """The module of a node's stage."""
+    return importlib.import_module(f"alignet.stages.{node.stage}")
+
+
+def _size(node: Node) -> int:
+    """How many processes make a node."""
+    return current().size if node.stage in SHARED else 1
+
+
+def _run(stage: Any, run: StageRun) -> Mapping[str, Any]:
+    """Run a stage, with the other processes where it is one that they share."""
+    if _size(run.node) > 1:
+        current().tell(run.as_text())
+    set_up(run.runtime, together=_size(run.node) > 1)
+    metrics = stage.run(run)
+    if _size(run.node) > 1:
+        current().wait()
+    return metrics
+
+
+def follow() -> None:
+    """What every process but the first does: join in the stages that it is told of, until the run ends."""
+    while text := current().hear():
+        run = StageRun.from_text(text)
+        set_up(run.runtime, together=True)
+        stage_module(run.node).run(run)
+        current().wait()
 
 
 def outside_path(config: Config, name: str) -> Path:
@@ -283,15 +345,36 @@ def list_like(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def set_up(runtime: RuntimeSettings) -> None:
-    """Threads and determinism of the libraries, for every stage alike."""
+def set_up(runtime: RuntimeSettings, together: bool = False) -> None:
+    """Threads, determinism and this process's device, for every stage alike; together: all processes call this."""
     import torch
 
     _keep_freed_memory()
     torch.set_num_threads(runtime.threads)
+    # read when the first CUDA context is made; without it cuBLAS may differ from run to run
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    if runtime.device == "cuda" and not torch.cuda.is_available():
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = runtime.tf32
+    if runtime.device == "cuda":
+        _choose_gpu()
+    if together:
+        current().use(runtime.device)
+
+
+def _choose_gpu() -> None:
+    """Make `cuda` this process's own GPU: the one of its number on this machine."""
+    import torch
+
+    if not torch.cuda.is_available():
         raise ValueError("runtime.device: expected a CUDA device, found none; set runtime.device=cpu")
+    found, needed = torch.cuda.device_count(), current().local_size
+    if found < needed:
+        raise ValueError(
+            f"runtime.device: expected a GPU for each of {needed} processes on {platform.node()}, found {found}; start "
+            f"fewer processes (torchrun --nproc-per-node, runtime.processes)"
+        )
+    torch.cuda.set_device(current().local_rank)
 
 
 def _keep_freed_memory() -> None:
@@ -309,7 +392,7 @@ def _keep_freed_memory() -> None:
             mallopt(*option)
 
 
-def provenance(began: str, seconds: float, runtime: RuntimeSettings) -> dict[str, Any]:
+def provenance(began: str, seconds: float, runtime: RuntimeSettings, processes: int) -> dict[str, Any]:
     """When, by what command and with what software an artifact was made."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -328,7 +411,8 @@ def provenance(began: str, seconds: float, runtime: RuntimeSettings) -> dict[str
         "machine": platform.machine(),
         "device": runtime.device,
         "threads": runtime.threads,
-        "world_size": 1,
+        "tf32": runtime.tf32,
+        "world_size": processes,
     }
 
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from alignet.processes import current
+
 Advance = Callable[..., None]
 _PLAIN_SECONDS = 10.0  # at most one plain line in this many seconds
 _SHORT_SECONDS = 3.0  # work that took less gets no plain line at all
@@ -16,9 +18,12 @@ _SHORT_SECONDS = 3.0  # work that took less gets no plain line at all
 def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
     """Report progress of `total` units of work, of which `done` were finished in an earlier run.
 
-    Yields advance(count=1, note=""): call it after each piece of work; `note` is shown behind the bar.
+    Yields advance(count=1, note=""): call it after each piece of work; `note` is shown behind the bar. Of several
+    processes only the first reports.
     """
-    if sys.stderr.isatty():
+    if not current().first:
+        yield lambda count=1, note="": None
+    elif sys.stderr.isatty():
         with _terminal(what, total, unit, done) as advance:
             yield advance
     else:

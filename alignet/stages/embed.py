@@ -3,7 +3,7 @@
 reads   index[images], the weights; or index[features]
 writes  features-*.npy (raw, unmapped) and ids-*.txt, a pair for each shard; unreadable.txt if images were set aside
 roles   <model>.<image set>, e.g. student.pool
-cost    the backbone's forward pass over every image
+cost    the backbone's forward pass over every image; several processes deal the shards among them
 """
 
 from __future__ import annotations
@@ -39,25 +39,27 @@ def _baseline(library: str) -> tuple[Any, Any]:
 def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
     import numpy as np
 
+    from alignet.processes import current
     from alignet.progress import progress
     from alignet.stages import _read
 
-    settings = work.section["embed"]
+    everyone, settings = current(), work.section["embed"]
     ids = _read.listed_ids(work.inputs["images"])
     shards = [ids[start : start + settings["shard"]] for start in range(0, len(ids), settings["shard"])]
-    done = [row for row in range(len(shards)) if (work.folder / f"features-{row:05d}.npy").is_file()]
-    finished = sum(len(shards[row]) for row in done)
-    width = 0
-    with progress(f"embedding {work.node.role}", len(ids), "images", done=finished) as advance:
-        for number, names in enumerate(shards):
+    # dealt by number alone, so that no process need know how far another is
+    own = range(everyone.rank, len(shards), everyone.size)
+    done = [row for row in own if (work.folder / f"features-{row:05d}.npy").is_file()]
+    total, finished = (sum(len(shards[row]) for row in rows) for rows in (own, done))
+    with progress(f"embedding {work.node.role}", total, "images", done=finished) as advance:
+        for number in own:
             if number in done:
                 continue
-            kept, features = _embed_shard(work, names, transform, features_of, advance)
+            kept, features = _embed_shard(work, shards[number], transform, features_of, advance)
             _write_shard(work.folder, number, kept, features.astype(settings["precision"]))
+    everyone.wait()
     first = np.load(work.folder / "features-00000.npy", mmap_mode="r", allow_pickle=False)
-    width = first.shape[1]
-    set_aside = _collect_unreadable(work)
-    return {"images": len(ids) - set_aside, "width": width, "unreadable": set_aside}
+    set_aside = _collect_unreadable(work) if everyone.first else 0
+    return {"images": len(ids) - set_aside, "width": first.shape[1], "unreadable": set_aside}
 
 
 def _embed_shard(
@@ -66,30 +68,21 @@ def _embed_shard(
     import numpy as np
     import torch
 
-    from alignet.data.images import open_image
+    from alignet.interrupt import stop_if_asked
 
-    settings = work.section["embed"]
     kept: list[str] = []
     rows, bad = [], []
-    for start in range(0, len(names), settings["batch"]):
-        tensors = []
-        for name in names[start : start + settings["batch"]]:
-            try:
-                tensors.append(
-                    transform(open_image(work.sources["images"] / name, max_pixels=settings["max_pixels"]))
-                )
-            except ValueError as error:
-                if settings["unreadable"] == "stop":
-                    raise ValueError(
-                        f"{error} Or set embed.unreadable=skip to set such images aside."
-                    ) from error
-                bad.append(f"{name}\t{error}")
-                continue
-            kept.append(name)
-        if tensors:
+    for names_read, images, refused in _opened(work, names, transform):
+        stop_if_asked()  # the shard is begun again
+        if refused and work.section["embed"]["unreadable"] == "stop":
+            raise ValueError(f"{refused[0][1]} Or set embed.unreadable=skip to set such images aside.")
+        kept += names_read
+        bad += [f"{name}\t{reason}" for name, reason in refused]
+        if images is not None:
             with torch.no_grad():
-                rows.append(features_of(torch.stack(tensors).to(work.runtime.device)).float().cpu().numpy())
-        advance(len(names[start : start + settings["batch"]]))
+                there = images.to(work.runtime.device, non_blocking=True)
+                rows.append(features_of(there).float().cpu().numpy())
+        advance(len(names_read) + len(refused))
     if not rows:
         raise ValueError(
             f"{work.sources['images']}: none of {len(names)} images of a shard could be read: {bad[0]}"
@@ -104,6 +97,37 @@ def _embed_shard(
         work.checkpoints.mkdir(exist_ok=True)
         (work.checkpoints / f"unreadable-{names[0].replace('/', '_')}.txt").write_text("\n".join(bad) + "\n")
     return kept, features
+
+
+def _opened(work: StageRun, names: list[str], transform: Any) -> Any:
+    """The batches of a shard: (ids, images or None, [(id, why it cannot be read)]), read ahead by `runtime.workers`."""
+    import torch
+
+    from alignet.data.images import open_image
+
+    settings, workers = work.section["embed"], work.runtime.workers
+
+    class Batches(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return -(-len(names) // settings["batch"])
+
+        def __getitem__(self, number: int) -> tuple[list[str], Any, list[tuple[str, str]]]:
+            kept, tensors, refused = [], [], []
+            for name in names[number * settings["batch"] : (number + 1) * settings["batch"]]:
+                try:
+                    image = open_image(work.sources["images"] / name, max_pixels=settings["max_pixels"])
+                except ValueError as error:
+                    refused.append((name, str(error)))
+                    continue
+                tensors.append(transform(image))
+                kept.append(name)
+            return kept, torch.stack(tensors) if tensors else None, refused
+
+    # torch asks the global generator for a seed unless it is given one
+    return torch.utils.data.DataLoader(
+        Batches(), batch_size=None, num_workers=workers, generator=torch.Generator(),
+        pin_memory=work.runtime.device == "cuda", multiprocessing_context="fork" if workers else None,
+    )  # fmt: skip
 
 
 def _write_shard(folder: Any, number: int, ids: list[str], features: Any) -> None:

@@ -7,7 +7,8 @@ reads   index[pool] and the student's weights; embed[student.pool] where the cla
 writes  weights.safetensors (the student's own keys), head.safetensors (if any), curves.npz; for students of
         transformers or from a folder, the configuration beside the weights
 roles   alignet, distillation (the control: raw teacher, no human data)
-cost    steps x (forward and backward pass of a batch); a killed run goes on at its last checkpoint
+cost    steps x (forward and backward pass of a batch), which several processes share; a killed run goes on at its last
+        checkpoint
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.config import FinetuneSettings, build
     from alignet.data.images import open_image
     from alignet.finetune import finetune
+    from alignet.processes import current
     from alignet.stages import _read
+
+    everyone = current()
 
     settings = build(FinetuneSettings, work.section["settings"], "finetune.settings")
     encoder = _read.encoder(work, _read.base_weights(work))
@@ -36,14 +40,16 @@ def run(work: StageRun) -> dict[str, Any]:
     images = ImageFiles([work.sources["images"] / name for name in ids], open_image, encoder)
     teacher, entropy = _teacher(work, ids, settings)
     result = finetune(
-        encoder, _in_memory(images), teacher, settings, original=_original(work, ids),
-        checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds),
+        encoder, _in_memory(images, everyone.local_size), teacher, settings, original=_original(work, ids),
+        workers=work.runtime.workers, processes=everyone,
+        checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds, everyone.stopping),
     )  # fmt: skip
-    save_file(result.state, work.folder / "weights.safetensors")
-    _read.save_configuration(encoder, work.folder)
-    if result.head:
-        save_file(result.head, work.folder / "head.safetensors")
-    np.savez(work.folder / "curves.npz", **result.curves)  # type: ignore[arg-type]
+    if everyone.first:
+        save_file(result.state, work.folder / "weights.safetensors")
+        _read.save_configuration(encoder, work.folder)
+        if result.head:
+            save_file(result.head, work.folder / "head.safetensors")
+        np.savez(work.folder / "curves.npz", **result.curves)  # type: ignore[arg-type]
     images_a_step = settings.batch * (settings.accumulate if settings.sampling == "in_batch" else 3)
     return {
         "steps": settings.steps,
@@ -95,15 +101,18 @@ def _original(work: StageRun, ids: list[str]) -> Any:
     return features[rows_for(ids, have)]
 
 
-def _in_memory(images: Any) -> Any:
-    """All pixels as one uint8 tensor while they fit into a quarter of the memory, else the files themselves."""
+def _in_memory(images: Any, processes: int) -> Any:
+    """All pixels as one uint8 tensor while they fit into a quarter of the memory, else the files themselves.
+
+    processes: on this machine; each holds its own.
+    """
     import os
 
     import torch
 
     first = images[0]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if first.numel() * len(images) > memory // 4:
+    if first.numel() * len(images) * processes > memory // 4:
         return images
     return torch.stack([images[row] for row in range(len(images))])
 

@@ -17,4 +17,4 @@ def act(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main("pipeline", __doc__ or "", act)
+    main("pipeline", __doc__ or "", act, launches=True)
