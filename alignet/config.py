@@ -606,6 +606,20 @@ class ReportSettings:
 
 
 @dataclass(frozen=True)
+class DoctorSettings:
+    """How closely `doctor` looks; never part of an artifact's identity."""
+
+    images: int | Literal["all"]  # images of each set that are decoded
+    seconds: float  # about how long one measurement may take
+    seed: int  # of what is drawn for a check
+    assume: Mapping[str, int]  # set -> its images or rows (features: columns), where it is not on this machine
+
+    def __post_init__(self) -> None:
+        _positive("doctor", seconds=self.seconds)
+        _at_least("doctor", 0, images=0 if self.images == "all" else self.images, seed=self.seed)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that a command line configures."""
 
@@ -632,6 +646,7 @@ class Config:
     export: ExportSection
     evaluate: EvaluateSection
     report: ReportSettings
+    doctor: DoctorSettings
     paths: PathsSettings
     runtime: RuntimeSettings
 
