@@ -612,7 +612,9 @@ class DoctorSettings:
     images: int | Literal["all"]  # images of each set that are decoded
     seconds: float  # about how long one measurement may take
     seed: int  # of what is drawn for a check
-    assume: Mapping[str, int]  # set -> its images or rows (features: columns), where it is not on this machine
+    assume: Mapping[
+        str, int
+    ]  # set -> its images or rows (features: columns), where it is not on this machine
 
     def __post_init__(self) -> None:
         _positive("doctor", seconds=self.seconds)

@@ -131,5 +131,9 @@ def triplets(run: StageRun, name: str, objects: int) -> np.ndarray:
 
     options: dict[str, Any] = dict(run.inputs[name].manifest["identity"]["section"])
     return load_triplets(
-        run.sources[name], objects=objects, index_base=options["index_base"], odd_one=options["odd_one"]
+        run.sources[name],
+        objects=objects,
+        index_base=options["index_base"],
+        odd_one=options["odd_one"],
+        where=options["where"],
     )
