@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PHOTOS, needs_photos
+from safetensors.numpy import load_file
 
 pytestmark = needs_photos
 
@@ -121,3 +122,38 @@ def test_no_way_to_a_student_passes_a_report_file(chain):
             assert not {"index[photo_report]", "index[photo_tune_test]"} & set(upstream(chain.graph, key)), (
                 key
             )
+
+
+def plain(value):
+    """A setting as a command line has it."""
+    if isinstance(value, tuple):
+        return "[" + ",".join(value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_own_images_with_the_map_of_this_run_give_the_same_student_and_open_no_human_file(chain, tmp_path):
+    from dataclasses import asdict
+
+    from alignet.cli import load
+    from alignet.pipeline import Pipeline
+
+    settings = asdict(chain.config.finetune.settings)
+    lines = [
+        "experiment=own", f"paths.images={PHOTOS}/images", f"paths.check={PHOTOS}/images", "data.sets.pool.under=pool",
+        "data.sets.check.under=things", f"paths.map={artifact(chain, 'export[teacher]').file('map.npz')}",
+        "teacher=precomputed", f"data.sets.image_features.path={PHOTOS}/teacher_features/images.npy",
+        f"data.sets.image_features.ids={PHOTOS}/teacher_features/images.txt", "student=efficientnet_lite0",
+        f"data.sets.student_weights.path={PHOTOS}/tf_efficientnet_lite0.safetensors", "smooth={penalties:[0.3]}",
+        "student.image_size=64", "runtime.threads=1", f"paths.artifacts={tmp_path}",
+        *(f"finetune.settings.{name}={plain(value)}" for name, value in settings.items()),
+    ]  # fmt: skip
+    opened = []
+    sys.addaudithook(lambda event, details: opened.append(str(details[0])) if event == "open" else None)
+    pipeline = Pipeline(load(lines))
+    pipeline.make_all(["export[alignet]"])
+    touched = list(opened)
+    assert any("teacher_features" in name for name in touched)
+    assert not [name for name in touched if "things_triplets" in name or "concepts" in name]
+    theirs = load_file(artifact(chain, "finetune[alignet]").file("weights.safetensors"))
+    ours = load_file(artifact(pipeline, "finetune[alignet]").file("weights.safetensors"))
+    assert all(np.array_equal(theirs[name], ours[name]) for name in theirs)
