@@ -209,6 +209,7 @@ def _config(backbone: Backbone) -> Any:
 
 
 def _pretrained(backbone: Backbone, config: Any) -> nn.Module:
+    from safetensors import SafetensorError
     from transformers import AutoModel
 
     source = str(backbone.folder or backbone.architecture)
@@ -217,7 +218,7 @@ def _pretrained(backbone: Backbone, config: Any) -> nn.Module:
             source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
             **_revision(backbone),
         )  # fmt: skip
-    except OFFLINE as error:
+    except (*OFFLINE, SafetensorError) as error:
         if backbone.folder is None:
             raise not_downloaded(backbone.architecture, source, error) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
