@@ -160,6 +160,40 @@ def top1(material: Material, options: Mapping[str, Any]) -> list[Score]:
     )
 
 
+def zero_shot(material: Material, options: Mapping[str, Any]) -> list[Score]:
+    """Zero-shot accuracy of `test` by class names; see evaluate.zero_shot.
+
+    Names: features `test`; the table `labels`; the file or folder `weights` of the base network, unless it is the
+    hub's. options: label (the column with the class name; its values are the classes), templates (texts with {} for
+    the name), library, architecture, tag and model_args of the network whose text tower is used, weights
+    (file | hub).
+    """
+    from alignet.backbones import Backbone, load_encoder, text_features
+    from alignet.data.tables import read_column
+    from alignet.evaluate.zero_shot import class_vectors
+    from alignet.evaluate.zero_shot import zero_shot as measure
+
+    if (options["weights"] == "file") != ("weights" in material.files):
+        raise ValueError(
+            f"{material.dataset}: expected options.weights=file with data.weights, or hub without, found "
+            f"{options['weights']!r} and data {', '.join(material.files)}; set both alike."
+        )
+    backbone = Backbone(
+        options["library"], options["architecture"], str(material.files.get("weights", "")), options["model_args"], 0,
+        "output", options["tag"],
+    )  # fmt: skip
+    encoder = load_encoder(backbone)
+    features, ids = material.features["test"]
+    labels = material.column("labels", options["label"], ids).tolist()
+    names = sorted(set(read_column(material.files["labels"], options["label"])))
+    templates = list(options["templates"])
+    vectors = class_vectors(lambda texts: text_features(encoder, texts).numpy(), names, templates)
+    return measure(
+        features, labels, names, vectors, dataset=material.dataset, seed=material.seed,
+        bootstrap=material.bootstrap, note=f"{len(names)} class names in {len(templates)} templates",
+    )  # fmt: skip
+
+
 def teacher_labels(material: Material, options: Mapping[str, Any]) -> list[Score]:
     """How often mapped and raw teacher answer pool triplets differently, and how unsure each is.
 
@@ -232,6 +266,7 @@ FAMILIES: dict[str, Callable[[Material, Mapping[str, Any]], list[Score]]] = {
     "rsa": rsa,
     "linear_probe": linear_probe,
     "top1": top1,
+    "zero_shot": zero_shot,
     "teacher_labels": teacher_labels,
     "agreement": agreement,
 }
