@@ -127,7 +127,7 @@ class DatasetSet:
     kind: Literal["dataset"]
     path: str | None
     missing: Literal["stop", "drop"]  # triplets with an image that the pool lacks
-    order: Literal["odd_one_last", "as_is"]  # odd_one_last: refuse unless s01 is the largest in 99 of 100
+    order: Literal["odd_last", "as_is"]  # odd_last: refuse unless s01 is the largest in 99 of 100
 
 
 @dataclass(frozen=True)

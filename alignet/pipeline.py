@@ -510,19 +510,17 @@ def run_pipeline(config: Config) -> None:
 
 
 def print_status(config: Config) -> None:
-    """A table of every node: state, size, and the command that makes it."""
+    """A table of every node: state, size, and the command that makes it, or what blocks it."""
     pipeline = Pipeline(config)
-    rows = []
+    rows, reasons = [], []
     for key, node in pipeline.graph.items():
         state = pipeline.state(key)
         size = f"{state.artifact.size / 1e6:,.1f} MB" if state.artifact else ""
-        act = (
-            ""
-            if state.state == "cached"
-            else state.why.splitlines()[0]
-            if state.state == "blocked"
-            else command(node)
-        )
+        act = "" if state.state == "cached" else command(node)
+        if state.state == "blocked":
+            if state.why not in reasons:
+                reasons.append(state.why)
+            act = f"by ({reasons.index(state.why) + 1})"
         rows.append((key, state.state, size, act))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for key, state_name, size, act in rows:
@@ -535,7 +533,13 @@ def print_status(config: Config) -> None:
         ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         + f"; in {pipeline.store.root}"
     )
-    if counts["cached"] < len(rows):
+    for number, reason in enumerate(reasons, start=1):
+        print(f"({number}) {reason}")
+    if reasons:
+        print(
+            f"next: put these in place, and check them with: python -m alignet.stages.doctor{given_options()}"
+        )
+    elif counts["cached"] < len(rows):
         print(f"next: python -m alignet.stages.pipeline{given_options()}")
 
 
