@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignet.data.images import check_images, list_images, open_image
+from alignet.data.images import check_images, list_images
+from alignet.data.pixels import open_image
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 COLOUR = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=2)
@@ -214,6 +215,6 @@ def test_check_images_names_exactly_the_broken_ones(tmp_path):
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
     (tmp_path / "empty.png").touch()
     images = list_images(tmp_path)
-    refusals = check_images(images.folder, images.ids)
+    refusals = check_images(images)
     assert [name for name, _ in refusals] == ["bad.png", "empty.png"]
-    assert images.open(2).size == (8, 8)
+    assert images.open("good.png").size == (8, 8)

@@ -58,7 +58,7 @@ def test_the_text_features_score_on_the_report_half_what_their_page_says(chain):
 
 def test_the_original_network_knows_the_photographs(chain):
     from alignet.backbones import Backbone, classifier_head, embed_images, load_encoder
-    from alignet.data.images import open_image
+    from alignet.data.pixels import open_image
     from alignet.evaluate.top1 import imagenet_labels
 
     folder = Path(PHOTOS)

@@ -209,17 +209,17 @@ def folder_backbone(folder: Path | str, feature: str = "", image_size: int = 0) 
 
 
 class ImageFiles(torch.utils.data.Dataset):
-    """Image files as uint8 pixels (3, H, W), read and prepared when they are asked for."""
+    """Images as uint8 pixels (3, H, W), read and prepared when they are asked for."""
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Image.Image], encoder: Encoder):
-        """read: opens a path as an RGB image."""
-        self.paths, self.read, self.pixels = list(paths), read, encoder.pixels
+    def __init__(self, names: Sequence[Any], read: Callable[[Any], Image.Image], encoder: Encoder):
+        """names: ids or paths. read: opens one of them as an RGB image."""
+        self.names, self.read, self.pixels = list(names), read, encoder.pixels
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def __getitem__(self, row: int) -> Tensor:
-        return self.pixels(self.read(self.paths[row]))
+        return self.pixels(self.read(self.names[row]))
 
     def load(self, workers: int = 0) -> Tensor:
         """All of them at once as one uint8 tensor (m, 3, H, W)."""

@@ -12,6 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from alignet.artifacts import Artifact
     from alignet.backbones import Encoder
+    from alignet.data.images import ImageSource
     from alignet.distill import AffineMap
     from alignet.pipeline import StageRun
 
@@ -77,6 +78,19 @@ def object_rows(run: StageRun, ids: list[str], table: str = "objects") -> np.nda
 def listed_ids(artifact: Artifact) -> list[str]:
     """The ids of an `index` artifact of images, sorted."""
     return sorted(json.loads(artifact.file("listing.json").read_text(encoding="utf-8"))["files"])
+
+
+def images(run: StageRun, name: str) -> ImageSource:
+    """The images of an index input, of a folder or of shards, to be opened by id."""
+    from alignet.data.images import ImageSource
+    from alignet.data.shards import shard_source
+
+    listing = json.loads(run.inputs[name].file("listing.json").read_text(encoding="utf-8"))
+    root, files = run.sources[name], listing["files"]
+    if listing["kind"] != "shards":
+        return ImageSource(root, tuple(sorted(files)))
+    places = {key: (entry["shard"], entry["offset"], entry["size"]) for key, entry in files.items()}
+    return shard_source(root, places)
 
 
 def encoder(run: StageRun, weights: Path | str) -> Encoder:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alignet.data.images import ImageSource
     from alignet.pipeline import StageRun
 
 
@@ -44,7 +45,8 @@ def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
     from alignet.stages import _read
 
     everyone, settings = current(), work.section["embed"]
-    ids = _read.listed_ids(work.inputs["images"])
+    source = _read.images(work, "images")
+    ids = list(source.ids)
     shards = [ids[start : start + settings["shard"]] for start in range(0, len(ids), settings["shard"])]
     # dealt by number alone, so that no process need know how far another is
     own = range(everyone.rank, len(shards), everyone.size)
@@ -54,7 +56,7 @@ def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
         for number in own:
             if number in done:
                 continue
-            kept, features = _embed_shard(work, shards[number], transform, features_of, advance)
+            kept, features = _embed_shard(work, source, shards[number], transform, features_of, advance)
             _write_shard(work.folder, number, kept, features.astype(settings["precision"]))
     everyone.wait()
     first = np.load(work.folder / "features-00000.npy", mmap_mode="r", allow_pickle=False)
@@ -63,7 +65,7 @@ def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
 
 
 def _embed_shard(
-    work: StageRun, names: list[str], transform: Any, features_of: Any, advance: Any
+    work: StageRun, source: ImageSource, names: list[str], transform: Any, features_of: Any, advance: Any
 ) -> tuple[list[str], Any]:
     import numpy as np
     import torch
@@ -72,7 +74,7 @@ def _embed_shard(
 
     kept: list[str] = []
     rows, bad = [], []
-    for names_read, images, refused in _opened(work, names, transform):
+    for names_read, images, refused in _opened(work, source, names, transform):
         stop_if_asked()  # the shard is begun again
         if refused and work.section["embed"]["unreadable"] == "stop":
             raise ValueError(f"{refused[0][1]} Or set embed.unreadable=skip to set such images aside.")
@@ -84,9 +86,7 @@ def _embed_shard(
                 rows.append(features_of(there).float().cpu().numpy())
         advance(len(names_read) + len(refused))
     if not rows:
-        raise ValueError(
-            f"{work.sources['images']}: none of {len(names)} images of a shard could be read: {bad[0]}"
-        )
+        raise ValueError(f"{source.root}: none of {len(names)} images of a shard could be read: {bad[0]}")
     features = np.concatenate(rows)
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
@@ -99,11 +99,9 @@ def _embed_shard(
     return kept, features
 
 
-def _opened(work: StageRun, names: list[str], transform: Any) -> Any:
+def _opened(work: StageRun, source: ImageSource, names: list[str], transform: Any) -> Any:
     """The batches of a shard: (ids, images or None, [(id, why it cannot be read)]), read ahead by `runtime.workers`."""
     import torch
-
-    from alignet.data.images import open_image
 
     settings, workers = work.section["embed"], work.runtime.workers
 
@@ -115,7 +113,7 @@ def _opened(work: StageRun, names: list[str], transform: Any) -> Any:
             kept, tensors, refused = [], [], []
             for name in names[number * settings["batch"] : (number + 1) * settings["batch"]]:
                 try:
-                    image = open_image(work.sources["images"] / name, max_pixels=settings["max_pixels"])
+                    image = source.open(name, max_pixels=settings["max_pixels"])
                 except ValueError as error:
                     refused.append((name, str(error)))
                     continue

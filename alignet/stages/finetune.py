@@ -27,7 +27,6 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.backbones import ImageFiles
     from alignet.checkpoints import Checkpoints
     from alignet.config import FinetuneSettings, build
-    from alignet.data.images import open_image
     from alignet.finetune import finetune
     from alignet.processes import current
     from alignet.stages import _read
@@ -36,8 +35,9 @@ def run(work: StageRun) -> dict[str, Any]:
 
     settings = build(FinetuneSettings, work.section["settings"], "finetune.settings")
     encoder = _read.encoder(work, _read.base_weights(work))
-    ids = _read.listed_ids(work.inputs["images"])
-    images = ImageFiles([work.sources["images"] / name for name in ids], open_image, encoder)
+    source = _read.images(work, "images")
+    ids = list(source.ids)
+    images = ImageFiles(ids, source.open, encoder)
     teacher, entropy = _teacher(work, ids, settings)
     result = finetune(
         encoder, _in_memory(images, everyone.local_size), teacher, settings, original=_original(work, ids),

@@ -1,7 +1,7 @@
 """List and hash one set of data; everything downstream uses its digest, never its path.
 
-reads   a folder of images, or one file
-writes  listing.json: ids, sizes and checksums
+reads   a folder of images, WebDataset shards, or one file
+writes  listing.json: ids, sizes and checksums; of images in shards also their shard and offset
 cost    the time to read the data once; later runs look at sizes and times only
 """
 
@@ -16,17 +16,34 @@ if TYPE_CHECKING:
 def run(work: StageRun) -> dict[str, Any]:
     """List the set."""
     from alignet.artifacts import write_json
+
+    kind = work.section["kind"]
+    files = _in_shards(work) if kind == "shards" else _on_disk(work, kind)
+    write_json(work.folder / "listing.json", {"kind": kind, "files": files})
+    return {"files": len(files), "bytes": sum(entry["size"] for entry in files.values())}
+
+
+def _on_disk(work: StageRun, kind: str) -> dict[str, dict[str, Any]]:
     from alignet.data.index import scan
     from alignet.data.sets import files_of, listed_name
 
     under = work.section.get("under", "")
-    listing = scan(files_of(work.section["kind"], work.sources["data"], under, work.sources.get("ids")))
-    files = {
+    listing = scan(files_of(kind, work.sources["data"], under, work.sources.get("ids")))
+    return {
         listed_name(under, name): {"size": size, "sha256": sha256}
         for name, size, sha256 in zip(listing.ids, listing.sizes, listing.sha256, strict=True)
     }
-    write_json(work.folder / "listing.json", {"kind": work.section["kind"], "files": files})
-    return {"files": len(files), "bytes": sum(listing.sizes)}
+
+
+def _in_shards(work: StageRun) -> dict[str, dict[str, Any]]:
+    from alignet.data.shards import checksums, list_shards
+
+    listing = list_shards(work.sources["data"])
+    sums = checksums(listing)
+    return {
+        name: {"size": size, "sha256": sums[name], "shard": shard, "offset": offset}
+        for name, (shard, offset, size) in listing.images.items()
+    }
 
 
 if __name__ == "__main__":
