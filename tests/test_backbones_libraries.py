@@ -333,6 +333,9 @@ def test_texts_need_a_tower_and_a_tokenizer(tmp_path: Path) -> None:
         text_features(load_encoder(backbone("timm", "test_vit", {}, "pooled"), seed=0), ["a"])
     with pytest.raises(ValueError, match=r"expected a network with a text tower, found ViTModel"):
         text_features(load_encoder(TOYS["vit at 64"], seed=0), ["a"])
+    named = NATIVE | {"text_cfg": NATIVE["text_cfg"] | {"hf_tokenizer_name": "timm/ViT-B-16-SigLIP"}}
+    with pytest.raises(ValueError, match=r"expected timm/ViT-B-16-SigLIP's files in the model's folder"):
+        text_features(load_encoder(backbone("open_clip", "ViT-B-16-SigLIP", named, "output"), seed=0), ["a"])
     folder = _folder(load_encoder(TOYS["siglip output"], seed=0), tmp_path / "siglip")
     encoder = load_encoder(dataclasses.replace(TOYS["siglip output"], weights=str(folder)))
     with pytest.raises(ValueError, match=r"tokenizer of siglip: expected its files in the model's folder"):

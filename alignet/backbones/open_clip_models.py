@@ -97,20 +97,8 @@ def classifier(module: nn.Module) -> nn.Module | None:
 
 
 def text_features(encoder: Encoder, texts: Sequence[str]) -> Tensor:
-    """encode_text (t, p) with the tokenizer of the network's folder, or of its name in open_clip."""
-    import open_clip
-
-    backbone = encoder.backbone
-    source = backbone.architecture if backbone.folder is None else f"local-dir:{backbone.folder}"
-    try:
-        tokenizer = open_clip.get_tokenizer(source)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"tokenizer of {backbone.architecture}: expected its files in the model's folder or from the hub, found: "
-            f"{reason}; put tokenizer.json and its companions into the folder."
-        ) from error
-    tokens = tokenizer(list(texts)).to(encoder.device)
+    """encode_text (t, p) with the tokenizer that the network's configuration names, see _tokenizer."""
+    tokens = _tokenizer(encoder.backbone)(list(texts)).to(encoder.device)
     return torch.cat([encoder.module.encode_text(part) for part in tokens.split(256)])  # type: ignore[operator]
 
 
@@ -133,6 +121,28 @@ def configuration(encoder: Encoder) -> dict[str, str]:
     }
     content = {"model_cfg": model_config, "preprocess_cfg": kept}
     return {CONFIG: json.dumps(content, indent=2) + "\n"}
+
+
+def _tokenizer(backbone: Backbone) -> Callable[[list[str]], Tensor]:
+    """CLIP's own, which open_clip holds; or the one named, from the network's folder, else from the hub."""
+    import open_clip
+
+    model_config, _ = _configured(backbone)
+    named = model_config["text_cfg"].get("hf_tokenizer_name")
+    try:
+        if named and backbone.folder is None:
+            return open_clip.get_tokenizer(backbone.architecture)
+        with tempfile.TemporaryDirectory() as bare:
+            folder = backbone.folder or Path(bare)
+            if backbone.folder is None:
+                (folder / CONFIG).write_text(json.dumps({"model_cfg": model_config}), encoding="utf-8")
+            return open_clip.get_tokenizer(f"local-dir:{folder}")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"tokenizer of {backbone.architecture}: expected {named}'s files in the model's folder or from the hub, "
+            f"found: {reason}; put tokenizer.json and its companions into the folder."
+        ) from error
 
 
 def _configured(backbone: Backbone) -> tuple[dict[str, Any], dict[str, Any]]:
