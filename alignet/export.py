@@ -35,7 +35,7 @@ TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
 )  # fmt: skip
-_TEXT = "The text tower is the base network's, unchanged, so zero-shot classification still runs."
+_TEXT = "The text tower is the base network's and was not trained, so zero-shot classification still runs."
 _TOLERANCE = 1e-5  # of the reloaded model's features, relative to their largest entry
 
 

@@ -305,8 +305,13 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     refused("open_clip output", open_clip, r"expected a folder of open_clip with `model_cfg`")
 
 
-def test_a_folder_without_preprocessing_is_refused(tmp_path: Path) -> None:
+def test_preprocessing_that_is_lost_or_gives_many_sizes_is_refused(tmp_path: Path) -> None:
     folder = _folder(load_encoder(TOYS["siglip output"], seed=1), tmp_path / "siglip")
+    prepared = json.loads((folder / "preprocessor_config.json").read_text())
+    prepared["size"] = {"shortest_edge": 48}
+    (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
+    with pytest.raises(ValueError, match=r"expected preprocessing that brings every image to one size"):
+        load_encoder(dataclasses.replace(TOYS["siglip output"], weights=str(folder)))
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match=r"expected preprocessor_config.json in"):
         load_encoder(dataclasses.replace(TOYS["siglip output"], weights=str(folder)))

@@ -83,6 +83,13 @@ def preprocessing(
     noise = np.random.default_rng(0).integers(0, 256, (181, 257, 3), dtype=np.uint8)
     probe = Image.fromarray(noise)
     prepared = transform(probe)
+    upright = transform(probe.transpose(Image.Transpose.ROTATE_90))
+    if prepared.shape != upright.shape:
+        raise ValueError(
+            f"backbone {backbone.architecture}: expected preprocessing that brings every image to one size, found "
+            f"{tuple(prepared.shape)} and {tuple(upright.shape)}; set do_center_crop or a square size in "
+            f"preprocessor_config.json."
+        )
     config = {
         "input_size": tuple(prepared.shape),
         "mean": tuple(processor.image_mean),

@@ -1,4 +1,7 @@
-"""A set of data on disk: a folder of images (perhaps below a subfolder), shards, or one file with its companions."""
+"""A set of data on disk: images in a folder (or below one of its subfolders) or in shards, a model, or one file.
+
+A model's folder counts by its weights, configuration and tokenizer; its card and pictures may change.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from alignet.data.shards import expand, shard_files
+
+MODEL = (".safetensors", ".json", ".txt", ".model")  # what of a model's folder determines its features
 
 
 def exists(kind: str, path: Path) -> bool:
@@ -22,14 +27,19 @@ def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path
         return path / under if under else path
     if kind == "shards":
         return shard_files(path)
+    if kind == "weights" and path.is_dir():
+        files = {
+            file.name: file for file in sorted(path.iterdir()) if file.suffix in MODEL and file.is_file()
+        }
+        if not any(name.endswith(".safetensors") for name in files):
+            raise ValueError(
+                f"{path}: expected a model's folder with a .safetensors file, found none; name the file itself, or "
+                f"convert other formats with safetensors.torch.save_file."
+            )
+        return files
     return {"file": path} | ({"ids": ids} if ids is not None else {})
 
 
 def listed_name(under: str, name: str) -> str:
     """An image's id relative to the set's root, given its id below `under`."""
     return f"{under}/{name}" if under else name
-
-
-def exists(kind: str, path: Path) -> bool:
-    """Whether there is something at a set's path."""
-    return path.exists()

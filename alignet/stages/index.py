@@ -39,11 +39,18 @@ def _in_shards(work: StageRun) -> dict[str, dict[str, Any]]:
     from alignet.data.shards import checksums, list_shards
 
     listing = list_shards(work.sources["data"])
-    sums = checksums(listing)
-    return {
+    sums, under = checksums(listing), work.section["under"]
+    files = {
         name: {"size": size, "sha256": sums[name], "shard": shard, "offset": offset}
         for name, (shard, offset, size) in listing.images.items()
+        if not under or name.startswith(f"{under}/")
     }
+    if not files:
+        raise ValueError(
+            f"{work.sources['data']}: expected images below {under!r} in the shards, found names such as "
+            f"{next(iter(listing.images))!r}; set `under` to '' or to the beginning of these names"
+        )
+    return files
 
 
 if __name__ == "__main__":
