@@ -68,7 +68,8 @@ def main(
         raise SystemExit(130) from None
     except interrupt.Stopped as stopped:
         again = f"python -m alignet.stages.{stage} {shlex.join(arguments)}".rstrip()
-        line = f"{stopped}; what was finished is kept. To go on, run the same command again: {again}"
+        anew = " (force=true would begin anew)" if "force=true" in arguments else ""
+        line = f"{stopped}; what was finished is kept. To go on, run the same command again{anew}: {again}"
         _end(interrupt.STATUS, line if processes.current().first else None)
     except processes.PeerLost as lost:
         _end(
@@ -92,7 +93,7 @@ def _run(stage: str, act: Callable[[Config], None], arguments: list[str], launch
     )
     for number, overrides in enumerate(jobs):
         config = load(overrides)
-        if launches and config.runtime.launcher != "local":
+        if launches and config.runtime.launcher != "local" and not processes.launched():
             from alignet.launch import launch
 
             launch(stage, arguments, config.runtime)

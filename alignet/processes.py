@@ -175,14 +175,14 @@ def current() -> Processes:
 
 
 def launched() -> bool:
-    """Whether this process was started as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether a launcher started this process, as one of several or as the only one."""
+    return "WORLD_SIZE" in os.environ
 
 
 def join() -> Processes:
     """Meet the other processes of this run, if it was started with several."""
     global _current
-    if not launched() or _current.size > 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _current.size > 1:
         return _current
     import torch.distributed as dist
     from accelerate import PartialState

@@ -1,0 +1,78 @@
+"""Run by test_many under torchrun: fine-tunes toys together, and is interrupted. Writes to the folder it is given."""
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+from test_finetune import TOY, images, originals, pool_teacher, triplet_teacher
+
+from alignet import interrupt, processes
+from alignet.backbones import load_encoder
+from alignet.checkpoints import Checkpoints
+from alignet.finetune import finetune
+
+
+def run(settings, **options):
+    """Fine-tune the toy; the same call everywhere."""
+    encoder = load_encoder(TOY, seed=0)
+    teacher = pool_teacher() if settings.sampling == "in_batch" else triplet_teacher()
+    original = originals(encoder) if settings.retain else None
+    return finetune(encoder, images(), teacher, settings, original=original, **options)
+
+
+class InterruptedAt(Checkpoints):
+    """Signals the last process alone after so many steps, and saves nothing of its own accord."""
+
+    def __init__(self, folder, everyone, step):
+        super().__init__(folder, 1e9, everyone.stopping)
+        self.everyone, self.step, self.stopped = everyone, step, 0
+
+    def count(self):
+        """Called once a step by every process."""
+        self.stopped += 1
+        if self.stopped == self.step and self.everyone.rank == self.everyone.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupted(settings, everyone, folder):
+    """Start, be signalled, note the step; then go on with the same processes."""
+    checkpoints = InterruptedAt(folder, everyone, step=2)
+    agree = everyone.agree
+
+    def counted():
+        checkpoints.count()
+        agree()
+
+    everyone.agree = counted
+    with contextlib.suppress(interrupt.Stopped):
+        run(settings, checkpoints=checkpoints, processes=everyone)
+    everyone.agree = agree
+    interrupt._received.clear()
+    return checkpoints.stopped, run(settings, checkpoints=Checkpoints(folder), processes=everyone)
+
+
+def main():
+    """One process of several."""
+    from test_many import VARIANTS
+
+    folder = Path(sys.argv[1])
+    everyone = processes.join()
+    found = {}
+    for name, settings in VARIANTS.items():
+        result = run(settings)
+        found |= {f"{name}.{curve}": values for curve, values in result.curves.items()}
+        found[f"{name}.tau"] = np.array(result.tau_student)
+        found[f"{name}.weights"] = np.concatenate([value.flatten() for value in result.state.values()])
+    with interrupt.listening():
+        stopped, resumed = interrupted(VARIANTS["in_batch"], everyone, folder / "checkpoints")
+    found["stopped"] = np.array(stopped)
+    found["resumed"] = np.concatenate([value.flatten() for value in resumed.state.values()])
+    np.savez(folder / f"{everyone.rank}.npz", **found)
+    processes.leave()
+
+
+if __name__ == "__main__":
+    main()
