@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,20 @@ from alignet import interrupt
 class Checkpoints:
     """Saves and loads the state of one computation; `folder` is created on the first save."""
 
-    def __init__(self, folder: Path, seconds: float = 60.0, stopping: Callable[[], bool] = interrupt.asked):
+    def __init__(self, folder: Path, seconds: float = 60.0, signals: bool = True):
         """seconds: `due` says yes once this much time has passed since the last save.
 
-        stopping: whether the work is to end: `due` says yes then, and `save` raises Stopped when it has written.
+        signals: whether `due` says yes as well once the process is asked to end, and `save` then raises Stopped;
+        processes that share the work agree on that among themselves instead.
         """
         self.folder = Path(folder)
         self.seconds = seconds
-        self.stopping = stopping
+        self.signals = signals
         self._saved = time.monotonic()
 
     def due(self) -> bool:
         """Whether it is time to save again. When one saves never changes what is computed."""
-        return self.stopping() or time.monotonic() - self._saved >= self.seconds
+        return (self.signals and interrupt.asked()) or time.monotonic() - self._saved >= self.seconds
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Write tensors and JSON-serialisable state of `step` atomically and drop all but the newest two."""
@@ -54,8 +55,8 @@ class Checkpoints:
         for old in self._steps()[:-2]:
             (self.folder / f"{old}.safetensors").unlink()
         self._saved = time.monotonic()
-        if self.stopping():
-            raise interrupt.stop()
+        if self.signals:
+            interrupt.stop_if_asked()
 
     def latest(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """The newest checkpoint as (step, tensors, state), or None."""

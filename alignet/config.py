@@ -75,6 +75,7 @@ class RuntimeSettings:
     threads: int
     workers: int
     tf32: bool
+    download: bool
     checkpoint_seconds: float
     launcher: Literal["local", "torchrun", "slurm"]
     processes: int

@@ -124,10 +124,11 @@ def finetune(
             student.sum_gradients(everyone)
             curve[step] = torch.tensor([loss, retained, *student.step(step)], dtype=torch.float64)
             everyone.agree()
-            if checkpoints and everyone.first and checkpoints.due():
+            if checkpoints and everyone.first and (everyone.stopping() or checkpoints.due()):
                 checkpoints.save(step + 1, student.tensors() | {"curve": curve}, {"tau_student": tau})
                 saved = step + 1
             if checkpoints and everyone.stopping():
+                everyone.wait()  # a process that ended before the checkpoint is written might take the first with it
                 raise stop()
             advance(note=f"loss {loss:.4f}")
     return FinetuneResult(

@@ -16,6 +16,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from typing import Any
 
 from alignet import interrupt
 from alignet.config import RuntimeSettings
+
+_LINGER = (
+    30  # seconds: srun ends all tasks behind the first that fails, and the first task may have to requeue
+)
 
 
 def launch(stage: str, arguments: list[str], runtime: RuntimeSettings) -> None:
@@ -62,8 +67,8 @@ def torchrun(stage: str, arguments: list[str], runtime: RuntimeSettings) -> int:
         with _as_sigterm():
             run(parse_args([*options, *command(stage, arguments)]))
     except ChildFailedError as error:
-        statuses = {failure.exitcode for failure in error.failures.values()}
-        return interrupt.STATUS if statuses == {interrupt.STATUS} else 1
+        _, first = error.get_first_failure()  # the others end because of it
+        return interrupt.STATUS if first.exitcode == interrupt.STATUS else 1
     except SignalException:  # torchrun has passed it on and waited
         return interrupt.STATUS
     return 0
@@ -113,6 +118,7 @@ class Task:
             print(f"job {job} goes back into the queue and will go on from its checkpoint", flush=True)
             subprocess.run(["scontrol", "requeue", job], check=True)
         if status:
+            time.sleep(_LINGER if environment.rank else 0)
             raise SystemExit(status if status > 0 else 128 - status)
 
 

@@ -27,7 +27,7 @@ class InterruptedAt(Checkpoints):
     """Signals the last process alone after so many steps, and saves nothing of its own accord."""
 
     def __init__(self, folder, everyone, step):
-        super().__init__(folder, 1e9, everyone.stopping)
+        super().__init__(folder, 1e9, signals=False)
         self.everyone, self.step, self.stopped = everyone, step, 0
 
     def count(self):

@@ -181,7 +181,7 @@ def test_a_bad_option_is_told_once(tiny):
 @pytest.mark.parametrize(("launcher", "number"), [("local", signal.SIGTERM), ("torchrun", signal.SIGUSR1)])
 def test_a_signal_ends_at_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_path, launcher, number):
     root = copy(tiny, tmp_path, without=["finetune"])
-    options = ["finetune.settings.steps=40", "runtime.checkpoint_seconds=0.3", "runtime.processes=2"]
+    options = ["finetune.settings.steps=24", "runtime.checkpoint_seconds=0.3", "runtime.processes=2"]
     process = start(stage(root, "finetune", *options, f"runtime.launcher={launcher}"))
     checkpoints = "finetune/*.partial/checkpoints/*.safetensors"
     while process.poll() is None and not list(root.glob(checkpoints)):
@@ -191,7 +191,7 @@ def test_a_signal_ends_at_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_pa
     assert status == interrupt.STATUS, err
     (line,) = errors(err)
     assert "run the same command again: python -m alignet.stages.finetune" in line
-    assert 0 < max(int(path.stem) for path in root.glob(checkpoints)) < 40
+    assert 0 < max(int(path.stem) for path in root.glob(checkpoints)) < 24
     if launcher == "torchrun":
         return
     run_stage(load(overrides(root, *options)), "finetune")

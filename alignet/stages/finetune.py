@@ -42,7 +42,7 @@ def run(work: StageRun) -> dict[str, Any]:
     result = finetune(
         encoder, _in_memory(images, everyone.local_size), teacher, settings, original=_original(work, ids),
         workers=work.runtime.workers, processes=everyone,
-        checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds, everyone.stopping),
+        checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds, signals=False),
     )  # fmt: skip
     if everyone.first:
         save_file(result.state, work.folder / "weights.safetensors")
