@@ -288,6 +288,22 @@ class SoftLabelsSettings:
 
 
 @dataclass(frozen=True)
+class PixelsSettings:
+    """What pixels mean where a file does not say so, see alignet.data.pixels.PixelPolicy; for every model alike."""
+
+    range: tuple[float, ...] | None  # low, high
+    bands: tuple[int, ...] | None
+    transparency: Literal["white", "drop"]
+    max_pixels: int
+
+    def __post_init__(self) -> None:
+        for name, value, count in (("range", self.range, 2), ("bands", self.bands, 3)):
+            if value is not None and len(value) != count:
+                raise ValueError(f"pixels.{name}: expected null or {count} numbers, found {list(value)}")
+        _at_least("pixels", 1, max_pixels=self.max_pixels)
+
+
+@dataclass(frozen=True)
 class EmbedSettings:
     """A backbone over an image set."""
 
@@ -295,7 +311,6 @@ class EmbedSettings:
     shard: int
     precision: Literal["float32", "float16"]
     unreadable: Literal["stop", "skip"]
-    max_pixels: int
 
     def __post_init__(self) -> None:
         _at_least("embed", 1, batch=self.batch, shard=self.shard)
@@ -640,6 +655,7 @@ class Config:
     baselines: Mapping[str, ModelSettings]
     vice: ViceSection | None
     soft_labels: SoftLabelsSettings
+    pixels: PixelsSettings
     embed: EmbedSettings
     distill: DistillSection
     cluster: ClusterSettings

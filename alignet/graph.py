@@ -169,7 +169,9 @@ class _Builder:
         settings = self.config.models.get(base)
         if settings is None:
             raise ValueError(f"no model {base!r}: expected one of {', '.join(self.config.models)}")
-        section = {"model": model_section(settings), "embed": asdict(self.config.embed), "images": images}
+        section: dict[str, Any] = {
+            "model": model_section(settings), "embed": asdict(self.config.embed), "images": images,
+        }  # fmt: skip
         if settings.library == "features":
             if images not in settings.rows:
                 raise ValueError(f"{base}.rows: no features for {images!r}, only {', '.join(settings.rows)}")
@@ -178,6 +180,7 @@ class _Builder:
             if rows.images:
                 inputs["images"] = self.index(rows.images)
             return self.add("embed", f"{model}.{images}", section, inputs)
+        section["pixels"] = asdict(self.config.pixels)
         inputs = {"images": self.index(images)} | self.weights(base)
         if model in FINETUNED:
             inputs = {"images": inputs["images"], "weights": self.finetune(model)}
@@ -253,7 +256,11 @@ class _Builder:
         settings = asdict(self.config.finetune.settings)
         if role == "distillation":
             settings["tau_teacher"] = self.config.finetune.tau_distillation
-        section = {"settings": settings, "model": model_section(self.config.models["student"])}
+        section = {
+            "settings": settings,
+            "model": model_section(self.config.models["student"]),
+            "pixels": asdict(self.config.pixels),
+        }
         inputs = {"images": self.index("pool")} | self.weights("student")
         if settings["retain"]:
             inputs["original"] = self.embed("student", "pool")

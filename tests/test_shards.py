@@ -332,11 +332,14 @@ def test_stages_list_and_embed_both_alike(both, tmp_path):
         assert listing["kind"] == kind
         listings.append({name: (entry["size"], entry["sha256"]) for name, entry in listing["files"].items()})
         assert metrics == {"files": 11, "bytes": sum(size for size, _ in listings[-1].values())}
-        settings = {"shard": 5, "batch": 3, "precision": "float32", "unreadable": "stop", "max_pixels": 100}
-        work = stage(tmp_path / f"embed-{kind}", kind, path, embed=settings, model={"library": "pixels"})
+        settings = {"shard": 5, "batch": 3, "precision": "float32", "unreadable": "stop"}
+        policy = {"range": None, "bands": None, "transparency": "white", "max_pixels": 100}
+        work = stage(
+            tmp_path / f"embed-{kind}", kind, path, embed=settings, model={"library": "pixels"}, pixels=policy
+        )
         work.inputs["images"] = SimpleNamespace(file=lambda name, where=listed.folder: where / name)
         work.node = SimpleNamespace(role="pixels.pool", key="embed[pixels.pool]")
-        work.runtime, work.checkpoints = SimpleNamespace(device="cpu"), tmp_path / "none"
+        work.runtime, work.checkpoints = SimpleNamespace(device="cpu", workers=0), tmp_path / "none"
         assert _read.images(work, "images").ids == tuple(listings[-1])
         embed.run(work)
         files = sorted(file for file in work.folder.iterdir() if file.suffix in (".npy", ".txt"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from alignet.artifacts import Artifact
     from alignet.backbones import Encoder
     from alignet.data.images import ImageSource
@@ -91,6 +94,15 @@ def images(run: StageRun, name: str) -> ImageSource:
         return ImageSource(root, tuple(sorted(files)))
     places = {key: (entry["shard"], entry["offset"], entry["size"]) for key, entry in files.items()}
     return shard_source(root, places)
+
+
+def opener(run: StageRun, source: ImageSource) -> Callable[[str], Image.Image]:
+    """What opens an image by id as the stage's section `pixels` says; it can be sent to loader workers."""
+    from alignet.data.pixels import PixelPolicy
+
+    said = dict(run.section["pixels"])
+    limit = said.pop("max_pixels")
+    return partial(source.open, max_pixels=limit, policy=PixelPolicy(**said))
 
 
 def encoder(run: StageRun, weights: Path | str) -> Encoder:

@@ -103,7 +103,9 @@ def _opened(work: StageRun, source: ImageSource, names: list[str], transform: An
     """The batches of a shard: (ids, images or None, [(id, why it cannot be read)]), read ahead by `runtime.workers`."""
     import torch
 
-    settings, workers = work.section["embed"], work.runtime.workers
+    from alignet.stages import _read
+
+    settings, workers, read = work.section["embed"], work.runtime.workers, _read.opener(work, source)
 
     class Batches(torch.utils.data.Dataset):
         def __len__(self) -> int:
@@ -113,7 +115,7 @@ def _opened(work: StageRun, source: ImageSource, names: list[str], transform: An
             kept, tensors, refused = [], [], []
             for name in names[number * settings["batch"] : (number + 1) * settings["batch"]]:
                 try:
-                    image = source.open(name, max_pixels=settings["max_pixels"])
+                    image = read(name)
                 except ValueError as error:
                     refused.append((name, str(error)))
                     continue

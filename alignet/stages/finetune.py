@@ -37,7 +37,7 @@ def run(work: StageRun) -> dict[str, Any]:
     encoder = _read.encoder(work, _read.base_weights(work))
     source = _read.images(work, "images")
     ids = list(source.ids)
-    images = ImageFiles(ids, source.open, encoder)
+    images = ImageFiles(ids, _read.opener(work, source), encoder)
     teacher, entropy = _teacher(work, ids, settings)
     result = finetune(
         encoder, _in_memory(images, everyone.local_size), teacher, settings, original=_original(work, ids),
