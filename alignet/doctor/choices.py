@@ -1,0 +1,297 @@
+"""Human triplets: which column holds the odd one out, where the indices start, what was seen in training; and
+whether the objects they are about have images or features.
+
+Shape suffixes: n triplets, m objects.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from alignet.config import TripletsSet
+from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.sources import Sources
+
+_SAMPLE = 100_000  # triplets that are answered from features
+_ERRORS = 5.0  # standard errors that make a difference
+
+
+def human_sets(sources: Sources) -> dict[str, str]:
+    """Triplet sets about the object table -> what they are for: fitted or measured."""
+    config, found = sources.config, {}
+    if config.vice is not None:
+        found |= {name: "measured" for name in (config.vice.val,) if name}
+        found |= {name: "fitted" for name in (config.vice.train,) if name}
+    for dataset in config.evaluate.datasets.values():
+        name = dataset.data.get("triplets")
+        if name and "objects" in dataset.data:
+            found.setdefault(name, "measured")
+    for role, source in config.distill.sources.items():
+        if f"distill[{role}]" in sources.graph and role not in config.distill.published:
+            found[source.triplets] = "fitted"
+    return {name: use for name, use in found.items() if f"index[{name}]" in sources.graph}
+
+
+def check_indices(sources: Sources) -> Iterator[Finding]:
+    """Do the triplets count all objects of the table, or do they look shifted by one?"""
+    m = sources.objects().number
+    for name in human_sets(sources):
+        triplets = sources.read(name)
+        if triplets is None or not m:
+            continue
+        used = np.unique(triplets)
+        about = f"data.sets.{name}"
+        if used[0] == 1 and len(used) == m - 1:
+            yield warning(
+                about, f"every object but the first, number 0 of {m:,}, is in some triplet",
+                "If the file counts from 1 and the table has a row too many, set index_base=1",
+            )  # fmt: skip
+        else:
+            yield ok(about, f"triplets are about {len(used):,} of {m:,} objects")
+
+
+def check_overlap(sources: Sources) -> Iterator[Finding]:
+    """Were the same three objects asked about in training and in a measurement, more often than by chance?"""
+    uses = human_sets(sources)
+    m = sources.objects().number
+    for measured in (name for name, use in uses.items() if use == "measured"):
+        for fitted in (name for name, use in uses.items() if use == "fitted"):
+            train, test = sources.read(fitted), sources.read(measured)
+            if train is None or test is None:
+                continue
+            share, chance = overlap(train, test, max(m, int(train.max()) + 1, int(test.max()) + 1))
+            said = f"{share:.1%} of its triplets show three objects that {fitted} asks about too"
+            error = math.sqrt(chance * (1 - chance) / len(test))
+            if share > 0.9 and chance < 0.5:
+                yield fault(
+                    f"data.sets.{measured}",
+                    said,
+                    "It measures what was fitted: give choices that were held out",
+                )
+            elif share > chance + _ERRORS * error + 0.01:
+                yield warning(f"data.sets.{measured}", f"{said}; by chance it would be {chance:.1%}")
+            else:
+                yield ok(f"data.sets.{measured}", f"{said} (by chance {chance:.1%})")
+
+
+def overlap(train: np.ndarray, test: np.ndarray, m: int) -> tuple[float, float]:
+    """Share of the test triplets whose three objects form a training triplet, and what chance would give.
+
+    Chance: both drawn at random among the objects that occur in both.
+    """
+    known = np.unique(_keys(train, m))
+    asked = _keys(test, m)
+    share = float(np.isin(asked, known).mean())
+    both = np.intersect1d(train, test)
+    inside = np.isin(train, both).all(1), np.isin(test, both).all(1)
+    possible = math.comb(len(both), 3)
+    chance = inside[1].mean() * (1 - math.exp(-int(inside[0].sum()) / possible)) if possible else 0.0
+    return share, float(chance)
+
+
+def _keys(triplets: np.ndarray, m: int) -> np.ndarray:
+    low, middle, high = np.sort(triplets, axis=1).astype(np.int64).T
+    return (low * m + middle) * m + high
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How often features find the object of each column the odd one out, over n triplets."""
+
+    shares: tuple[float, float, float]  # of last, middle, first
+    n: int
+    by: str  # whose features
+
+
+def check_convention(sources: Sources) -> Iterator[Finding]:
+    """Which column do features of the objects find the odd one, and is it the declared one?"""
+    for name in human_sets(sources):
+        one, triplets = sources.config.data.sets[name], sources.read(name)
+        if not isinstance(one, TripletsSet) or triplets is None:
+            continue
+        fit = best_fit(sources, triplets)
+        if fit is not None:
+            yield judge(name, one, fit)
+
+
+def best_fit(sources: Sources, triplets: np.ndarray) -> Fit | None:
+    """The fit of the features that find some column the odd one most often; None without any features."""
+    fits = [fit for fit in (_fit(triplets, *known) for known in _known_features(sources)) if fit is not None]
+    return max(fits, key=lambda fit: max(fit.shares), default=None)
+
+
+def _known_features(sources: Sources) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
+    """Features (rows, p), the row of each object (m,) or -1, and what they are."""
+    from alignet.data.triplets import rows_of_objects
+
+    for role, source in sources.config.distill.sources.items():
+        key = f"embed[{role}.{source.images}]"
+        names, found = sources.object_names(source.images), None
+        if key in sources.graph:
+            found = sources.cached_features(key)
+        if names is None or found is None:
+            continue
+        values, ids = found
+        yield (
+            values - values.mean(0),
+            rows_of_objects(names, ids),
+            f"the {role}'s features of {source.images}",
+        )
+    vice = sources.config.vice
+    if (
+        vice is not None
+        and vice.published is not None
+        and (known := sources.read(vice.published)) is not None
+    ):
+        loc = np.maximum(known[0], 0)
+        yield loc, np.arange(len(loc)), f"the embedding {vice.published}"
+
+
+def _fit(triplets: np.ndarray, features: np.ndarray, rows: np.ndarray, by: str) -> Fit | None:
+    if triplets.max() >= len(rows):
+        return None
+    placed = rows[triplets]
+    placed = placed[(placed >= 0).all(1)]
+    if len(placed) < 100:
+        return None
+    placed = placed[:: math.ceil(len(placed) / _SAMPLE)]
+    first, second, third = (features[placed[:, column]].astype(np.float32) for column in range(3))
+    pairs = ((first, second), (first, third), (second, third))
+    sims = np.stack([np.einsum("np,np->n", left, right) for left, right in pairs], 1)
+    alike = sims.argmax(1)
+    return Fit(tuple(float((alike == pair).mean()) for pair in range(3)), len(placed), by)  # type: ignore[arg-type]
+
+
+def judge(name: str, one: TripletsSet, fit: Fit) -> Finding:
+    """A fault where the declared column is no better than guessing and another is; a warning where one is better."""
+    declared, best = fit.shares[0], max(fit.shares)  # as loaded, the declared odd one stands last
+    error = math.sqrt(best * (1 - best) / fit.n)
+    found = (
+        f"by {fit.by}, the declared odd one ({one.odd_one}) is right in {declared:.1%} of {fit.n:,} triplets"
+    )
+    if best <= declared + _ERRORS * error:
+        unsure = " (guessing gives 33.3%)" if declared < 1 / 3 + _ERRORS * error else ""
+        return ok(f"data.sets.{name}", f"{found}, and no other column more often{unsure}")
+    other = original_place(one.odd_one, fit.shares.index(best))
+    found += f", but the {other} column in {best:.1%}"
+    fix = f"If so, set data.sets.{name}.odd_one={other}"
+    if declared <= 1 / 3 + _ERRORS * error:
+        return fault(f"data.sets.{name}", found, fix)
+    return warning(f"data.sets.{name}", found, fix)
+
+
+def original_place(declared: str, pair: int) -> str:
+    """Which column of the file it is whose object is left out of a pair [01, 02, 12] of the loaded triplets."""
+    orders = {"last": (0, 1, 2), "first": (1, 2, 0), "middle": (0, 2, 1)}
+    order = orders.get(declared, (0, 1, 2))  # a table names the choice; its columns keep their order
+    return ("first", "middle", "last")[order[(2, 1, 0)[pair]]]
+
+
+def check_objects(sources: Sources) -> Iterator[Finding]:
+    """How many of the objects have an image (or a row of features), and how many triplets that leaves."""
+    from alignet.data.triplets import restrict, rows_of_objects
+
+    for images, triplet_sets in _used_together(sources).items():
+        about = f"data.object_ids.{images}"
+        naming = sources.config.data.object_ids.get(images)
+        if naming is None:
+            yield fault(
+                about, "not set, though triplets of objects are asked of this set", "Say {column, prefix}"
+            )
+            continue
+        from alignet.data.concepts import COLUMNS
+
+        if naming.column not in COLUMNS:
+            yield fault(about, f"expected a column out of {', '.join(COLUMNS)}, found {naming.column!r}")
+            continue
+        names, ids = sources.object_names(images), sources.set_ids(images)
+        if names is None or ids is None:
+            continue
+        rows = rows_of_objects(names, ids)
+        there = int((rows >= 0).sum())
+        lost = [name for name, row in zip(names, rows, strict=True) if name and row < 0]
+        said = f"{there:,} of {len(names):,} objects are in {images}"
+        if lost:
+            said += f"; named but not there: {', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''} ({len(lost):,})"
+        if not there:
+            yield fault(about, f"{said}, which has ids such as {ids[0]!r}", "Check the column and the prefix")
+            continue
+        yield warning(about, said) if lost else ok(about, said)
+        for name in triplet_sets:
+            triplets = sources.read(name)
+            if triplets is None or triplets.max() >= len(rows):
+                continue
+            kept = restrict(triplets, rows)
+            share = f"{len(kept.triplets):,} of {len(triplets):,} triplets lie wholly among them"
+            about_set = f"data.sets.{name}"
+            yield (
+                ok(about_set, f"{share} ({images})")
+                if len(kept.triplets)
+                else fault(about_set, f"{share} ({images})", "Add the images, or take other triplets")
+            )
+
+
+def _used_together(sources: Sources) -> dict[str, list[str]]:
+    """Image sets -> the triplets of objects that are asked of them."""
+    found: dict[str, list[str]] = {}
+    for role, source in sources.config.distill.sources.items():
+        if f"distill[{role}]" in sources.graph and role not in sources.config.distill.published:
+            found.setdefault(source.images, []).append(source.triplets)
+    for dataset in sources.config.evaluate.datasets.values():
+        if "objects" in dataset.data and "test" in dataset.images and dataset.data.get("triplets"):
+            found.setdefault(dataset.images["test"], []).append(dataset.data["triplets"])
+    return {images: list(dict.fromkeys(names)) for images, names in found.items()}
+
+
+def check_rows(sources: Sources) -> Iterator[Finding]:
+    """Has every image of a set its row in the precomputed features, and in the table that labels it?"""
+    from alignet.data.features import rows_for
+
+    for node in sources.graph.values():
+        if node.stage != "embed" or "images" not in node.inputs or "features" not in node.inputs:
+            continue
+        images, features = (sources.graph[node.inputs[part]].role for part in ("images", "features"))
+        ids, held = sources.read(images), sources.read(features)
+        if ids is None or held is None:
+            continue
+        about = f"data.sets.{features}"
+        try:
+            rows_for(ids, held.ids, str(sources.path(features)))
+        except ValueError as error:
+            yield fault(about, f"{images}: {error}", "The ids are the images' paths below the set's folder")
+        else:
+            yield ok(about, f"a row for each of {len(ids):,} images of {images}")
+    yield from _check_labels(sources)
+
+
+def _check_labels(sources: Sources) -> Iterator[Finding]:
+    from alignet.data.tables import column_for
+
+    report, config = sources.config.report, sources.config
+    asked = [(data.images.get(part), data.data.get(f"{part}_labels"), data.options.get("label"), "id", "")
+             for data in config.evaluate.datasets.values() for part in ("train", "test")]  # fmt: skip
+    if report.picture_images and report.picture_labels:
+        for column in (report.concept_column, report.category_column):
+            asked.append(
+                (report.picture_images, report.picture_labels, column, report.id_column, report.id_prefix)
+            )
+    for images, table, wanted, key, prefix in asked:
+        if (
+            not (images and table and wanted)
+            or table not in config.data.sets
+            or images not in config.data.sets
+        ):
+            continue
+        ids, path = sources.read(images), sources.path(table)
+        if ids is None or path is None or sources.read(table) is None:
+            continue
+        try:
+            column_for(path, ids, wanted, id_column=key, id_prefix=prefix)
+        except ValueError as error:
+            yield fault(f"data.sets.{table}", f"{images}: {error}")
+        else:
+            yield ok(f"data.sets.{table}", f"{wanted} of each of {len(ids):,} images of {images}")

@@ -1,0 +1,378 @@
+"""From short measurements to time, memory and disk of every node of the graph.
+
+    seconds = what was measured x how often the stage does it; bytes = shapes x sizes of numbers
+
+Numbers come from the data where it is here, from the settings of the world where it is drawn, and from
+`doctor.assume` where it is neither. What nobody can know beforehand is assumed and said: the epochs after which
+VICE converges (EPOCHS), the dimensions that it keeps (half), the width of features that are not here (WIDTH).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from alignet.doctor.measure import Measurements
+from alignet.doctor.models import NETWORKS
+from alignet.doctor.sense import images_a_step
+from alignet.doctor.sources import Count, Sources
+from alignet.graph import FINETUNED, Node
+
+EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
+WIDTH = 1024  # features of a model that is not here
+SMALL = 0.15  # seconds: locks, checksums of the inputs, the manifest
+HASH = 400e6  # bytes a second that checksums are made with
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a node will take: seconds, peak bytes of memory, bytes on disk, and how that was reckoned."""
+
+    seconds: float
+    memory: int
+    disk: int
+    how: str
+    extra_disk: int = 0  # bytes of checkpoints while it runs
+    unknown: bool = False  # a number that it depends on is not known: the estimate is a lower bound
+
+
+@dataclass
+class Estimates:
+    """Estimates of the nodes of one configuration."""
+
+    sources: Sources
+    measured: Measurements
+
+    def of(self, key: str) -> Estimate:
+        """The estimate of one node, whether or not it has been made."""
+        node = self.sources.graph[key]
+        kinds: Mapping[str, Callable[[Node], Estimate]] = {
+            "world": self._world, "pretrain": self._pretrain, "index": self._index, "vice": self._vice,
+            "reliability": self._reliability, "soft_labels": self._soft_labels, "embed": self._embed,
+            "distill": self._distill, "cluster": self._cluster, "triplets": self._triplets, "smooth": self._smooth,
+            "finetune": self._finetune, "evaluate": self._evaluate, "export": self._export, "report": self._report,
+        }  # fmt: skip
+        if node.stage not in kinds:
+            return self._small(f"no estimate for the stage {node.stage}: a few seconds", 5.0)
+        return kinds[node.stage](node)
+
+    # ---- numbers
+
+    def _small(self, how: str, seconds: float, disk: int = 4_000, memory: int = 0) -> Estimate:
+        return Estimate(SMALL + seconds, self.measured.baseline() + memory, disk, how)
+
+    def width(self, model: str) -> int:
+        """p: features of a model."""
+        base = "student" if model in FINETUNED else model
+        settings = self.sources.config.models[base]
+        if settings.library in NETWORKS:
+            forward = self.measured.forward(base)
+            return forward.width if forward is not None else WIDTH
+        if settings.library == "features":
+            names = {rows.features for rows in settings.rows.values()}
+            for name in names:
+                if (held := self.sources.read(name)) is not None:
+                    return held.values.shape[1]
+            return next((self.sources.config.doctor.assume[name] for name in names
+                         if name in self.sources.config.doctor.assume), WIDTH)  # fmt: skip
+        return 3072 if settings.library == "pixels" else 512
+
+    def rows(self, model: str, images: str) -> Count:
+        """Rows of the features that an `embed` node writes."""
+        base = "student" if model in FINETUNED else model
+        rows = self.sources.config.models[base].rows.get(images)
+        if images in self.sources.config.data.sets:
+            return self.sources.images(images)
+        if rows is not None and (held := self.sources.read(rows.features)) is not None:
+            return Count(len(held.ids), "counted")
+        return self.sources.objects()
+
+    # ---- the world
+
+    def _world(self, node: Node) -> Estimate:
+        world = self.sources.config.world
+        assert world is not None
+        from alignet.doctor.sources import world_images
+
+        files = sum(world_images(world, name) for name in ("things", "pool", "fresh", "probe"))
+        arrays = world.teacher_images + world.student_images
+        disk = files * world.size**2 * 2 + arrays * world.size**2 * 3
+        seconds = (files + arrays) * self.measured.picture() + 2 + disk / HASH
+        return self._small(f"{files + arrays:,} pictures; some were drawn", seconds, disk)
+
+    def _pretrain(self, node: Node) -> Estimate:
+        step, memory = self.measured.pretraining(node.role)
+        steps = node.section["steps"]
+        disk = self._weights(node.role)
+        seconds = steps * step
+        return Estimate(
+            SMALL + seconds, memory, disk, f"{steps:,} steps; some were measured", extra_disk=6 * disk
+        )
+
+    def _weights(self, model: str) -> int:
+        forward = self.measured.forward(model)
+        return forward.weights if forward is not None else 0
+
+    # ---- data and people
+
+    def _index(self, node: Node) -> Estimate:
+        name = node.role
+        if self.sources.config.data.sets[name].kind in ("images", "shards"):
+            count = self.sources.images(name)
+            return self._small(f"{count} images; their checksums are remembered", 2e-4 * count.number,
+                               120 * count.number)  # fmt: skip
+        return self._small("one file", 0.0)
+
+    def _numbers(self, triplets: str | None) -> tuple[int, int, str, bool]:
+        """m, n, in words, and whether one of them is unknown."""
+        m, n = (
+            self.sources.objects(),
+            self.sources.triplets(str(triplets)) if triplets else Count(0, "unknown"),
+        )
+        return m.number, n.number, f"{n} triplets, {m} objects", "unknown" in (m.how, n.how)
+
+    def _vice(self, node: Node) -> Estimate:
+        vice = self.sources.config.vice
+        assert vice is not None
+        if vice.published is not None:
+            return self._small("a published embedding is checked", 1.0)
+        m, n, said, unknown = self._numbers(vice.train)
+        if not m or not n:
+            return Estimate(SMALL, self.measured.baseline(), 0, said, unknown=True)
+        one = vice.settings
+        step, close, memory = self.measured.vice(m, n)
+        steps, epochs = math.ceil(n / one.batch), self._epochs()
+        held = self.sources.triplets(str(vice.val)).number if vice.val else 0
+        measure = self.measured.soft_labels(m, one.dim // 2 or 1, held) if held else 0.0
+        seconds = epochs * (steps * step + close + measure / 2) + one.samples * measure
+        how = f"{said}; {epochs} epochs assumed, of {self._earliest()} to {one.max_epochs}; {step * 1000:.1f} ms a step"
+        disk = m * one.dim * 8 * 2
+        return Estimate(SMALL + seconds, memory + 24 * n, disk, how, extra_disk=4 * disk, unknown=unknown)
+
+    def _earliest(self) -> int:
+        vice = self.sources.config.vice
+        assert vice is not None
+        return min(vice.settings.burn_in + vice.settings.window, vice.settings.max_epochs)
+
+    def _epochs(self) -> int:
+        vice = self.sources.config.vice
+        assert vice is not None
+        first = self._earliest()
+        return round(first + EPOCHS * (vice.settings.max_epochs - first))
+
+    def _reliability(self, node: Node) -> Estimate:
+        vice = self.sources.config.vice
+        assert vice is not None
+        m, n, said, unknown = self._numbers(vice.train)
+        if not m or not n:
+            return Estimate(SMALL, self.measured.baseline(), 0, said, unknown=True)
+        step, close, memory = self.measured.vice(m, n)
+        steps = 2 * math.ceil(n / 2 / vice.settings.batch)
+        seconds = self._epochs() * (steps * step + 2 * close)
+        return Estimate(
+            SMALL + seconds, memory + 24 * n, 4_000, f"two fits on halves of {said}; as vice", unknown=unknown
+        )
+
+    def _soft_labels(self, node: Node) -> Estimate:
+        vice = self.sources.config.vice
+        assert vice is not None
+        m, n, said, unknown = self._numbers(node.role)
+        if not m or not n:
+            return Estimate(SMALL, self.measured.baseline(), 0, said, unknown=True)
+        samples = self.sources.config.soft_labels.samples
+        seconds = samples * self.measured.soft_labels(m, vice.settings.dim // 2 or 1, n)
+        memory = self.measured.baseline() + 60 * n + 4 * m * m
+        return Estimate(SMALL + seconds, memory, 12 * n, f"{samples} samples, {said}", unknown=unknown)
+
+    # ---- features
+
+    def _embed(self, node: Node) -> Estimate:
+        model, _, images = node.role.partition(".")
+        base = "student" if model in FINETUNED else model
+        library = self.sources.config.models[base].library
+        count, width = self.rows(model, images), self.width(model)
+        size = 2 if self.sources.config.embed.precision == "float16" else 4
+        disk = count.number * (width * size + 40)
+        unknown = count.how == "unknown"
+        if library == "features":
+            return Estimate(SMALL + disk / HASH, self.measured.baseline() + 3 * disk, disk, f"{count} rows are copied",
+                            unknown=unknown)  # fmt: skip
+        reading = self.measured.reading(images, base)
+        shard = self.sources.config.embed.shard * width * 8
+        if library not in NETWORKS:
+            return Estimate(SMALL + count.number * reading, self.measured.baseline() + shard, disk,
+                            f"{count} images", unknown=unknown)  # fmt: skip
+        forward = self.measured.forward(base)
+        if forward is None:
+            return Estimate(
+                SMALL, self.measured.baseline(), disk, "the network cannot be loaded", unknown=True
+            )
+        each = reading + forward.seconds
+        how = f"{count} images; {1 / each:,.3g} images/s in batches of {forward.batch}"
+        return Estimate(
+            SMALL + forward.load + count.number * each, forward.memory + shard, disk, how, unknown=unknown
+        )
+
+    def _distill(self, node: Node) -> Estimate:
+        role, width = node.role, self.width(node.role)
+        disk = 4 * width * (width + 1)
+        if "published" in node.inputs:
+            return self._small("a published map is checked", 0.2, disk)
+        source, settings = (
+            self.sources.config.distill.sources[role],
+            self.sources.config.distill.settings[role],
+        )
+        m, n, said, unknown = self._numbers(source.triplets)
+        m, n = self._among(source.images, source.triplets, m, n)
+        if not m or not n:
+            return Estimate(SMALL, self.measured.baseline(), disk, said, unknown=True)
+        inside = (1 - 1 / settings.folds) ** 3
+        step, rest, memory = self.measured.distill(role, m, width, max(1, round(n * inside)))
+        fits = settings.folds * len(settings.penalties) * len(settings.lrs)
+        seconds = fits * (settings.steps * step + rest) + settings.steps * step + rest / inside
+        how = f"{fits + 1} fits of {settings.steps:,} steps; {n:,} triplets of {m:,} objects; {step * 1000:.1f} ms a step"
+        return Estimate(SMALL + seconds, memory + 60 * n, disk, how, extra_disk=6 * disk, unknown=unknown)
+
+    def _among(self, images: str, triplets: str, m: int, n: int) -> tuple[int, int]:
+        """Objects and triplets that are left where some objects have no features."""
+        from alignet.data.triplets import restrict, rows_of_objects
+
+        names, ids = self.sources.object_names(images), self.sources.set_ids(images)
+        held = self.sources.read(triplets)
+        if names is None or ids is None or held is None or held.max() >= len(names):
+            return m, n
+        rows = rows_of_objects(names, ids)
+        return int((rows >= 0).sum()), len(restrict(held, rows).triplets)
+
+    # ---- the AligNet data set
+
+    def _cluster(self, node: Node) -> Estimate:
+        settings, pool, width = (
+            self.sources.config.cluster,
+            self.sources.images("pool"),
+            self.width("teacher"),
+        )
+        if not pool.number:
+            return Estimate(SMALL, self.measured.baseline(), 0, "number of images unknown", unknown=True)
+        numbers = [value for value in settings.grid if value <= pool.number]
+        numbers = (
+            [*numbers, numbers[len(numbers) // 2]]
+            if settings.clusters == "elbow"
+            else [int(settings.clusters)]
+        )
+        seconds = sum(
+            settings.redo
+            * settings.iterations
+            * self.measured.kmeans(pool.number, width, min(k, pool.number))
+            for k in numbers
+        )
+        how = (
+            f"{pool} images, {len(numbers)} fits x {settings.redo} starts x {settings.iterations} iterations"
+        )
+        memory = self.measured.baseline() + 12 * pool.number * width
+        return Estimate(SMALL + seconds, memory, 8 * pool.number + 4 * max(numbers) * width, how)
+
+    def _triplets(self, node: Node) -> Estimate:
+        settings, pool, width = (
+            self.sources.config.triplets,
+            self.sources.images("pool"),
+            self.width("teacher"),
+        )
+        count = self.sources.triplets(settings.published).number if settings.published else settings.count
+        if settings.published or not pool.number:
+            return self._small(f"{count:,} triplets are copied", count * 1e-6, 36 * count, 60 * count)
+        seconds = self.measured.drawing(pool.number, width, count, node.role == "alignet")
+        memory = self.measured.baseline() + min(8 * 2**30, 4 * pool.number * width) + 100 * count
+        return Estimate(
+            SMALL + seconds, memory, 36 * count + 40 * pool.number, f"{count:,} triplets; some were drawn"
+        )
+
+    def _smooth(self, node: Node) -> Estimate:
+        pool, p, q = self.sources.images("pool"), self.width("teacher"), self.width("student")
+        if not pool.number:
+            return Estimate(SMALL, self.measured.baseline(), 0, "number of images unknown", unknown=True)
+        forward = self.measured.forward("student")
+        seconds = self.measured.smoothing(pool.number, q, p) + (forward.load if forward is not None else 0)
+        memory = self.measured.baseline() + 16 * pool.number * (p + 1000)
+        return Estimate(SMALL + seconds, memory, pool.number * (4 * p + 40), f"{pool} images")
+
+    def _finetune(self, node: Node) -> Estimate:
+        forward, step = self.measured.forward("student"), self.measured.step()
+        settings, pool = self.sources.config.finetune.settings, self.sources.images("pool")
+        if forward is None or step is None:
+            return Estimate(SMALL, self.measured.baseline(), 0, "the network cannot be loaded", unknown=True)
+        passes = settings.steps * images_a_step(self.sources)
+        encoder = self.measured.models.encoder("student")
+        pixels = math.prod(encoder.data_config["input_size"]) * pool.number
+        held = pixels <= total_memory() // 4
+        reading = self.measured.reading("pool", "student", pixels=True) * (pool.number if held else passes)
+        first = 256 * forward.seconds if isinstance(settings.tau_student, str) else 0.0
+        seconds = forward.load + reading + first + settings.steps * step.seconds
+        memory = step.memory + (pixels if held else 0) + 4 * pool.number * self.width("teacher")
+        how = f"{settings.steps:,} steps of {step.seconds:.3g} s ({step.how}); {passes:,} image passes"
+        return Estimate(SMALL + seconds, memory, forward.weights, how, extra_disk=6 * forward.weights,
+                        unknown=pool.how == "unknown")  # fmt: skip
+
+    # ---- what came of it
+
+    def _evaluate(self, node: Node) -> Estimate:
+        setting, _, name = node.role.partition(".")
+        dataset = self.sources.config.evaluate.datasets[name]
+        width = self.width({"teacher-original": "teacher", "teacher-ud": "teacher", "original": "student",
+                            "ud": "student"}.get(setting, setting))  # fmt: skip
+        draws = self.sources.config.evaluate.bootstrap
+        if dataset.family == "odd_one_out":
+            triplets = dataset.data["triplets"]
+            m, n = self.sources.objects_of(triplets).number, self.sources.triplets(triplets).number
+            if "objects" in dataset.data:
+                m, n = self._among(dataset.images["test"], triplets, m, n)
+            seconds = self.measured.bootstrap(m, n) if m and n and m < 2**31 else 0.0
+            return self._small(f"{n:,} triplets, {draws:,} draws", seconds + n * 1e-6)
+        if dataset.family == "agreement":
+            count, images = int(dataset.options["count"]), self.sources.images(dataset.images["test"]).number
+            seconds = self.measured.bootstrap(images, count) if images else 0.0
+            return self._small(f"{count:,} triplets, {draws:,} draws", seconds + 0.5)
+        if dataset.family == "teacher_labels":
+            pool, count = self.sources.images(dataset.images["pool"]).number, int(dataset.options["count"])
+            seconds = 2 * self.measured.drawing(pool, width, count, True) if pool else 0.0
+            return self._small(f"2 x {count:,} triplets", seconds)
+        if dataset.family == "top1":
+            pool = self.sources.images(dataset.images["pool"]).number
+            forward = self.measured.forward("student")
+            seconds = (self.measured.refit(pool, width) if pool else 0.0) + (forward.load if forward else 1.0)
+            return self._small(f"a classifier refitted on {pool:,} images", seconds)
+        if dataset.family == "linear_probe":
+            images = self.sources.images(dataset.images["train"]).number
+            tried = dataset.options.get("C", 1.0)
+            fits = 1 if isinstance(tried, (int, float)) else 3 * len(tried) + 1
+            return self._small(
+                f"{fits} logistic regressions on {images:,} images", fits * images * width * 1e-5
+            )
+        return self._small(f"family {dataset.family}: assumed", 0.5 if dataset.family == "rsa" else 5.0)
+
+    def _export(self, node: Node) -> Estimate:
+        if node.role in ("alignet", "distillation"):
+            forward = self.measured.forward("student")
+            if forward is None:
+                return Estimate(
+                    SMALL, self.measured.baseline(), 0, "the network cannot be loaded", unknown=True
+                )
+            seconds = 1 + 4 * forward.load + 4 * forward.seconds + forward.weights / HASH
+            return self._small(
+                "written, loaded again and compared", seconds, forward.weights, 3 * forward.weights
+            )
+        if node.role == "dataset":
+            return self._small("triplets with file names", 1.0, 100 * self.sources.config.triplets.count)
+        width = self.width("teacher" if node.role == "teacher" else "student")
+        return self._small("a map", 0.0, 4 * width * (width + 1))
+
+    def _report(self, node: Node) -> Estimate:
+        return self._small("table and pictures: assumed", 3.0, 300_000)
+
+
+def total_memory() -> int:
+    """Bytes of memory of this machine."""
+    import os
+
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

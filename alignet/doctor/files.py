@@ -1,0 +1,132 @@
+"""Are the files of every needed set there, and can they be read? Images are decoded, arrays opened, tables parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignet.config import ImagesSet
+from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.sources import NOT_GIVEN, Sources
+
+LAYOUT = "data/README.md says what belongs there"
+
+
+def check_files(sources: Sources) -> Iterator[Finding]:
+    """One line for each set of data that the graph reads."""
+    for name in sources.config.data.needs:
+        if getattr(sources.config.paths, name) == NOT_GIVEN.format(name=name):
+            yield fault(
+                f"paths.{name}", f"not given, and experiment={sources.config.experiment_name} needs it",
+                f"Add paths.{name}=<where it is>; {LAYOUT}",
+            )  # fmt: skip
+    if sources.config.data.source == "world" and sources.state("world").artifact is None:
+        yield ok("data", "drawn by the stage world; nothing is needed from outside")
+        return
+    for name in sources.sets():
+        yield from _check_set(sources, name)
+
+
+def _check_set(sources: Sources, name: str) -> Iterator[Finding]:
+    one, path = sources.config.data.sets[name], sources.path(name)
+    about = f"data.sets.{name}"
+    if path is None:
+        yield fault(
+            about, f"no path is set ({one.kind})", f"Add data.sets.{name}.path=<where it is>; {LAYOUT}"
+        )
+        return
+    if not sources.is_there(name):
+        yield fault(about, *_missing(sources, name, path))
+        return
+    held = sources.read(name)
+    if name in sources.broken:
+        yield fault(about, sources.broken[name])
+    elif held is None:
+        yield warning(about, f"{path} could not be checked, since what it is checked against is not there")
+    elif isinstance(one, ImagesSet):
+        yield from _check_images(sources, name, held)
+    else:
+        yield ok(about, f"{path}: {describe(one.kind, held)}")
+
+
+def _missing(sources: Sources, name: str, path: Path) -> tuple[str, str]:
+    """What is missing and what to do; where a whole folder was not given, its option is named, not a path."""
+    kind = sources.config.data.sets[name].kind
+    for option in sources.config.data.needs:
+        stands = NOT_GIVEN.format(name=option)
+        if stands in path.parts:
+            rest = "/".join(path.parts[path.parts.index(stands) + 1 :])
+            return f"missing ({kind}): {f'{rest} in ' if rest else ''}the folder paths.{option}", LAYOUT
+    return f"nothing at {path} ({kind})", f"Put it there or set data.sets.{name}.path; {LAYOUT}"
+
+
+def describe(kind: str, held: Any) -> str:
+    """What was read, in a few words."""
+    if kind == "triplets":
+        return f"{len(held):,} triplets of objects {held.min()}..{held.max()} (counted from 0)"
+    if kind == "features":
+        constant = f", {held.constant} of them constant" if held.constant else ""
+        return f"{held.values.shape[0]:,} rows of {held.values.shape[1]:,} features{constant}"
+    if kind == "table":
+        return f"{len(held):,} rows with columns {', '.join(held[0])}"
+    if kind == "weights":
+        return f"{len(held):,} tensors"
+    if kind == "map":
+        return f"a map of {len(held.weights):,} features"
+    if kind == "embedding":
+        loc, scale = held
+        return f"{loc.shape[0]:,} objects, {loc.shape[1]} dimensions{'' if scale is not None else ', without scale'}"
+    if kind == "dataset":
+        return (
+            f"{len(held.triplets):,} triplets, s01 the largest in {held.holds:.1%}, {held.dropped:,} left out"
+        )
+    return f"an array {held.shape}"
+
+
+def _check_images(sources: Sources, name: str, ids: list[str]) -> Iterator[Finding]:
+    """Decode some images (doctor.images) or all; an unreadable one stops `embed` unless it may skip them."""
+    chosen = sample(ids, sources.config.doctor.images, sources.config.doctor.seed)
+    refused = [reason for reason in (_refusal(sources, name, identity) for identity in chosen) if reason]
+    said = f"{sources.path(name)}: {len(ids):,} images, {len(chosen):,} of them decoded"
+    if not refused:
+        yield ok(f"data.sets.{name}", said)
+        return
+    found = f"{said}, {len(refused)} cannot be read, for example {refused[0]}"
+    if sources.config.embed.unreadable == "skip":
+        yield warning(f"data.sets.{name}", found, "embed.unreadable=skip sets such images aside")
+    else:
+        yield fault(f"data.sets.{name}", found, "Or set embed.unreadable=skip to set such images aside")
+
+
+def _refusal(sources: Sources, name: str, identity: str) -> str:
+    try:
+        open_one(sources, name, identity)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def open_one(sources: Sources, name: str, identity: str) -> Any:
+    """One image of a set, as every stage opens it."""
+    one, path = sources.config.data.sets[name], sources.path(name)
+    assert path is not None
+    largest = sources.config.embed.max_pixels
+    if one.kind == "shards":
+        from alignet.data import shards
+
+        source: Any = shards.list_shards(path)
+        return source.open(identity, max_pixels=largest)
+    from alignet.data.images import open_image
+
+    return open_image(path / identity, max_pixels=largest)
+
+
+def sample(ids: list[str], number: int | str, seed: int) -> list[str]:
+    """Some of the ids at random, in their order; all of them with `all`."""
+    if isinstance(number, str) or number >= len(ids):
+        return ids
+    rows = np.sort(np.random.default_rng(seed).choice(len(ids), number, replace=False))
+    return [ids[row] for row in rows]

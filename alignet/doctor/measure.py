@@ -1,0 +1,507 @@
+"""Short measurements of the real code on this machine, from which `estimates` reckons whole nodes.
+
+Each runs the function that the stage runs, on made-up data of the real shape where that takes no longer than about
+`doctor.seconds`, and on less otherwise; then it says so. Every measurement is made once.
+
+Shape suffixes: b images in a batch, m objects, n triplets, p features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignet.doctor.models import Models
+from alignet.doctor.sense import images_a_step
+from alignet.doctor.sources import Sources
+
+_FIRST = 3  # steps or batches before the clock counts: caches and kernels settle
+
+
+@dataclass
+class Peak:
+    """The largest memory (bytes) of this process while something ran, and how long it took (seconds)."""
+
+    seconds: float = 0.0
+    memory: int = 0
+
+
+@contextmanager
+def watched() -> Iterator[Peak]:
+    """Time and peak memory of what runs inside. On a GPU the larger of both memories."""
+    import torch
+
+    found = Peak()
+    gpu = torch.cuda.is_available()
+    _forget_peak()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    try:
+        yield found
+    finally:
+        found.seconds = time.perf_counter() - began
+        found.memory = max(_peak(), torch.cuda.max_memory_allocated() if gpu else 0)
+
+
+def _forget_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:  # no Linux, or not allowed: the peak since the start is a fair upper bound
+        return
+
+
+def _peak() -> int:
+    try:
+        found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    except OSError:
+        found = None
+    if found:
+        return int(found.group(1)) * 1024
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def seconds_of(act: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one call, with the GPU's work done."""
+    import torch
+
+    began = time.perf_counter()
+    act()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A network on this machine. seconds: of one image in a batch of `batch`; memory: peak of the process."""
+
+    seconds: float
+    batch: int
+    width: int
+    weights: int  # bytes
+    memory: int
+    load: float  # seconds to build it
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of fine-tuning. seconds: of a whole step; memory: peak of the process; how: what was measured."""
+
+    seconds: float
+    memory: int
+    how: str
+
+
+@dataclass
+class Measurements:
+    """All measurements of one run of doctor; each is made when it is first asked for."""
+
+    sources: Sources
+    models: Models
+    _held: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def budget(self) -> float:
+        """Seconds that one measurement may take, about."""
+        return self.sources.config.doctor.seconds
+
+    def once(self, key: Any, measure: Callable[[], Any]) -> Any:
+        """The result of a measurement, made the first time it is asked for; what it prints is dropped."""
+        if key not in self._held:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                self._held[key] = measure()
+        return self._held[key]
+
+    def baseline(self) -> int:
+        """Bytes of a process that has loaded the libraries."""
+
+        def measure() -> int:
+            with watched() as peak:
+                pass
+            return peak.memory
+
+        return self.once("baseline", measure)
+
+    # ---- images and networks
+
+    def reading(self, images: str, model: str, pixels: bool = False) -> float:
+        """Seconds to open and prepare one image of a set for a model (`pixels`: without normalising)."""
+        return self.once(("reading", images, model, pixels), lambda: self._reading(images, model, pixels))
+
+    def _reading(self, images: str, model: str, pixels: bool) -> float:
+        from alignet.evaluate.baselines import colour_histogram, raw_pixels
+
+        encoder = self.models.encoder(model) if model in self.models.networks() else None
+        library = self.sources.config.models[model].library
+        act: Callable[[Any], Any]
+        if encoder is not None:
+            act = encoder.pixels if pixels else encoder.transform
+        else:
+            act = (
+                (lambda one: raw_pixels([one]))
+                if library == "pixels"
+                else (lambda one: colour_histogram([one]))
+            )
+        opens = self._opens(images)
+        act(opens[0]())  # lazy imports
+        began = time.perf_counter()
+        for open_it in opens:
+            act(open_it())
+        return (time.perf_counter() - began) / len(opens)
+
+    def _opens(self, images: str) -> list[Callable[[], Any]]:
+        """Functions that open some images of a set; of one that is not here, a picture as a file of its kind."""
+        from PIL import Image
+
+        from alignet.doctor.files import open_one, sample
+
+        ids = self.sources.read(images) if images in self.sources.config.data.sets else None
+        if ids:
+            chosen = sample(ids, 24, self.sources.config.doctor.seed)
+            return [lambda name=name: open_one(self.sources, images, name) for name in chosen]  # type: ignore[misc]
+        world = self.sources.config.world
+        size, kind = (
+            (world.size, "PNG") if world is not None else (500, "JPEG")
+        )  # ImageNet's are about 500 x 400
+        coarse = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
+        held = io.BytesIO()
+        Image.fromarray(coarse).resize((size, size)).save(held, kind)
+        return [lambda: Image.open(io.BytesIO(held.getvalue())).convert("RGB")] * 24
+
+    def forward(self, model: str) -> Forward | None:
+        """A network's forward pass at embed.batch, or at fewer images where that would take too long."""
+        return self.once(("forward", model), lambda: self._forward(model))
+
+    def _forward(self, model: str) -> Forward | None:
+        import torch
+
+        encoder = self.models.encoder(model)
+        if encoder is None:
+            return None
+        shape = tuple(encoder.data_config["input_size"])
+        with torch.no_grad(), watched() as peak:
+            one = torch.zeros((1, *shape), device=encoder.device)
+            encoder.features(one)
+            single = seconds_of(lambda: encoder.features(one))
+            batch = max(1, min(self.sources.config.embed.batch, int(self.budget / 2 / max(single, 1e-9))))
+            many = one.expand(batch, *shape).contiguous()
+            taken = single
+            if batch > 1:
+                encoder.features(many)
+                repeats = max(1, min(5, int(self.budget / 2 / max(single * batch, 1e-9))))
+                taken = min(seconds_of(lambda: encoder.features(many)) for _ in range(repeats)) / batch
+        weights = sum(value.numel() * value.element_size() for value in encoder.module.state_dict().values())
+        return Forward(taken, batch, encoder.width, weights, peak.memory, self.models.seconds[model])
+
+    def step(self) -> Step | None:
+        """A step of fine-tuning through alignet.finetune.finetune, on pictures of noise and random answers."""
+        return self.once("step", self._step)
+
+    def _step(self) -> Step | None:
+        forward = self.forward("student")
+        if forward is None:
+            return None
+        settings = self.sources.config.finetune.settings
+        drawn = settings.sampling == "triplets"
+        part = (
+            math.ceil(settings.batch / settings.accumulate) if drawn else settings.batch
+        )  # backpropagated at once
+        whole = (
+            3 * forward.seconds * images_a_step(self.sources) / settings.accumulate
+        )  # backward: about two forward
+        least = min(1 if drawn else 8, part)
+        if whole * least / part * 3 > 4 * self.budget:
+            memory = forward.memory + 4 * forward.weights
+            how = f"3 forward passes an image; one of {forward.batch} images was measured"
+            return Step(whole * settings.accumulate, memory, how)
+        size = min(part, max(least, round(part * self.budget / whole)))
+        steps = max(2, min(8, int(2 * self.budget / (whole * size / part))))
+        small = dataclasses.replace(
+            settings, batch=size, accumulate=1, warmup=0, tau_student=1e6, clusters_per_batch=0, lr=1e-9, pull=0.0,
+            steps=steps + 1,
+        )  # fmt: skip
+        with watched() as peak:
+            taken = self._finetune(small)
+        what = "triplets" if drawn else "images"
+        return Step(
+            taken * part / size * settings.accumulate, peak.memory, f"{steps} steps of {size:,} {what}"
+        )
+
+    def _finetune(self, settings: Any) -> float:
+        """Seconds a step: the difference of a long run and of one of a single step."""
+        import torch
+
+        from alignet.finetune import PoolTeacher, TripletAnswers, finetune
+
+        encoder = self.models.encoder("student")
+        flags = {name: value.requires_grad for name, value in encoder.module.named_parameters()}
+        shape = tuple(encoder.data_config["input_size"])
+        pool = self.sources.images("pool").number or 1024
+        m = max(settings.batch, 3, min(pool, 3 * settings.batch))
+        draw = np.random.default_rng(0)
+        images = torch.randint(0, 256, (1, *shape), dtype=torch.uint8).expand(m, *shape)
+        teacher: Any = PoolTeacher(draw.standard_normal((m, 256)).astype(np.float32), None)
+        if settings.sampling == "triplets":
+            rows = np.stack([draw.permutation(m)[:3] for _ in range(2 * settings.batch)])
+            teacher = TripletAnswers(rows, draw.standard_normal(rows.shape).astype(np.float32))
+        original = draw.standard_normal((m, encoder.width)).astype(np.float32) if settings.retain else None
+
+        def run(steps: int) -> float:
+            short = dataclasses.replace(settings, steps=steps)
+            return seconds_of(lambda: finetune(encoder, images, teacher, short, original=original))
+
+        try:
+            run(1)
+            once, many = run(1), run(settings.steps)
+        finally:
+            for name, value in encoder.module.named_parameters():
+                value.requires_grad_(flags[name])
+        return max(many - once, 1e-6) / (settings.steps - 1)
+
+    # ---- people
+
+    def vice(self, m: int, n: int) -> tuple[float, float, int]:
+        """Seconds of a step and of the end of an epoch of VICE for m objects, and the peak memory."""
+        return self.once(("vice", m, n), lambda: self._vice(m, n))
+
+    def _vice(self, m: int, n: int) -> tuple[float, float, int]:
+        import torch
+
+        from alignet.vice.fit import fit_vice
+
+        vice = self.sources.config.vice
+        assert vice is not None
+        settings = dataclasses.replace(vice.settings, burn_in=0, window=1, max_epochs=1, k=0)
+        batch = min(settings.batch, n)
+
+        def run(steps: int) -> float:
+            triplets = random_rows(m, batch * steps)
+            return seconds_of(
+                lambda: fit_vice(
+                    torch.from_numpy(triplets), None, objects=m, settings=settings, device=self.device
+                )  # fmt: skip
+            )
+
+        with watched() as peak:
+            run(_FIRST)
+            few = run(_FIRST)
+            more = _FIRST + max(4, min(60, int(self.budget / 2 / max(few / _FIRST, 1e-4))))
+            step = max(run(more) - few, 1e-6) / (more - _FIRST)
+        return step, max(few - _FIRST * step, 0.0), peak.memory
+
+    @property
+    def device(self) -> str:
+        """Where the work is done."""
+        from alignet.doctor.models import device
+
+        return device(self.sources)
+
+    def soft_labels(self, m: int, d: int, n: int) -> float:
+        """Seconds of one posterior sample over n triplets."""
+        import torch
+
+        from alignet.vice.soft_labels import mean_probabilities
+
+        def measure() -> float:
+            less = min(n, 200_000)
+            triplets = torch.from_numpy(random_rows(m, less))
+            loc, scale = torch.rand(m, d), torch.full((m, d), 0.1)
+
+            def run() -> Any:
+                return mean_probabilities(loc, scale, triplets, samples=2, seed=0)
+
+            run()
+            return seconds_of(run) / 2 * n / less
+
+        return self.once(("soft", m, d, n), measure)
+
+    def distill(self, role: str, m: int, p: int, n: int) -> tuple[float, float, int]:
+        """Seconds of a step, and of the rest of a fit of a map, for n triplets of m objects; peak memory."""
+        return self.once(("distill", role, m, p, n), lambda: self._distill(role, m, p, n))
+
+    def _distill(self, role: str, m: int, p: int, n: int) -> tuple[float, float, int]:
+        import torch
+
+        from alignet.distill import fit_map
+
+        settings = self.sources.config.distill.settings[role]
+        less = min(n, max(settings.batch, 100_000))
+        triplets = torch.from_numpy(random_rows(m, less))
+        generator = torch.Generator().manual_seed(0)
+        features = torch.randn((m, p), generator=generator)
+        targets = torch.softmax(torch.randn((less, 3), generator=generator), 1)
+
+        def run(steps: int) -> float:
+            short = dataclasses.replace(settings, steps=steps)
+            return seconds_of(
+                lambda: fit_map(
+                    features, triplets, targets, penalty=settings.penalties[0], lr=1e-6, settings=short
+                )
+            )
+
+        with watched() as peak:
+            run(1)
+            once = run(1)
+            more = 1 + max(2, min(20, int(self.budget / 2 / max(once, 1e-4))))
+            step = max(run(more) - once, 1e-6) / (more - 1)
+        whole = max(once - step, 0.0) * n / less
+        return step * (n / less if settings.batch >= n else 1), whole, peak.memory
+
+    # ---- the data set, the measurements of it, the world
+
+    def kmeans(self, n: int, p: int, k: int) -> float:
+        """Seconds of one iteration of k-means from one start, over n images."""
+        from alignet.clusters import fit_clusters
+
+        def measure() -> float:
+            less = min(n, max(4 * k, 20_000 if p * k < 10**6 else 4_000))
+            rows = np.random.default_rng(0).standard_normal((less, p)).astype(np.float32)
+            threads = self.sources.config.runtime.threads
+
+            def run(iterations: int) -> float:
+                return seconds_of(
+                    lambda: fit_clusters(
+                        rows, k=min(k, less), seed=0, iterations=iterations, redo=1, threads=threads
+                    )
+                )
+
+            run(1)
+            return max(run(5) - run(1), 1e-6) / 4 * n / less
+
+        return self.once(("kmeans", n, p, k), measure)
+
+    def drawing(self, pool: int, p: int, count: int, mapped: bool) -> float:
+        """Seconds to draw and answer `count` triplets of the pool."""
+        from alignet.labelling import label
+        from alignet.sampling import random_triplets
+
+        def measure() -> float:
+            m, less = min(pool, 4_000), min(count, 20_000)
+            features = np.random.default_rng(0).standard_normal((m, p)).astype(np.float32)
+
+            def run() -> None:
+                label(
+                    features,
+                    random_triplets(m, min(less, m), 0),
+                    transform=(lambda rows: rows) if mapped else None,
+                )
+
+            run()
+            return seconds_of(run) * count / min(less, m)
+
+        return self.once(("drawing", pool, p, count, mapped), measure)
+
+    def bootstrap(self, m: int, n: int) -> float:
+        """Seconds of the bootstrap over m objects of the accuracy on n triplets."""
+        from alignet.evaluate.bootstrap import object_draws
+
+        def measure() -> float:
+            less = min(n, 4_000)
+            units, values = random_rows(max(m, 3), less), np.random.default_rng(0).random((less, 3))
+            draws = self.sources.config.evaluate.bootstrap
+            object_draws(values[:8], units[:8], draws=draws, seed=0)
+            return seconds_of(lambda: object_draws(values, units, draws=draws, seed=0)) * n / less
+
+        return self.once(("bootstrap", m, n), measure)
+
+    def refit(self, n: int, p: int, classes: int = 1000) -> float:
+        """Seconds to refit a classifier of p features to the logits of n images."""
+        from alignet.evaluate.top1 import refit_head
+
+        def measure() -> float:
+            less = min(n, 2_000)
+            draw = np.random.default_rng(0)
+            return seconds_of(
+                lambda: refit_head(draw.standard_normal((less, p)), draw.standard_normal((less, classes)))
+            ) * n / less  # fmt: skip
+
+        return self.once(("refit", n, p, classes), measure)
+
+    def smoothing(self, n: int, q: int, p: int, classes: int = 1000) -> float:
+        """Seconds of the smoothing of n images with q student and p teacher features."""
+        from alignet.smoothing import class_expectations, smooth
+
+        def measure() -> float:
+            less = min(n, 2_000)
+            draw = np.random.default_rng(0)
+            seen, taught = (draw.standard_normal((less, width)).astype(np.float32) for width in (q, p))
+            weights, bias = (
+                draw.standard_normal((q, classes)).astype(np.float32) / q**0.5,
+                np.zeros(classes, np.float32),
+            )
+            return (
+                seconds_of(lambda: smooth(class_expectations(seen, weights, bias), taught, [0.3])) * n / less
+            )
+
+        return self.once(("smoothing", n, q, p), measure)
+
+    def picture(self) -> float:
+        """Seconds to draw a picture of the world and write it."""
+        from alignet.data.drawing import BACKGROUNDS, draw
+        from alignet.data.world import make_concepts
+
+        def measure() -> float:
+            settings = self.sources.config.world
+            assert settings is not None
+            looks, rng = make_concepts(settings).looks, np.random.default_rng(0)
+
+            def run() -> None:
+                for row in range(60):
+                    image = draw(looks[row % len(looks)], row % len(BACKGROUNDS), settings.size, rng)
+                    image.save(io.BytesIO(), "PNG")
+
+            run()
+            return seconds_of(run) / 60
+
+        return self.once("picture", measure)
+
+    def pretraining(self, role: str) -> tuple[float, int]:
+        """Seconds of a step of the world's own pretraining, and the peak memory."""
+        from alignet.pretrain import pretrain_student, pretrain_teacher
+
+        def measure() -> tuple[float, int]:
+            config = self.sources.config
+            assert config.pretrain is not None and config.world is not None
+            settings = getattr(config.pretrain, role)
+            draw, size, n = np.random.default_rng(0), config.world.size, 2 * settings.batch
+            images = draw.integers(0, 256, (n, size, size, 3)).astype(np.uint8)
+
+            def run(steps: int) -> float:
+                short = dataclasses.replace(settings, steps=steps, warmup=0, lr=1e-6)
+                if role == "teacher":
+                    said = draw.integers(0, 50, (n, 4))
+                    return seconds_of(lambda: pretrain_teacher(images, said, words=60, settings=short))
+                return seconds_of(lambda: pretrain_student(images, draw.integers(0, 2, n), settings=short))
+
+            with watched() as peak:
+                run(1)
+                once = run(1)
+                more = 1 + max(2, min(10, int(self.budget / max(once, 1e-4))))
+                step = max(run(more) - once, 1e-6) / (more - 1)
+            return step, peak.memory
+
+        return self.once(("pretraining", role), measure)
+
+
+def random_rows(m: int, n: int) -> np.ndarray:
+    """n triplets of m objects at random, int64 (n, 3), each of three different ones."""
+    draw = np.random.default_rng(0)
+    rows = draw.integers(0, m, (n, 3))
+    while len(same := np.flatnonzero((np.diff(np.sort(rows, axis=1), axis=1) == 0).any(1))):
+        rows[same] = draw.integers(0, m, (len(same), 3))
+    return rows

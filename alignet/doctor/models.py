@@ -1,0 +1,301 @@
+"""The models: are their weights there, do they fit, is the preprocessing the library's own, does the device exist?"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from alignet.config import ModelSettings
+from alignet.doctor.files import open_one, sample
+from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.sources import Sources
+
+NETWORKS = ("timm", "open_clip", "transformers")  # libraries whose models are networks
+_TOLERANCE = {"cpu": 1e-4, "cuda": 5e-3}  # of the largest feature; a GPU may round convolutions to TF32
+_IMAGES = 2  # that both embed
+
+
+@dataclass
+class Models:
+    """The networks of a configuration, each loaded once: with its weights where they are here, at random otherwise."""
+
+    sources: Sources
+    failed: dict[str, str] = field(default_factory=dict)  # model -> why it cannot be loaded
+    seconds: dict[str, float] = field(default_factory=dict)  # model -> how long loading it took
+    _held: dict[str, Any] = field(default_factory=dict)
+
+    def networks(self) -> dict[str, ModelSettings]:
+        """Models that the graph embeds with or trains, and that are networks."""
+        used = {node.role.partition(".")[0] for node in self.sources.graph.values() if node.stage == "embed"}
+        if any(node.stage == "finetune" for node in self.sources.graph.values()):
+            used.add("student")
+        models = {name: model for name, model in self.sources.config.models.items() if name in used}
+        return {name: model for name, model in models.items() if model.library in NETWORKS}
+
+    def weights(self, name: str) -> str | None:
+        """What Backbone.weights would be: a path, '' (cached from a hub), 'random'; None if they are not here."""
+        model = self.sources.config.models[name]
+        if model.weights == "random":
+            return "random"
+        if model.weights == "file":
+            there = (
+                self.sources.read(model.weights_set)
+                if model.weights_set in self.sources.config.data.sets
+                else None
+            )
+            return str(self.sources.path(model.weights_set)) if there is not None else None
+        if model.weights == "pretrain":
+            artifact = self.sources.state(f"pretrain[{name}]").artifact
+            return str(artifact.file("weights.safetensors")) if artifact is not None else None
+        return "" if hub_files(model) and all(cached(*file) for file in hub_files(model)) else None
+
+    def encoder(self, name: str) -> Any:
+        """The loaded Encoder, or None (then `failed` says why). Absent weights are replaced by random ones."""
+        if name not in self._held:
+            self._held[name] = None
+            began = time.perf_counter()
+            try:
+                weights = self.weights(name)
+                self._held[name] = load(self.sources.config.models[name], "random" if weights is None else weights,
+                                        device(self.sources))  # fmt: skip
+            except MemoryError:
+                raise
+            except Exception as error:
+                self.failed[name] = str(error) or type(error).__name__
+            self.seconds[name] = time.perf_counter() - began
+        return self._held[name]
+
+
+def load(model: ModelSettings, weights: str, where: str) -> Any:
+    """The Encoder of a model with these weights."""
+    from alignet.backbones import Backbone, load_encoder
+
+    values = {
+        name: getattr(model, name)
+        for name in ("library", "architecture", "model_args", "image_size", "feature")
+    }
+    if "tag" in {item.name for item in fields(Backbone)}:
+        values["tag"] = getattr(model, "tag", "")
+    return load_encoder(Backbone(weights=weights, **values), device=where, seed=0)
+
+
+def device(sources: Sources) -> str:
+    """The device that was asked for, or the CPU where this machine lacks it (which is a fault of its own)."""
+    import torch
+
+    wanted = sources.config.runtime.device
+    return wanted if wanted == "cpu" or torch.cuda.is_available() else "cpu"
+
+
+# ---- weights on a hub, without downloading anything
+
+
+def hub_files(model: ModelSettings) -> list[tuple[str, str]]:
+    """(repository, file) or ('', url) of a model's weights on the hub; empty where that cannot be told."""
+    if model.library == "timm":
+        import timm
+
+        config: Mapping[str, Any] = {}
+        if timm.is_model(model.architecture):
+            found = timm.get_pretrained_cfg(model.architecture)
+            config = {} if found is None else found.to_dict()
+        if config.get("hf_hub_id"):
+            return [(str(config["hf_hub_id"]), config.get("hf_hub_filename") or "model.safetensors")]
+        return [("", str(config["url"]))] if config.get("url") else []
+    if model.library == "open_clip":
+        import open_clip
+
+        config = open_clip.get_pretrained_cfg(model.architecture, getattr(model, "tag", "")) or {}
+        if config.get("hf_hub"):
+            repository, _, file = config["hf_hub"].rpartition("/")
+            return [(repository, file or "open_clip_model.safetensors")]
+        return [("", str(config["url"]))] if config.get("url") else []
+    return [(model.architecture, "config.json"), (model.architecture, "model.safetensors")]
+
+
+def cached(repository: str, file: str) -> Path | None:
+    """Where the hub's cache has a file (of safetensors or of torch), or None. Nothing is fetched."""
+    if repository:
+        from huggingface_hub import try_to_load_from_cache
+
+        names = [file, "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors"]
+        for name in names if "config" not in file else [file]:
+            found = try_to_load_from_cache(repository, name)
+            if isinstance(found, str):
+                return Path(found)
+        return None
+    import torch
+
+    name = file.rpartition("/")[2]
+    folders = (Path(torch.hub.get_dir()) / "checkpoints", Path("~/.cache/clip").expanduser())
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+# ---- checks
+
+
+def check_weights(sources: Sources, models: Models) -> Iterator[Finding]:
+    """Are the weights here, and are they this architecture's?"""
+    for name, model in models.networks().items():
+        if model.weights == "hub":
+            yield _hub(name, model)
+        if model.weights == "pretrain" and models.weights(name) is None:
+            yield ok(name, f"{model.architecture}, pretrained by the stage pretrain[{name}]")
+        if model.weights == "file" and model.weights_set not in sources.config.data.sets:
+            yield fault(name, f"weights=file, and weights_set={model.weights_set!r} is no set of data.sets")
+            continue
+        if model.weights == "file" and models.weights(name) is None:
+            continue  # the check of files has a line about it
+        encoder = models.encoder(name)
+        if encoder is None:
+            yield fault(name, models.failed[name])
+        elif model.weights in ("file", "random") or models.weights(name) == "":
+            count = sum(value.numel() for value in encoder.module.parameters())
+            yield ok(
+                name,
+                f"{model.architecture}, {count / 1e6:,.1f} million parameters, weights fit ({model.weights})",
+            )
+
+
+def _hub(name: str, model: ModelSettings) -> Finding:
+    files = hub_files(model)
+    if not files:
+        return fault(
+            name, f"{model.architecture} {getattr(model, 'tag', '')}: {model.library} knows no weights of it on a hub",
+            f"Give a file ({name}.weights=file, {name}.weights_set=<set>) or another architecture",
+        )  # fmt: skip
+    absent = [
+        f"{repository or 'url'} {file}" for repository, file in files if cached(repository, file) is None
+    ]
+    if not absent:
+        return ok(name, f"{model.architecture}: weights are in the cache")
+    found = f"{model.architecture}: weights are not in the cache: {', '.join(absent)}"
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return fault(
+            name, f"{found}, and HF_HUB_OFFLINE=1 forbids fetching them",
+            "Run `python -m alignet.stages.prefetch` with the same options where there is internet, and copy its "
+            "cache (HF_HOME) here",
+        )  # fmt: skip
+    return warning(
+        name, f"{found}; they are fetched when first needed",
+        "On a machine without internet run `python -m alignet.stages.prefetch` with the same options elsewhere first "
+        "and copy its cache (HF_HOME) here",
+    )  # fmt: skip
+
+
+def check_preprocessing(sources: Sources, models: Models) -> Iterator[Finding]:
+    """Does Encoder give the features that the library's own documented pipeline gives, on real images of the pool?"""
+    import torch
+
+    for name, model in models.networks().items():
+        if models.failed.get(name) or (encoder := models.encoder(name)) is None:
+            continue
+        said = in_words(encoder.data_config)
+        own = library_features(model.library)
+        images = _pictures(sources, encoder)
+        if own is None:
+            yield warning(name, f"{said}; there is nothing in this version to compare its features with")
+            continue
+        with torch.no_grad():
+            expected = own(encoder, images).float().cpu()
+            prepared = torch.stack([encoder.transform(image) for image in images]).to(encoder.device)
+            found = encoder.features(prepared).float().cpu()
+        away = ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12)).item()
+        span = f"values {prepared.min().item():.2f}..{prepared.max().item():.2f} on {len(images)} pictures"
+        if away <= _TOLERANCE[encoder.device.type]:
+            yield ok(name, f"{said}; {span}; features equal {model.library}'s own to {away:.0e}")
+        else:
+            yield fault(
+                name, f"{said}; {span}; features differ from {model.library}'s own by {away:.1e} of the largest",
+                "The preprocessing or the weights are not the model's own; check model_args and image_size",
+            )  # fmt: skip
+
+
+def library_features(library: str) -> Any:
+    """The function (encoder, images) -> features that goes the library's documented way, or None."""
+    import importlib
+
+    import alignet.backbones as backbones
+
+    for name in ("library_features", f"{library}_features"):
+        if hasattr(backbones, name):
+            return getattr(backbones, name)
+        try:
+            module = importlib.import_module(f"alignet.backbones.{library}_models")
+        except ModuleNotFoundError:
+            continue
+        if hasattr(module, name):
+            return getattr(module, name)
+    return None
+
+
+def in_words(config: Mapping[str, Any]) -> str:
+    """A model's preprocessing in words."""
+    size = config.get("input_size", (3, 0, 0))
+    low = [(0 - mean) / std for mean, std in zip(config["mean"], config["std"])]
+    high = [(1 - mean) / std for mean, std in zip(config["mean"], config["std"])]
+    how = f", {config['interpolation']}" if config.get("interpolation") else ""
+    crop = f", crop {config['crop_pct']:g}" if config.get("crop_pct") else ""
+    return f"input {size[1]} x {size[2]}{how}{crop}, pixels mapped to {min(low):.2f}..{max(high):.2f}"
+
+
+def _pictures(sources: Sources, encoder: Any) -> list[Any]:
+    """Some images of the pool; where there are none yet, pictures of noise of another size than the input."""
+    ids = sources.read("pool") if "pool" in sources.sets() else None
+    if ids:
+        found = []
+        for identity in sample(ids, 8 * _IMAGES, sources.config.doctor.seed):
+            try:
+                found.append(open_one(sources, "pool", identity))
+            except ValueError:
+                continue  # reported by the check of files
+            if len(found) == _IMAGES:
+                return found
+    import numpy as np
+    from PIL import Image
+
+    side = int(encoder.data_config["input_size"][1])
+    draw = np.random.default_rng(sources.config.doctor.seed)
+    shape = (side + side // 4, side + side // 8, 3)
+    return [Image.fromarray(draw.integers(0, 256, shape).astype(np.uint8)) for _ in range(_IMAGES)]
+
+
+def check_device(sources: Sources) -> Iterator[Finding]:
+    """Is the device there, can it compute in the precision, and are the threads its cores?"""
+    import torch
+
+    runtime, settings = sources.config.runtime, sources.config.finetune.settings
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        yield fault(
+            "runtime.device",
+            "a CUDA device is asked for, and torch finds none here",
+            "Set runtime.device=cpu",
+        )
+    elif runtime.device == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory
+        yield ok("runtime.device", f"{torch.cuda.get_device_name(0)}, {memory / 1e9:.0f} GB")
+        if settings.precision == "bf16" and not torch.cuda.is_bf16_supported():
+            yield fault("finetune.precision", "bf16 is asked for, and this GPU lacks it", "Set it to float32")
+    else:
+        seen = f"; {torch.cuda.get_device_name(0)} is there and not used" if torch.cuda.is_available() else ""
+        yield ok("runtime.device", f"cpu{seen}")
+        if settings.precision == "bf16":
+            yield warning(
+                "finetune.precision", "bf16 on a CPU is emulated on most machines and slower than float32"
+            )
+    if runtime.threads > cores:
+        yield warning(
+            "runtime.threads", f"{runtime.threads} threads for {cores} cores", f"Set runtime.threads={cores}"
+        )
+    else:
+        unused = (
+            f"; with {cores} it may be faster, and differs in the last bits"
+            if runtime.threads < cores
+            else ""
+        )
+        yield ok("runtime.threads", f"{runtime.threads} of {cores} cores{unused}")

@@ -1,0 +1,145 @@
+"""Where values come from: which are the papers' and which are not, read from the marks of the comments in conf/; and
+the licences of models and data.
+
+A comment in conf/ ends in a mark where its value has a source or is an assumption: [paper], [official code],
+[VICE's default], [ours], [ours; the paper 0.001]. What has no mark is ours as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignet.cli import conf_folder
+
+# Sections that decide what is computed; the others say where things are and how they are shown.
+METHOD = ("teacher", "student", "vice", "soft_labels", "distill", "cluster", "triplets", "smooth", "finetune")
+_LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.\- ]+):(?P<rest>.*)$")
+_MARK = re.compile(r"\[([^\[\]]*(?:ours|paper|official|VICE|gLocal)[^\[\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of the configuration, and what its comment says of its origin ('' where it has no mark)."""
+
+    key: str
+    value: Any
+    mark: str
+    overridden: bool
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is an assumption of this implementation, not a value of a paper."""
+        return self.overridden or not self.mark or "ours" in self.mark
+
+
+def values(composed: Mapping[str, Any], overrides: Sequence[str], folder: Path | None = None) -> list[Value]:
+    """Every value of the sections in METHOD with its mark. composed: the resolved configuration as plain values."""
+    marks: dict[str, str] = {}
+    for path, prefix in active_files(folder or conf_folder(), overrides, str(composed["experiment_name"])):
+        said = comments(path.read_text(encoding="utf-8"), prefix)
+        marks |= {key: text for key, text in said.items() if text or key not in marks}
+    given = {item.lstrip("+~").partition("=")[0] for item in overrides}
+    found = []
+    for section in METHOD:
+        for key, value in leaves(composed.get(section), section):
+            changed = any(key == item or key.startswith(f"{item}.") for item in given)
+            found.append(Value(key, value, marks.get(key, ""), changed))
+    return found
+
+
+def active_files(folder: Path, overrides: Sequence[str], experiment: str) -> list[tuple[Path, str]]:
+    """The files of conf/ that make up a configuration, later ones over earlier ones, and the section each fills."""
+    chosen = {"experiment": experiment, "teacher": "world", "student": "world"}
+    seen: list[tuple[Path, str]] = []
+    given = dict(item.split("=", 1) for item in overrides if "=" in item)
+    chosen["experiment"] = given.get("experiment", "world")
+    file = folder / "experiment" / f"{chosen['experiment']}.yaml"
+    recipes = []
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if entry := re.match(r"^\s+- override /(teacher|student): *(\S+)", line):
+                chosen[entry[1]] = entry[2]
+            elif entry := re.match(r"^\s+- /(\S+)", line):
+                recipes.append(folder / f"{entry[1]}.yaml")
+    for group in ("teacher", "student"):
+        name = given.get(group, chosen[group])
+        seen.append((folder / group / f"{name}.yaml", group))
+    return [(path, prefix) for path, prefix in
+            [(folder / "config.yaml", ""), *seen, *((path, "") for path in recipes), (file, "")] if path.is_file()]  # fmt: skip
+
+
+def comments(text: str, prefix: str = "") -> dict[str, str]:
+    """Dotted key -> the mark in its comment ('' without one). Comment lines below a key continue its comment."""
+    found: dict[str, str] = {}
+    above: list[tuple[int, str]] = [(-1, prefix)] if prefix else []
+    last = ""
+    for line in text.splitlines():
+        if line.lstrip().startswith("#"):
+            mark = _MARK.search(line)
+            if mark and last and line.startswith("  ") and not found.get(last):
+                found[last] = mark[1]
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            last = ""
+            continue
+        indent = len(match["indent"])
+        while above and above[-1][0] >= indent:
+            above.pop()
+        parent = above[-1][1] if above else ""
+        last = f"{parent}.{match['key']}" if parent else match["key"]
+        above.append((indent, last))
+        value, _, comment = match["rest"].partition(" #")
+        mark = _MARK.search(comment)
+        found[last] = mark[1] if mark else ""
+    return found
+
+
+def leaves(value: Any, key: str) -> list[tuple[str, Any]]:
+    """Dotted key and value of everything inside that is no mapping."""
+    if not isinstance(value, Mapping):
+        return [] if value is None else [(key, value)]
+    return [pair for name, item in value.items() for pair in leaves(item, f"{key}.{name}")]
+
+
+def assumption_lines(found: Sequence[Value]) -> list[str]:
+    """The values that are no paper's: with their marks, then those that the command line set, then the rest by name."""
+    method = [one for one in found if one.key.partition(".")[0] not in ("teacher", "student")]
+    shown = [
+        (one.key, _short(one.value), "given on this command line" + (f" (comment: {one.mark})" if one.mark else "")
+         if one.overridden else one.mark)
+        for one in found
+        if one.overridden or (one.mark and one.ours)
+    ]  # fmt: skip
+    widths = [max((len(row[column]) for row in shown), default=0) for column in range(2)]
+    lines = [f"{key:{widths[0]}}  {value:{widths[1]}}  {mark}" for key, value, mark in shown]
+    rest = [one.key for one in method if not one.mark and not one.overridden]
+    if rest:
+        lines.append(f"ours, without a mark ({len(rest)}): {', '.join(rest)}")
+    sourced = [f"{one.key} [{one.mark}]" for one in method if not one.ours]
+    lines.append(f"with a source ({len(sourced)}): {', '.join(sourced) or 'none'}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 48 else f"{text[:45]}..."
+
+
+def licence_lines(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
+    """The licences of the two models, and the table of data/README.md."""
+    lines = [f"{what}: {model['name']}: {model['licence'] or 'none stated'}"
+             for what, model in (("teacher", teacher), ("student", student))]  # fmt: skip
+    readme = conf_folder().parent / "data" / "README.md"
+    if readme.is_file():
+        section = readme.read_text(encoding="utf-8").partition("## Sources")[2]
+        rows = [row.strip("| ") for row in section.splitlines() if row.startswith("|")]
+        lines += [" | ".join(cell.strip() for cell in row.split("|")) for row in rows[2:]]
+    lines.append(
+        "your own files have the licences that you know; a student inherits those of what it was trained on"
+    )
+    return lines

@@ -1,0 +1,154 @@
+"""Check a configuration before hours are spent on it, and estimate what it will take on this machine.
+
+reads   the files of every set of data, weights, the manifests below paths.artifacts
+writes  nothing but remembered checksums of outside files (seen/ in paths.artifacts), as `status` does
+prints  a line for each check: ok, warning or fault; a table of time, memory and disk for each node that is not made
+        yet, from short measurements; licences; the values that are no paper's
+status  1 if anything is a fault
+cost    seconds to minutes: each measurement takes about doctor.seconds
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from alignet import cli
+
+if TYPE_CHECKING:
+    from alignet.config import Config
+    from alignet.doctor.findings import Finding
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line. Options of `paths` that an experiment needs may be left out: that is a fault like others."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    faults = 0
+
+    def act(config: Config) -> None:
+        nonlocal faults
+        faults += examine(config, [item for item in arguments if not item.startswith("-")])
+
+    try:
+        extra = [] if {"-h", "--help"} & set(arguments) else stand_ins(arguments)
+    except Exception:  # a command line that cannot be read: cli.main says so in its own words
+        extra = []
+    cli.main("doctor", __doc__ or "", act, [*arguments, *extra])
+    if faults:
+        raise SystemExit(1)
+
+
+def stand_ins(arguments: Sequence[str]) -> list[str]:
+    """Overrides that stand where the command line leaves out what `data.needs` names."""
+    from alignet.doctor.sources import NOT_GIVEN
+
+    given = [item for item in arguments if item not in ("-m", "--multirun")]
+    composed = cli.compose(cli.product(given)[0])
+    needs = composed["data"]["needs"] or []
+    return [
+        f"paths.{name}={NOT_GIVEN.format(name=name)}" for name in needs if not composed["paths"].get(name)
+    ]
+
+
+def examine(config: Config, overrides: Sequence[str]) -> int:
+    """Print everything; the number of faults."""
+    from alignet.doctor import machine
+    from alignet.doctor.estimates import Estimates
+    from alignet.doctor.findings import Finding, collect, ok, summary
+    from alignet.doctor.measure import Measurements
+    from alignet.doctor.models import Models
+    from alignet.doctor.sources import Sources
+    from alignet.pipeline import Pipeline
+
+    print(f"doctor: {config.experiment_name}; {config.banner}", flush=True)
+    sources = Sources(config, tuple(overrides), Pipeline(config))
+    start_up = machine.load_libraries()
+    _set_up(config)
+    models = Models(sources)
+    found: list[Finding] = []
+    _show(collect(_checks(sources, models)), found)
+    rows: list[Any] = []
+
+    def measured() -> Any:
+        estimates = Estimates(sources, Measurements(sources, models))
+        rows.extend(machine.table(sources, estimates))
+        yield from machine.check_room(sources, rows)
+
+    _show(collect([("estimates", measured)]), found)
+    states = [sources.state(key).state for key in sources.graph]
+    counts = ", ".join(f"{states.count(name)} {name}" for name in dict.fromkeys(states))
+    _show(iter([ok("graph", f"{len(states)} nodes: {counts}")]), found)
+    if any(row.estimate is not None for row in rows):
+        _print("what is missing, and what it will take here", machine.lines(rows, start_up))
+    _origins(config, overrides)
+    print(f"\n{summary(found)}")
+    for finding in found:
+        if finding.level == "fault":
+            print(finding.line(0))
+    return sum(finding.level == "fault" for finding in found)
+
+
+def _checks(sources: Any, models: Any) -> list[Any]:
+    from alignet.doctor import choices, files, machine, sense
+    from alignet.doctor import models as networks
+
+    return [
+        ("files", lambda: files.check_files(sources)),
+        ("indices", lambda: choices.check_indices(sources)),
+        ("convention", lambda: choices.check_convention(sources)),
+        ("overlap", lambda: choices.check_overlap(sources)),
+        ("objects", lambda: choices.check_objects(sources)),
+        ("rows", lambda: choices.check_rows(sources)),
+        ("device", lambda: networks.check_device(sources)),
+        ("load", machine.check_load),
+        ("weights", lambda: networks.check_weights(sources, models)),
+        ("preprocessing", lambda: networks.check_preprocessing(sources, models)),
+        ("image sizes", lambda: sense.check_sizes(sources)),
+        ("maps", lambda: sense.check_widths(sources, models)),
+        ("people", lambda: sense.check_people(sources)),
+        ("clusters", lambda: sense.check_clusters(sources)),
+        ("triplets", lambda: sense.check_triplets(sources)),
+        ("finetune", lambda: sense.check_finetune(sources, models)),
+    ]
+
+
+def _set_up(config: Config) -> None:
+    """As every stage is set up, on the CPU where the device that was asked for is not there."""
+    import dataclasses
+
+    import torch
+
+    from alignet.pipeline import set_up
+
+    there = config.runtime.device == "cpu" or torch.cuda.is_available()
+    set_up(config.runtime if there else dataclasses.replace(config.runtime, device="cpu"))
+
+
+def _show(findings: Any, kept: list[Finding]) -> None:
+    for finding in findings:
+        kept.append(finding)
+        print(finding.line(30), flush=True)
+
+
+def _print(title: str, lines: Sequence[str]) -> None:
+    print(f"\n{title}")
+    for line in lines:
+        print(f"  {line}")
+
+
+def _origins(config: Config, overrides: Sequence[str]) -> None:
+    from dataclasses import asdict
+
+    from alignet.doctor import origins
+
+    composed = asdict(config)
+    _print("licences", origins.licence_lines(composed["teacher"], composed["student"]))
+    _print(
+        "values that are an assumption and no paper's",
+        origins.assumption_lines(origins.values(composed, overrides)),
+    )
+
+
+if __name__ == "__main__":
+    main()
