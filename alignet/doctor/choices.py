@@ -22,7 +22,8 @@ _ERRORS = 5.0  # standard errors that make a difference
 
 def human_sets(sources: Sources) -> dict[str, str]:
     """Triplet sets about the object table -> what they are for: fitted or measured."""
-    config, found = sources.config, {}
+    config = sources.config
+    found: dict[str, str] = {}
     if config.vice is not None:
         found |= {name: "measured" for name in (config.vice.val,) if name}
         found |= {name: "fitted" for name in (config.vice.train,) if name}
@@ -220,19 +221,22 @@ def check_objects(sources: Sources) -> Iterator[Finding]:
         if not there:
             yield fault(about, f"{said}, which has ids such as {ids[0]!r}", "Check the column and the prefix")
             continue
-        yield warning(about, said) if lost else ok(about, said)
+        yield ok(about, said)
         for name in triplet_sets:
             triplets = sources.read(name)
             if triplets is None or triplets.max() >= len(rows):
                 continue
             kept = restrict(triplets, rows)
             share = f"{len(kept.triplets):,} of {len(triplets):,} triplets lie wholly among them"
-            about_set = f"data.sets.{name}"
-            yield (
-                ok(about_set, f"{share} ({images})")
-                if len(kept.triplets)
-                else fault(about_set, f"{share} ({images})", "Add the images, or take other triplets")
-            )
+            about_set, said = f"data.sets.{name}", f"{share} ({images})"
+            if not len(kept.triplets):
+                yield fault(about_set, said, "Add the images, or take other triplets")
+            else:
+                yield (
+                    warning(about_set, f"{said}; the others are left out")
+                    if kept.dropped
+                    else ok(about_set, said)
+                )
 
 
 def _used_together(sources: Sources) -> dict[str, list[str]]:

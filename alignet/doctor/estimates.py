@@ -60,7 +60,7 @@ class Estimates:
     # ---- numbers
 
     def _small(self, how: str, seconds: float, disk: int = 4_000, memory: int = 0) -> Estimate:
-        return Estimate(SMALL + seconds, self.measured.baseline() + memory, disk, how)
+        return Estimate(SMALL + seconds, self.measured.baseline + memory, disk, how)
 
     def width(self, model: str) -> int:
         """p: features of a model."""
@@ -139,16 +139,25 @@ class Estimates:
             return self._small("a published embedding is checked", 1.0)
         m, n, said, unknown = self._numbers(vice.train)
         if not m or not n:
-            return Estimate(SMALL, self.measured.baseline(), 0, said, unknown=True)
+            return Estimate(SMALL, self.measured.baseline, 0, said, unknown=True)
         one = vice.settings
         step, close, memory = self.measured.vice(m, n)
         steps, epochs = math.ceil(n / one.batch), self._epochs()
         held = self.sources.triplets(str(vice.val)).number if vice.val else 0
         measure = self.measured.soft_labels(m, one.dim // 2 or 1, held) if held else 0.0
         seconds = epochs * (steps * step + close + measure / 2) + one.samples * measure
-        how = f"{said}; {epochs} epochs assumed, of {self._earliest()} to {one.max_epochs}; {step * 1000:.1f} ms a step"
+        how = (
+            f"{said}; {epochs} epochs assumed, of {self._earliest()} to {one.max_epochs}; {step:.2g} s a step"
+        )
         disk = m * one.dim * 8 * 2
-        return Estimate(SMALL + seconds, memory + 24 * n, disk, how, extra_disk=4 * disk, unknown=unknown)
+        return Estimate(
+            SMALL + seconds,
+            self.measured.baseline + memory + 24 * n,
+            disk,
+            how,
+            extra_disk=4 * disk,
+            unknown=unknown,
+        )
 
     def _earliest(self) -> int:
         vice = self.sources.config.vice
@@ -166,12 +175,16 @@ class Estimates:
         assert vice is not None
         m, n, said, unknown = self._numbers(vice.train)
         if not m or not n:
-            return Estimate(SMALL, self.measured.baseline(), 0, said, unknown=True)
+            return Estimate(SMALL, self.measured.baseline, 0, said, unknown=True)
         step, close, memory = self.measured.vice(m, n)
         steps = 2 * math.ceil(n / 2 / vice.settings.batch)
         seconds = self._epochs() * (steps * step + 2 * close)
         return Estimate(
-            SMALL + seconds, memory + 24 * n, 4_000, f"two fits on halves of {said}; as vice", unknown=unknown
+            SMALL + seconds,
+            self.measured.baseline + memory + 24 * n,
+            4_000,
+            f"two fits on halves of {said}; as vice",
+            unknown=unknown,
         )
 
     def _soft_labels(self, node: Node) -> Estimate:
@@ -179,10 +192,10 @@ class Estimates:
         assert vice is not None
         m, n, said, unknown = self._numbers(node.role)
         if not m or not n:
-            return Estimate(SMALL, self.measured.baseline(), 0, said, unknown=True)
+            return Estimate(SMALL, self.measured.baseline, 0, said, unknown=True)
         samples = self.sources.config.soft_labels.samples
         seconds = samples * self.measured.soft_labels(m, vice.settings.dim // 2 or 1, n)
-        memory = self.measured.baseline() + 60 * n + 4 * m * m
+        memory = self.measured.baseline + 60 * n + 4 * m * m
         return Estimate(SMALL + seconds, memory, 12 * n, f"{samples} samples, {said}", unknown=unknown)
 
     # ---- features
@@ -196,22 +209,24 @@ class Estimates:
         disk = count.number * (width * size + 40)
         unknown = count.how == "unknown"
         if library == "features":
-            return Estimate(SMALL + disk / HASH, self.measured.baseline() + 3 * disk, disk, f"{count} rows are copied",
+            return Estimate(SMALL + disk / HASH, self.measured.baseline + 3 * disk, disk, f"{count} rows are copied",
                             unknown=unknown)  # fmt: skip
         reading = self.measured.reading(images, base)
         shard = self.sources.config.embed.shard * width * 8
         if library not in NETWORKS:
-            return Estimate(SMALL + count.number * reading, self.measured.baseline() + shard, disk,
+            return Estimate(SMALL + count.number * reading, self.measured.baseline + shard, disk,
                             f"{count} images", unknown=unknown)  # fmt: skip
         forward = self.measured.forward(base)
         if forward is None:
-            return Estimate(
-                SMALL, self.measured.baseline(), disk, "the network cannot be loaded", unknown=True
-            )
+            return Estimate(SMALL, self.measured.baseline, disk, "the network cannot be loaded", unknown=True)
         each = reading + forward.seconds
         how = f"{count} images; {1 / each:,.3g} images/s in batches of {forward.batch}"
         return Estimate(
-            SMALL + forward.load + count.number * each, forward.memory + shard, disk, how, unknown=unknown
+            SMALL + forward.load + count.number * each,
+            self.measured.baseline + forward.weights + forward.memory + shard,
+            disk,
+            how,
+            unknown=unknown,
         )
 
     def _distill(self, node: Node) -> Estimate:
@@ -226,13 +241,20 @@ class Estimates:
         m, n, said, unknown = self._numbers(source.triplets)
         m, n = self._among(source.images, source.triplets, m, n)
         if not m or not n:
-            return Estimate(SMALL, self.measured.baseline(), disk, said, unknown=True)
+            return Estimate(SMALL, self.measured.baseline, disk, said, unknown=True)
         inside = (1 - 1 / settings.folds) ** 3
         step, rest, memory = self.measured.distill(role, m, width, max(1, round(n * inside)))
         fits = settings.folds * len(settings.penalties) * len(settings.lrs)
         seconds = fits * (settings.steps * step + rest) + settings.steps * step + rest / inside
-        how = f"{fits + 1} fits of {settings.steps:,} steps; {n:,} triplets of {m:,} objects; {step * 1000:.1f} ms a step"
-        return Estimate(SMALL + seconds, memory + 60 * n, disk, how, extra_disk=6 * disk, unknown=unknown)
+        how = f"{fits + 1} fits of {settings.steps:,} steps; {n:,} triplets of {m:,} objects; {step:.3g} s a step"
+        return Estimate(
+            SMALL + seconds,
+            self.measured.baseline + memory + 60 * n,
+            disk,
+            how,
+            extra_disk=6 * disk,
+            unknown=unknown,
+        )
 
     def _among(self, images: str, triplets: str, m: int, n: int) -> tuple[int, int]:
         """Objects and triplets that are left where some objects have no features."""
@@ -254,7 +276,7 @@ class Estimates:
             self.width("teacher"),
         )
         if not pool.number:
-            return Estimate(SMALL, self.measured.baseline(), 0, "number of images unknown", unknown=True)
+            return Estimate(SMALL, self.measured.baseline, 0, "number of images unknown", unknown=True)
         numbers = [value for value in settings.grid if value <= pool.number]
         numbers = (
             [*numbers, numbers[len(numbers) // 2]]
@@ -270,7 +292,7 @@ class Estimates:
         how = (
             f"{pool} images, {len(numbers)} fits x {settings.redo} starts x {settings.iterations} iterations"
         )
-        memory = self.measured.baseline() + 12 * pool.number * width
+        memory = self.measured.baseline + 12 * pool.number * width
         return Estimate(SMALL + seconds, memory, 8 * pool.number + 4 * max(numbers) * width, how)
 
     def _triplets(self, node: Node) -> Estimate:
@@ -283,7 +305,7 @@ class Estimates:
         if settings.published or not pool.number:
             return self._small(f"{count:,} triplets are copied", count * 1e-6, 36 * count, 60 * count)
         seconds = self.measured.drawing(pool.number, width, count, node.role == "alignet")
-        memory = self.measured.baseline() + min(8 * 2**30, 4 * pool.number * width) + 100 * count
+        memory = self.measured.baseline + min(8 * 2**30, 4 * pool.number * width) + 100 * count
         return Estimate(
             SMALL + seconds, memory, 36 * count + 40 * pool.number, f"{count:,} triplets; some were drawn"
         )
@@ -291,17 +313,17 @@ class Estimates:
     def _smooth(self, node: Node) -> Estimate:
         pool, p, q = self.sources.images("pool"), self.width("teacher"), self.width("student")
         if not pool.number:
-            return Estimate(SMALL, self.measured.baseline(), 0, "number of images unknown", unknown=True)
+            return Estimate(SMALL, self.measured.baseline, 0, "number of images unknown", unknown=True)
         forward = self.measured.forward("student")
         seconds = self.measured.smoothing(pool.number, q, p) + (forward.load if forward is not None else 0)
-        memory = self.measured.baseline() + 16 * pool.number * (p + 1000)
+        memory = self.measured.baseline + 16 * pool.number * (p + 1000)
         return Estimate(SMALL + seconds, memory, pool.number * (4 * p + 40), f"{pool} images")
 
     def _finetune(self, node: Node) -> Estimate:
         forward, step = self.measured.forward("student"), self.measured.step()
         settings, pool = self.sources.config.finetune.settings, self.sources.images("pool")
         if forward is None or step is None:
-            return Estimate(SMALL, self.measured.baseline(), 0, "the network cannot be loaded", unknown=True)
+            return Estimate(SMALL, self.measured.baseline, 0, "the network cannot be loaded", unknown=True)
         passes = settings.steps * images_a_step(self.sources)
         encoder = self.measured.models.encoder("student")
         pixels = math.prod(encoder.data_config["input_size"]) * pool.number
@@ -309,7 +331,13 @@ class Estimates:
         reading = self.measured.reading("pool", "student", pixels=True) * (pool.number if held else passes)
         first = 256 * forward.seconds if isinstance(settings.tau_student, str) else 0.0
         seconds = forward.load + reading + first + settings.steps * step.seconds
-        memory = step.memory + (pixels if held else 0) + 4 * pool.number * self.width("teacher")
+        memory = (
+            self.measured.baseline
+            + forward.weights
+            + step.memory
+            + (pixels if held else 0)
+            + 4 * pool.number * self.width("teacher")
+        )
         how = f"{settings.steps:,} steps of {step.seconds:.3g} s ({step.how}); {passes:,} image passes"
         return Estimate(SMALL + seconds, memory, forward.weights, how, extra_disk=6 * forward.weights,
                         unknown=pool.how == "unknown")  # fmt: skip
@@ -356,7 +384,7 @@ class Estimates:
             forward = self.measured.forward("student")
             if forward is None:
                 return Estimate(
-                    SMALL, self.measured.baseline(), 0, "the network cannot be loaded", unknown=True
+                    SMALL, self.measured.baseline, 0, "the network cannot be loaded", unknown=True
                 )
             seconds = 1 + 4 * forward.load + 4 * forward.seconds + forward.weights / HASH
             return self._small(

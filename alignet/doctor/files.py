@@ -55,11 +55,14 @@ def _check_set(sources: Sources, name: str) -> Iterator[Finding]:
 def _missing(sources: Sources, name: str, path: Path) -> tuple[str, str]:
     """What is missing and what to do; where a whole folder was not given, its option is named, not a path."""
     kind = sources.config.data.sets[name].kind
-    for option in sources.config.data.needs:
+    for option in vars(sources.config.paths):
         stands = NOT_GIVEN.format(name=option)
         if stands in path.parts:
             rest = "/".join(path.parts[path.parts.index(stands) + 1 :])
-            return f"missing ({kind}): {f'{rest} in ' if rest else ''}the folder paths.{option}", LAYOUT
+            return (
+                f"missing ({kind}): {f'{rest} in ' if rest else ''}paths.{option}, which is not given",
+                LAYOUT,
+            )
     return f"nothing at {path} ({kind})", f"Put it there or set data.sets.{name}.path; {LAYOUT}"
 
 
@@ -111,17 +114,7 @@ def _refusal(sources: Sources, name: str, identity: str) -> str:
 
 def open_one(sources: Sources, name: str, identity: str) -> Any:
     """One image of a set, as every stage opens it."""
-    one, path = sources.config.data.sets[name], sources.path(name)
-    assert path is not None
-    largest = sources.config.embed.max_pixels
-    if one.kind == "shards":
-        from alignet.data import shards
-
-        source: Any = shards.list_shards(path)
-        return source.open(identity, max_pixels=largest)
-    from alignet.data.images import open_image
-
-    return open_image(path / identity, max_pixels=largest)
+    return sources.opener(name)(identity)
 
 
 def sample(ids: list[str], number: int | str, seed: int) -> list[str]:

@@ -25,33 +25,30 @@ from alignet.doctor.models import Models
 from alignet.doctor.sense import images_a_step
 from alignet.doctor.sources import Sources
 
-_FIRST = 3  # steps or batches before the clock counts: caches and kernels settle
-
 
 @dataclass
 class Peak:
-    """The largest memory (bytes) of this process while something ran, and how long it took (seconds)."""
+    """By how much memory (bytes) grew at most while something ran: this process's, or on a GPU the GPU's."""
 
-    seconds: float = 0.0
     memory: int = 0
 
 
 @contextmanager
 def watched() -> Iterator[Peak]:
-    """Time and peak memory of what runs inside. On a GPU the larger of both memories."""
+    """The growth of memory at its peak while what is inside runs."""
     import torch
 
     found = Peak()
     gpu = torch.cuda.is_available()
     _forget_peak()
+    before = torch.cuda.memory_allocated() if gpu else _resident("VmRSS")
     if gpu:
         torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
     try:
         yield found
     finally:
-        found.seconds = time.perf_counter() - began
-        found.memory = max(_peak(), torch.cuda.max_memory_allocated() if gpu else 0)
+        after = torch.cuda.max_memory_allocated() if gpu else _resident("VmHWM")
+        found.memory = max(0, after - before)
 
 
 def _forget_peak() -> None:
@@ -61,9 +58,10 @@ def _forget_peak() -> None:
         return
 
 
-def _peak() -> int:
+def _resident(which: str) -> int:
+    """Bytes of this process in memory: now (VmRSS) or at the peak (VmHWM); elsewhere than on Linux the peak."""
     try:
-        found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+        found = re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
     except OSError:
         found = None
     if found:
@@ -86,9 +84,25 @@ def seconds_of(act: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
+def rate(run: Callable[[int], float], first: int, most: float, at_most: int) -> tuple[float, float]:
+    """Seconds of a step, and of what a run costs beside its steps; run(steps) gives a run's seconds.
+
+    From a short and a longer run (about `most` seconds, no more than `at_most` steps beyond the first). Where another
+    process disturbed the short one so much that nothing is left between them, the longer one alone counts.
+    """
+    run(first)  # caches and kernels settle
+    short = min(run(first), run(first))
+    more = first + max(2, min(at_most, int(most / max(short / first, 1e-5))))
+    long = run(more)
+    step = (long - short) / (more - first)
+    if step < 0.1 * long / more:
+        step = long / more
+    return step, max(short - first * step, 0.0)
+
+
 @dataclass(frozen=True)
 class Forward:
-    """A network on this machine. seconds: of one image in a batch of `batch`; memory: peak of the process."""
+    """A network on this machine. seconds: of one image in a batch of `batch`; memory: growth at the peak."""
 
     seconds: float
     batch: int
@@ -100,7 +114,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of fine-tuning. seconds: of a whole step; memory: peak of the process; how: what was measured."""
+    """A step of fine-tuning. seconds: of a whole step; memory: growth at the peak; how: what was measured."""
 
     seconds: float
     memory: int
@@ -113,7 +127,11 @@ class Measurements:
 
     sources: Sources
     models: Models
+    baseline: int = 0  # bytes of a process that has loaded the libraries; set when this is made
     _held: dict[Any, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.baseline = _resident("VmRSS")
 
     @property
     def budget(self) -> float:
@@ -126,16 +144,6 @@ class Measurements:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 self._held[key] = measure()
         return self._held[key]
-
-    def baseline(self) -> int:
-        """Bytes of a process that has loaded the libraries."""
-
-        def measure() -> int:
-            with watched() as peak:
-                pass
-            return peak.memory
-
-        return self.once("baseline", measure)
 
     # ---- images and networks
 
@@ -226,7 +234,7 @@ class Measurements:
         )  # backward: about two forward
         least = min(1 if drawn else 8, part)
         if whole * least / part * 3 > 4 * self.budget:
-            memory = forward.memory + 4 * forward.weights
+            memory = forward.memory * part * 6 // forward.batch + 4 * forward.weights
             how = f"3 forward passes an image; one of {forward.batch} images was measured"
             return Step(whole * settings.accumulate, memory, how)
         size = min(part, max(least, round(part * self.budget / whole)))
@@ -266,12 +274,10 @@ class Measurements:
             return seconds_of(lambda: finetune(encoder, images, teacher, short, original=original))
 
         try:
-            run(1)
-            once, many = run(1), run(settings.steps)
+            return rate(run, 1, 2 * self.budget, settings.steps - 1)[0]
         finally:
             for name, value in encoder.module.named_parameters():
                 value.requires_grad_(flags[name])
-        return max(many - once, 1e-6) / (settings.steps - 1)
 
     # ---- people
 
@@ -291,18 +297,12 @@ class Measurements:
 
         def run(steps: int) -> float:
             triplets = random_rows(m, batch * steps)
-            return seconds_of(
-                lambda: fit_vice(
-                    torch.from_numpy(triplets), None, objects=m, settings=settings, device=self.device
-                )  # fmt: skip
-            )
+            rows = torch.from_numpy(triplets)
+            return seconds_of(lambda: fit_vice(rows, None, objects=m, settings=settings, device=self.device))
 
         with watched() as peak:
-            run(_FIRST)
-            few = run(_FIRST)
-            more = _FIRST + max(4, min(60, int(self.budget / 2 / max(few / _FIRST, 1e-4))))
-            step = max(run(more) - few, 1e-6) / (more - _FIRST)
-        return step, max(few - _FIRST * step, 0.0), peak.memory
+            step, rest = rate(run, 3, self.budget / 2, 60)
+        return step, rest, peak.memory
 
     @property
     def device(self) -> str:
@@ -355,12 +355,8 @@ class Measurements:
             )
 
         with watched() as peak:
-            run(1)
-            once = run(1)
-            more = 1 + max(2, min(20, int(self.budget / 2 / max(once, 1e-4))))
-            step = max(run(more) - once, 1e-6) / (more - 1)
-        whole = max(once - step, 0.0) * n / less
-        return step * (n / less if settings.batch >= n else 1), whole, peak.memory
+            step, rest = rate(run, 1, self.budget / 2, 20)
+        return step * (n / less if settings.batch >= n else 1), rest * n / less, peak.memory
 
     # ---- the data set, the measurements of it, the world
 
@@ -380,8 +376,7 @@ class Measurements:
                     )
                 )
 
-            run(1)
-            return max(run(5) - run(1), 1e-6) / 4 * n / less
+            return rate(run, 1, self.budget / 4, 8)[0] * n / less
 
         return self.once(("kmeans", n, p, k), measure)
 
@@ -476,7 +471,8 @@ class Measurements:
 
         def measure() -> tuple[float, int]:
             config = self.sources.config
-            assert config.pretrain is not None and config.world is not None
+            assert config.pretrain is not None
+            assert config.world is not None
             settings = getattr(config.pretrain, role)
             draw, size, n = np.random.default_rng(0), config.world.size, 2 * settings.batch
             images = draw.integers(0, 256, (n, size, size, 3)).astype(np.uint8)
@@ -489,10 +485,7 @@ class Measurements:
                 return seconds_of(lambda: pretrain_student(images, draw.integers(0, 2, n), settings=short))
 
             with watched() as peak:
-                run(1)
-                once = run(1)
-                more = 1 + max(2, min(10, int(self.budget / max(once, 1e-4))))
-                step = max(run(more) - once, 1e-6) / (more - 1)
+                step = rate(run, 1, self.budget, 10)[0]
             return step, peak.memory
 
         return self.once(("pretraining", role), measure)

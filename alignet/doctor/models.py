@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ class Models:
             )
             return str(self.sources.path(model.weights_set)) if there is not None else None
         if model.weights == "pretrain":
+            from alignet.stages._read import weights_of
+
             artifact = self.sources.state(f"pretrain[{name}]").artifact
-            return str(artifact.file("weights.safetensors")) if artifact is not None else None
+            return str(weights_of(artifact)) if artifact is not None else None
         return "" if hub_files(model) and all(cached(*file) for file in hub_files(model)) else None
 
     def encoder(self, name: str) -> Any:
@@ -74,13 +76,9 @@ def load(model: ModelSettings, weights: str, where: str) -> Any:
     """The Encoder of a model with these weights."""
     from alignet.backbones import Backbone, load_encoder
 
-    values = {
-        name: getattr(model, name)
-        for name in ("library", "architecture", "model_args", "image_size", "feature")
-    }
-    if "tag" in {item.name for item in fields(Backbone)}:
-        values["tag"] = getattr(model, "tag", "")
-    return load_encoder(Backbone(weights=weights, **values), device=where, seed=0)
+    names = ("library", "architecture", "model_args", "image_size", "feature", "tag")
+    backbone = Backbone(weights=weights, **{name: getattr(model, name) for name in names})
+    return load_encoder(backbone, device=where, seed=0)
 
 
 def device(sources: Sources) -> str:
@@ -109,7 +107,7 @@ def hub_files(model: ModelSettings) -> list[tuple[str, str]]:
     if model.library == "open_clip":
         import open_clip
 
-        config = open_clip.get_pretrained_cfg(model.architecture, getattr(model, "tag", "")) or {}
+        config = open_clip.get_pretrained_cfg(model.architecture, model.tag) or {}
         if config.get("hf_hub"):
             repository, _, file = config["hf_hub"].rpartition("/")
             return [(repository, file or "open_clip_model.safetensors")]
@@ -188,49 +186,45 @@ def _hub(name: str, model: ModelSettings) -> Finding:
 
 
 def check_preprocessing(sources: Sources, models: Models) -> Iterator[Finding]:
-    """Does Encoder give the features that the library's own documented pipeline gives, on real images of the pool?"""
+    """Are the features those of the library's own documented way, on real images of the pool?
+
+    timm has such a way beside `Encoder`. open_clip's and transformers' own preprocessing is what `Encoder` calls; of
+    them it is checked that the 8-bit pixels that fine-tuning keeps become the same numbers.
+    """
     import torch
 
     for name, model in models.networks().items():
         if models.failed.get(name) or (encoder := models.encoder(name)) is None:
             continue
-        said = in_words(encoder.data_config)
-        own = library_features(model.library)
         images = _pictures(sources, encoder)
-        if own is None:
-            yield warning(name, f"{said}; there is nothing in this version to compare its features with")
-            continue
-        with torch.no_grad():
-            expected = own(encoder, images).float().cpu()
-            prepared = torch.stack([encoder.transform(image) for image in images]).to(encoder.device)
-            found = encoder.features(prepared).float().cpu()
-        away = ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12)).item()
-        span = f"values {prepared.min().item():.2f}..{prepared.max().item():.2f} on {len(images)} pictures"
+        prepared = torch.stack([encoder.transform(image) for image in images])
+        kept = torch.stack([encoder.normalise(encoder.pixels(image)) for image in images])
+        away, what = (
+            _apart(kept, prepared),
+            f"fine-tuning's 8-bit pixels equal {model.library}'s own preprocessing",
+        )
+        if model.library == "timm":
+            from alignet.backbones import timm_features
+
+            with torch.no_grad():
+                found = encoder.features(prepared.to(encoder.device)).float().cpu()
+                away = max(away, _apart(found, timm_features(encoder, images).float().cpu()))
+            what = "features equal timm's own"
+        span = f"{prepared.min():.2f}..{prepared.max():.2f} on {len(images)} pictures"
+        said = f"{in_words(encoder.data_config)} ({span})"
         if away <= _TOLERANCE[encoder.device.type]:
-            yield ok(name, f"{said}; {span}; features equal {model.library}'s own to {away:.0e}")
+            yield ok(name, f"{said}; {what} to {away:.0e}")
         else:
             yield fault(
-                name, f"{said}; {span}; features differ from {model.library}'s own by {away:.1e} of the largest",
+                name,
+                f"{said}; expected that {what}, found {away:.1e} of the largest between them",
                 "The preprocessing or the weights are not the model's own; check model_args and image_size",
-            )  # fmt: skip
+            )
 
 
-def library_features(library: str) -> Any:
-    """The function (encoder, images) -> features that goes the library's documented way, or None."""
-    import importlib
-
-    import alignet.backbones as backbones
-
-    for name in ("library_features", f"{library}_features"):
-        if hasattr(backbones, name):
-            return getattr(backbones, name)
-        try:
-            module = importlib.import_module(f"alignet.backbones.{library}_models")
-        except ModuleNotFoundError:
-            continue
-        if hasattr(module, name):
-            return getattr(module, name)
-    return None
+def _apart(found: Any, expected: Any) -> float:
+    """The largest difference, relative to the largest number that is expected."""
+    return ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12)).item()
 
 
 def in_words(config: Mapping[str, Any]) -> str:

@@ -68,8 +68,8 @@ def active_files(folder: Path, overrides: Sequence[str], experiment: str) -> lis
     for group in ("teacher", "student"):
         name = given.get(group, chosen[group])
         seen.append((folder / group / f"{name}.yaml", group))
-    return [(path, prefix) for path, prefix in
-            [(folder / "config.yaml", ""), *seen, *((path, "") for path in recipes), (file, "")] if path.is_file()]  # fmt: skip
+    files = [(folder / "config.yaml", ""), *seen, *((path, "") for path in recipes), (file, "")]
+    return [(path, prefix) for path, prefix in files if path.is_file()]
 
 
 def comments(text: str, prefix: str = "") -> dict[str, str]:
@@ -93,7 +93,7 @@ def comments(text: str, prefix: str = "") -> dict[str, str]:
         parent = above[-1][1] if above else ""
         last = f"{parent}.{match['key']}" if parent else match["key"]
         above.append((indent, last))
-        value, _, comment = match["rest"].partition(" #")
+        comment = match["rest"].partition(" #")[2]
         mark = _MARK.search(comment)
         found[last] = mark[1] if mark else ""
     return found

@@ -40,8 +40,12 @@ def check_finetune(sources: Sources, models: Models) -> Iterator[Finding]:
     for wants, about in ((settings.retain, "finetune.retain"), (sources.config.smooth, "smooth")):
         if wants and classifier_head(encoder) is None:
             zero = "finetune.settings.retain=0" if about == "finetune.retain" else "smooth=null"
-            yield fault(about, f"needs a linear classifier on pooled features, and the student has none "
-                        f"({encoder.backbone.architecture}, feature {encoder.backbone.feature})", f"Set {zero}")  # fmt: skip
+            network = f"{encoder.backbone.architecture}, feature {encoder.backbone.feature}"
+            yield fault(
+                about,
+                f"needs a linear classifier on pooled features, and the student has none ({network})",
+                f"Set {zero}",
+            )
     names = list(encoder.trainable())
     for prefix in settings.frozen:
         if not any(name.startswith(prefix) for name in names):

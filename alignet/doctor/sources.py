@@ -7,7 +7,8 @@ files reports it and every other check leaves it alone.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ class Sources:
         from alignet.data.alignet_npz import load_dataset
 
         ids = self.read("pool")
-        return None if ids is None else load_dataset(path, ids, missing=one.missing, order=one.order)
+        options: dict[str, Any] = {"missing": one.missing, "order": one.order}
+        return None if ids is None else load_dataset(path, ids, **options)
 
     def _features(self, one: FeaturesSet, path: Path) -> Any:
         from alignet.data.features import load_features
@@ -151,6 +153,18 @@ class Sources:
         if not rows:
             raise ValueError(f"{path}: expected a header and at least one row, found none; export it again")
         return rows
+
+    def opener(self, name: str) -> Callable[[str], Any]:
+        """The function that opens one image of a set by its id, as every stage does."""
+        one, path, largest = self.config.data.sets[name], self._path(name), self.config.embed.max_pixels
+        if one.kind == "shards":
+            key = f"{name} (source)"
+            if key not in self._held:
+                self._held[key] = _shards().shard_source(path, _shards().list_shards(path).images)
+            return lambda identity: self._held[key].open(identity, max_pixels=largest)
+        from alignet.data.images import open_image
+
+        return lambda identity: open_image(path / identity, max_pixels=largest)
 
     # ---- numbers
 
@@ -239,28 +253,23 @@ class Sources:
 def image_ids(one: ImagesSet, path: Path) -> list[str]:
     """The ids of a set of images in a folder or in shards, sorted."""
     if one.kind == "shards":
-        from alignet.data import shards
-
-        listing: Any = shards.list_shards(path)
-        names = getattr(listing, "ids", None) or [getattr(member, "id", member) for member in listing]
-        return sorted(name for name in names if name.startswith(one.under))
+        return sorted(_shards().list_shards(path).images)
     from alignet.data.images import list_images
 
     return [listed_name(one.under, name) for name in list_images(path / one.under if one.under else path).ids]
 
 
-def read_triplets(one: TripletsSet, path: Path, objects: int, odd_one: str | None = None) -> np.ndarray:
-    """The triplets of a set, or what they would be if another column held the odd one out."""
+def _shards() -> Any:
+    return importlib.import_module("alignet.data.shards")
+
+
+def read_triplets(one: TripletsSet, path: Path, objects: int) -> np.ndarray:
+    """The triplets of a set, int64 (n, 3), odd one last."""
     from alignet.data.triplets import load_triplets
 
-    options: dict[str, Any] = {
-        "objects": objects,
-        "index_base": one.index_base,
-        "odd_one": odd_one or one.odd_one,
-    }
-    if one.where:
-        options["where"] = one.where
-    return load_triplets(path, **options)
+    return load_triplets(
+        path, objects=objects, index_base=one.index_base, odd_one=one.odd_one, where=one.where
+    )
 
 
 def weight_names(path: Path) -> list[str]:

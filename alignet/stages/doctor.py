@@ -40,22 +40,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def stand_ins(arguments: Sequence[str]) -> list[str]:
-    """Overrides that stand where the command line leaves out what `data.needs` names."""
+    """Overrides that stand where options of `paths` are left out, so that what misses them can be listed."""
     from alignet.doctor.sources import NOT_GIVEN
 
     given = [item for item in arguments if item not in ("-m", "--multirun")]
-    composed = cli.compose(cli.product(given)[0])
-    needs = composed["data"]["needs"] or []
-    return [
-        f"paths.{name}={NOT_GIVEN.format(name=name)}" for name in needs if not composed["paths"].get(name)
-    ]
+    paths = cli.compose(cli.product(given)[0])["paths"]
+    return [f"paths.{name}={NOT_GIVEN.format(name=name)}" for name, value in paths.items() if value is None]
 
 
 def examine(config: Config, overrides: Sequence[str]) -> int:
     """Print everything; the number of faults."""
     from alignet.doctor import machine
     from alignet.doctor.estimates import Estimates
-    from alignet.doctor.findings import Finding, collect, ok, summary
+    from alignet.doctor.findings import collect, ok, summary
     from alignet.doctor.measure import Measurements
     from alignet.doctor.models import Models
     from alignet.doctor.sources import Sources
@@ -66,13 +63,13 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
     start_up = machine.load_libraries()
     _set_up(config)
     models = Models(sources)
+    measurements = Measurements(sources, models)
     found: list[Finding] = []
     _show(collect(_checks(sources, models)), found)
     rows: list[Any] = []
 
     def measured() -> Any:
-        estimates = Estimates(sources, Measurements(sources, models))
-        rows.extend(machine.table(sources, estimates))
+        rows.extend(machine.table(sources, Estimates(sources, measurements)))
         yield from machine.check_room(sources, rows)
 
     _show(collect([("estimates", measured)]), found)
@@ -143,10 +140,11 @@ def _origins(config: Config, overrides: Sequence[str]) -> None:
     from alignet.doctor import origins
 
     composed = asdict(config)
+    found = origins.values(composed, overrides)
     _print("licences", origins.licence_lines(composed["teacher"], composed["student"]))
     _print(
         "values that are an assumption and no paper's",
-        origins.assumption_lines(origins.values(composed, overrides)),
+        origins.assumption_lines(found),
     )
 
 
