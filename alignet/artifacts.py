@@ -188,27 +188,8 @@ class Store:
         built_from: name of each input -> digest of the bytes used; work begun from other bytes is
         dropped. fresh: drop any work begun before. An exception leaves the work folder to be resumed.
         """
-        folder = self.folder(identity)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(folder.name + ".lock")):
-            self._finish_swap(folder)
-            partial = self.partial(identity)
-            if partial.is_dir() and (fresh or _started_from(partial) != dict(built_from)):
-                shutil.rmtree(partial)
-            partial.mkdir(exist_ok=True)
-            for leftover in partial.rglob("*.tmp"):
-                leftover.unlink()
-            if not (partial / STARTED).is_file():
-                write_json(partial / STARTED, dict(built_from))
-            yield Work(partial, folder, identity, dict(built_from))
-
-    def _finish_swap(self, folder: Path) -> None:
-        old = folder.with_name(folder.name + ".old")
-        if old.is_dir():
-            if folder.is_dir():
-                shutil.rmtree(old)
-            else:
-                os.rename(old, folder)
+        with work_at(self.folder(identity), identity, built_from, fresh=fresh) as work:
+            yield work
 
 
 @dataclass(frozen=True)
@@ -275,6 +256,34 @@ class Work:
         if old.is_dir():
             shutil.rmtree(old)
         return Artifact(self.target, read_manifest(self.target))
+
+
+@contextmanager
+def work_at(
+    folder: Path, identity: Identity, built_from: Mapping[str, str], *, fresh: bool
+) -> Iterator[Work]:
+    """As `Store.work`, for an artifact that is to stand at a folder of the caller's choice."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(folder.name + ".lock")):
+        _finish_swap(folder)
+        partial = folder.with_name(folder.name + ".partial")
+        if partial.is_dir() and (fresh or _started_from(partial) != dict(built_from)):
+            shutil.rmtree(partial)
+        partial.mkdir(exist_ok=True)
+        for leftover in partial.rglob("*.tmp"):
+            leftover.unlink()
+        if not (partial / STARTED).is_file():
+            write_json(partial / STARTED, dict(built_from))
+        yield Work(partial, folder, identity, dict(built_from))
+
+
+def _finish_swap(folder: Path) -> None:
+    old = folder.with_name(folder.name + ".old")
+    if old.is_dir():
+        if folder.is_dir():
+            shutil.rmtree(old)
+        else:
+            os.rename(old, folder)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

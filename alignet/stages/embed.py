@@ -1,5 +1,8 @@
 """Run a backbone over a set of images, shard by shard; or pick the rows of precomputed features.
 
+Or embed any images with any model, outside of the graph (docs/embed.md):
+    images=FOLDER model=FOLDER|LIBRARY:NAME [output=FOLDER] [format=npy|parquet] [map=NPZ] [batch=64] [device=cpu]
+
 reads   index[images], the weights; or index[features]
 writes  features-*.npy (raw, unmapped) and ids-*.txt, a pair for each shard; unreadable.txt if images were set aside
 roles   <model>.<image set>, e.g. student.pool
@@ -169,6 +172,6 @@ def _pick_rows(work: StageRun) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.stages import _embed_images
 
-    stage_main("embed", __doc__ or "")
+    _embed_images.main(__doc__ or "")

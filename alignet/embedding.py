@@ -1,0 +1,326 @@
+"""Features of any images: where the images come from, block after block, and a folder that keeps the result.
+
+    images -> ImageSource -> rows_of -> alignet.embed (in memory)
+                                     -> write_embedding (on disk: stages/_embed_images.py)
+
+    <output>/
+      features.npy, ids.txt   float (m, p) and an id for each row: what load_features reads (format npy)
+      features.parquet        columns id, features (format parquet)
+      unreadable.txt          id, tab, reason, if images were set aside
+      MANIFEST.json           which model, map and images, with checksums, and how it was made
+
+Work in progress lies in <output>.partial/checkpoints, a file for each block of images, and goes on from there.
+
+Shape suffixes: b or m images, p features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from alignet.artifacts import fingerprint
+from alignet.data.images import SUFFIXES, list_images, open_image
+from alignet.progress import progress
+
+if TYPE_CHECKING:
+    from alignet.api import Model
+
+FORMATS = ("npy", "parquet")
+UNREADABLE = ("stop", "skip")
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images by id. `files` are their paths, or () where they are in memory."""
+
+    ids: tuple[str, ...]
+    open: Callable[[int, int], Image.Image]  # (row, max_pixels) -> RGB; ValueError where it cannot be read
+    files: tuple[Path, ...]
+
+    def digest(self) -> str:
+        """sha256 over ids, sizes and times of the files: it changes when the images do, and reads none."""
+        seen = [[name, *_size_and_time(path)] for name, path in zip(self.ids, self.files, strict=True)]
+        return fingerprint({"files": seen})
+
+
+class Rows(NamedTuple):
+    """Features float32 (m, p), the ids of their rows, and (id, reason) of the images that could not be read."""
+
+    features: np.ndarray
+    ids: list[str]
+    refused: list[tuple[str, str]]
+
+
+def image_source(images: Any) -> ImageSource:
+    """The images that somebody points at.
+
+    images: a folder (at any depth; an id is the path below it), one image file, a sequence of paths (an id is the
+    path as given), or of PIL images or arrays (H, W, 3) or (H, W) uint8, or one array (m, H, W, 3) (an id is the
+    number). ValueError for anything else, naming what was found.
+    """
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            return _from_paths([path.name], [path])
+        listed = list_images(path)
+        return _from_paths(listed.ids, [listed.folder / name for name in listed.ids])
+    given = list(images)
+    if not given:
+        raise ValueError("images: expected at least one image, found none; check the list.")
+    if all(isinstance(one, (str, Path)) for one in given):
+        return _from_paths([str(one) for one in given], [Path(one) for one in given])
+    pictures = [picture(one, f"image {row}") for row, one in enumerate(given)]
+    return ImageSource(tuple(str(row) for row in range(len(given))), lambda row, _: pictures[row], ())
+
+
+def picture(image: Any, name: str) -> Image.Image:
+    """An RGB image of a PIL image (RGB or grey) or an array (H, W, 3) or (H, W) uint8; ValueError for others."""
+    if isinstance(image, Image.Image):
+        if image.mode not in ("RGB", "L"):
+            raise ValueError(
+                f"{name}: expected an RGB or grey picture, found mode {image.mode}; convert it, or give the path of "
+                f"its file, which is read by the rules of docs/formats.md."
+            )
+        return image.convert("RGB")
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+            raise ValueError(
+                f"{name}: expected an array (H, W, 3) or (H, W) of uint8, found {image.dtype} {image.shape}; scale it "
+                f"to 0..255 and put the channels last."
+            )
+        return Image.fromarray(image).convert("RGB")
+    raise ValueError(
+        f"{name}: expected a path, a PIL image or a uint8 array, found {type(image).__name__}; give a folder or a list."
+    )
+
+
+def rows_of(
+    model: Model,
+    source: ImageSource,
+    rows: Sequence[int],
+    *,
+    batch: int,
+    unreadable: str,
+    max_pixels: int,
+    threads: int = 1,
+    advance: Callable[..., None] = lambda count: None,
+) -> Rows:
+    """Features of some rows of a source, in batches of at most `batch` images.
+
+    unreadable: "stop" raises ValueError at the first image that cannot be read, "skip" sets it aside. threads:
+    images decoded at once; the result does not depend on it. ValueError where a feature is not finite.
+    """
+    if unreadable not in UNREADABLE:
+        raise ValueError(f"unreadable: expected one of {', '.join(UNREADABLE)}, found {unreadable!r}")
+    kept: list[str] = []
+    parts: list[np.ndarray] = []
+    refused: list[tuple[str, str]] = []
+    for names, read in _read(model, source, rows, batch, max_pixels, threads):
+        tensors = []
+        for name, image in zip(names, read):
+            try:
+                tensors.append(image.result())
+            except ValueError as error:
+                if unreadable == "stop":
+                    raise ValueError(f"{error} Or set unreadable=skip to set such images aside.") from error
+                refused.append((name, " ".join(str(error).split())))
+            else:
+                kept.append(name)
+        if tensors:
+            parts.append(model.encode(torch.stack(tensors)))
+        advance(len(names))
+    features = np.concatenate(parts) if parts else np.zeros((0, model.width), np.float32)
+    broken = np.flatnonzero(~np.isfinite(features).all(1))
+    if len(broken):
+        raise ValueError(
+            f"features of {model.name}: expected finite numbers, found NaN or infinity for {len(broken)} images, the "
+            f"first {kept[broken[0]]}; check the weights and the map."
+        )
+    return Rows(features, kept, refused)
+
+
+def write_embedding(
+    model: Model,
+    source: ImageSource,
+    *,
+    folder: Path,
+    checkpoints: Path,
+    format: str,
+    precision: str,
+    batch: int,
+    shard: int,
+    unreadable: str,
+    max_pixels: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Embed a source into `folder`, a block of `shard` images at a time. Returns images, width, unreadable.
+
+    A block is finished once its features have been renamed into place in `checkpoints`; a second call goes on behind
+    it. precision: float32 or float16, of what is stored. ValueError where not one image could be read.
+    """
+    if format == "parquet":
+        parquet_library()
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    blocks = [range(len(source.ids))[start : start + shard] for start in range(0, len(source.ids), shard)]
+    done = [number for number in range(len(blocks)) if _block(checkpoints, number).is_file()]
+    finished = sum(len(blocks[number]) for number in done)
+    with progress("embedding", len(source.ids), "images", done=finished) as advance:
+        for number, rows in enumerate(blocks):
+            if number not in done:
+                found = rows_of(
+                    model,
+                    source,
+                    rows,
+                    batch=batch,
+                    unreadable=unreadable,
+                    max_pixels=max_pixels,
+                    threads=threads,
+                    advance=advance,
+                )
+                _write_block(checkpoints, number, found, precision)
+    count = _assemble(folder, checkpoints, len(blocks), format)
+    if not count:
+        reason = (folder / "unreadable.txt").read_text(encoding="utf-8").splitlines()[0]
+        raise ValueError(f"images: expected at least one that can be read, found none: {reason}")
+    return {
+        "images": count,
+        "width": model.width,
+        "unreadable": len(source.ids) - count,
+        "embedded": len(source.ids) - finished,
+    }
+
+
+def parquet_library() -> Any:
+    """pyarrow's parquet module; ValueError says how to install it."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError(
+            "format: expected npy where pyarrow is not installed, found parquet; install it with `uv sync --extra "
+            "parquet` or `pip install pyarrow`, or take format=npy."
+        ) from error
+    return pyarrow.parquet
+
+
+def weights_digest(module: torch.nn.Module) -> str:
+    """sha256 over the names, dtypes, shapes and bytes of a network's weights, wherever they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _from_paths(ids: Sequence[str], paths: Sequence[Path]) -> ImageSource:
+    twice = next((name for name in ids if ids.count(name) > 1), None) if len(set(ids)) < len(ids) else None
+    if twice is not None:
+        raise ValueError(f"images: expected each path once, found {twice} more than once; remove one.")
+    files = tuple(paths)
+    return ImageSource(tuple(ids), lambda row, most: open_image(files[row], max_pixels=most), files)
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (-1, -1)
+    return (found.st_size, found.st_mtime_ns)
+
+
+def _read(
+    model: Model, source: ImageSource, rows: Sequence[int], batch: int, max_pixels: int, threads: int
+) -> Iterator[tuple[list[str], list[Future]]]:
+    """Batches of prepared images in order; the next one is being read while this one is used."""
+
+    def prepare(row: int) -> torch.Tensor:
+        return model.encoder.transform(source.open(row, max_pixels))
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: tuple[list[str], list[Future]] | None = None
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            coming = [source.ids[row] for row in part], [pool.submit(prepare, row) for row in part]
+            if waiting is not None:
+                yield waiting
+            waiting = coming
+        if waiting is not None:
+            yield waiting
+
+
+def _block(checkpoints: Path, number: int, kind: str = "features", suffix: str = "npy") -> Path:
+    return checkpoints / f"{kind}-{number:05d}.{suffix}"
+
+
+def _write_block(checkpoints: Path, number: int, rows: Rows, precision: str) -> None:
+    # the features come last, and their name is what says that the block is finished
+    _block(checkpoints, number, "ids", "txt").write_text(_lines(rows.ids), encoding="utf-8")
+    refused = _lines([f"{name}\t{reason}" for name, reason in rows.refused])
+    _block(checkpoints, number, "unreadable", "txt").write_text(refused, encoding="utf-8")
+    temporary = _block(checkpoints, number, suffix="tmp")
+    with open(temporary, "wb") as handle:
+        np.save(handle, rows.features.astype(precision))
+    os.replace(temporary, _block(checkpoints, number))
+
+
+def _lines(items: Sequence[str]) -> str:
+    return "".join(f"{item}\n" for item in items)
+
+
+def _assemble(folder: Path, checkpoints: Path, blocks: int, format: str) -> int:
+    """The finished blocks as one file, which is never held in memory as a whole. Returns the number of rows."""
+    texts = {
+        kind: "".join(_block(checkpoints, number, kind, "txt").read_text("utf-8") for number in range(blocks))
+        for kind in ("ids", "unreadable")
+    }
+    arrays = (np.load(_block(checkpoints, number), allow_pickle=False) for number in range(blocks))
+    if texts["unreadable"]:
+        (folder / "unreadable.txt").write_text(texts["unreadable"], encoding="utf-8")
+    ids = texts["ids"].splitlines()
+    if not ids:
+        return 0
+    if format == "npy":
+        (folder / "ids.txt").write_text(texts["ids"], encoding="utf-8")
+        _join_npy(folder / "features.npy", arrays, len(ids))
+    else:
+        _join_parquet(folder / "features.parquet", arrays, ids)
+    return len(ids)
+
+
+def _join_npy(path: Path, arrays: Iterator[np.ndarray], count: int) -> None:
+    start, whole = 0, None
+    for part in arrays:
+        if whole is None:
+            whole = np.lib.format.open_memmap(path, "w+", part.dtype, (count, part.shape[1]))
+        whole[start : start + len(part)] = part
+        start += len(part)
+    if whole is not None:
+        whole.flush()
+
+
+def _join_parquet(path: Path, arrays: Iterator[np.ndarray], ids: Sequence[str]) -> None:
+    import pyarrow
+
+    parquet = parquet_library()
+    start, writer = 0, None
+    for part in arrays:
+        values = pyarrow.array(part.reshape(-1))
+        columns: Mapping[str, Any] = {
+            "id": pyarrow.array(ids[start : start + len(part)], pyarrow.string()),
+            "features": pyarrow.FixedSizeListArray.from_arrays(values, part.shape[1]),
+        }
+        table = pyarrow.table(dict(columns))
+        writer = writer or parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+        start += len(part)
+    if writer is not None:
+        writer.close()

@@ -1,0 +1,195 @@
+"""The other use of `python -m alignet.stages.embed`: any images through any model, into a folder of its own.
+
+    images=FOLDER model=FOLDER|LIBRARY:NAME -> <output>/ as alignet/embedding.py describes it
+
+No node of the graph: what it needs beside OWN comes from the sections `embed` and `runtime` of the configuration.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignet import cli
+
+if TYPE_CHECKING:
+    from alignet.api import Model
+    from alignet.artifacts import Artifact, Identity
+    from alignet.config import Config
+    from alignet.embedding import ImageSource
+
+# key -> what stands there where it is not given; the rest of a command line is configuration
+OWN = {"images": "", "model": "", "output": "", "format": "npy", "map": "", "feature": "", "image_size": "0"}
+SHORT = {
+    "batch": "embed.batch", "unreadable": "embed.unreadable", "precision": "embed.precision",
+    "device": "runtime.device", "threads": "runtime.threads",
+}  # fmt: skip
+
+
+def main(doc: str, argv: Sequence[str] | None = None) -> None:
+    """The command line of the stage `embed`: a node, or with images= and model= any images."""
+    own, rest = peel(sys.argv[1:] if argv is None else argv)
+    if not own:
+        cli.stage_main("embed", doc)
+        return
+    cli.main("embed", doc, lambda config: embed(own, config), rest)
+
+
+def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The arguments of OWN that are given, by key, and the others, which are configuration."""
+    pairs = [item.partition("=") for item in argv]
+    own = {key: value for key, equals, value in pairs if equals and key in OWN}
+    others = [(key, equals, value) for key, equals, value in pairs if not (equals and key in OWN)]
+    # the short names have a meaning only here
+    return own, ["".join([SHORT.get(key, key) if own else key, *more]) for key, *more in others]
+
+
+def embed(own: dict[str, str], config: Config) -> None:
+    """Embed what is not embedded yet; say what was made, where, how fast, and what to do with it."""
+    options = _options(own)
+    from alignet import api
+    from alignet.artifacts import work_at
+    from alignet.embedding import image_source, parquet_library, write_embedding
+    from alignet.pipeline import provenance, set_up
+
+    if options["format"] == "parquet":
+        parquet_library()
+    began, started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    source = image_source(options["images"])
+    set_up(config.runtime)
+    model = api.load(
+        options["model"],
+        map=options["map"] or None,
+        device=config.runtime.device,
+        feature=options["feature"],
+        image_size=int(options["image_size"]),
+    )
+    target = Path(options["output"] or _default_output(options))
+    identity, built_from = _identity(options, config, source, model)
+    if _is_there(target, built_from, config.force):
+        print(f"cached: {target}, made from the same images by the same model; force=true makes it again")
+        return
+    with work_at(target, identity, built_from, fresh=config.force) as work:
+        if work.finished():
+            made = work.publish()
+        else:
+            metrics = write_embedding(
+                model,
+                source,
+                folder=work.folder,
+                checkpoints=work.checkpoints,
+                format=options["format"],
+                precision=config.embed.precision,
+                batch=config.embed.batch,
+                shard=config.embed.shard,
+                unreadable=config.embed.unreadable,
+                max_pixels=config.embed.max_pixels,
+                threads=config.runtime.threads,
+            )
+            seconds = time.monotonic() - started
+            made = work.commit(metrics, provenance(began, seconds, config.runtime))
+    _announce(made, options, time.monotonic() - started)
+
+
+def _options(own: dict[str, str]) -> dict[str, str]:
+    """OWN with its defaults; ValueError for what is missing or unknown."""
+    options = OWN | own
+    for name, meant in (("images", "a folder of images"), ("model", "a folder, or LIBRARY:NAME")):
+        if not options[name]:
+            raise ValueError(f"{name}: expected {meant}, found none; add {name}=...")
+    if options["format"] not in ("npy", "parquet"):
+        raise ValueError(f"format: expected npy or parquet, found {options['format']!r}")
+    if not options["image_size"].isdigit():
+        raise ValueError(
+            f"image_size: expected pixels, 0 for the model's own, found {options['image_size']!r}"
+        )
+    return options
+
+
+def _default_output(options: dict[str, str]) -> str:
+    parts = [Path(options[name].rstrip("/")).name.replace(":", "-") for name in ("images", "model")]
+    mapped = "-mapped" if options["map"] else ""
+    return f"embeddings/{parts[0]}-{parts[1]}{mapped}" + (
+        ".parquet" if options["format"] == "parquet" else ""
+    )
+
+
+def _identity(
+    options: dict[str, str], config: Config, source: ImageSource, model: Model
+) -> tuple[Identity, dict[str, str]]:
+    """What determines the bytes, and the digests that a later run compares."""
+    from dataclasses import asdict
+
+    from alignet.artifacts import Identity, fingerprint
+    from alignet.embedding import weights_digest
+
+    backbone = model.encoder.backbone
+    section: dict[str, Any] = {
+        "model": {
+            "name": options["model"],
+            "library": backbone.library,
+            "architecture": backbone.architecture,
+        },
+        "feature": backbone.feature,
+        "image_size": model.image_size,
+        "map": options["map"],
+        "images": str(options["images"]),
+        "format": options["format"],
+        "embed": asdict(config.embed),
+    }
+    inputs = {"images": source.digest(), "weights": weights_digest(model.encoder.module)}
+    if model.feature_map is not None:
+        inputs["map"] = model.feature_map.digest()
+    settings = {name: value for name, value in section.items() if name not in ("model", "map", "images")}
+    return Identity("embed", "images", 1, section, inputs), inputs | {"settings": fingerprint(settings)}
+
+
+def _is_there(target: Path, built_from: dict[str, str], force: bool) -> bool:
+    """Whether the output is finished; ValueError where something else stands in its place."""
+    from alignet.artifacts import MANIFEST, read_manifest
+
+    if not target.exists():
+        return False
+    manifest = read_manifest(target) if (target / MANIFEST).is_file() else {}
+    if manifest.get("identity", {}).get("role") != "images":
+        raise ValueError(
+            f"output: expected a free name or an earlier result, found {target}; choose another."
+        )
+    if force:
+        return False
+    if manifest["built_from"] != built_from:
+        changed = [name for name, digest in built_from.items() if manifest["built_from"].get(name) != digest]
+        raise ValueError(
+            f"output: {target} was made with other {' and '.join(changed) or 'inputs'}; choose another output=..., or "
+            f"give force=true to replace it."
+        )
+    return True
+
+
+def _announce(made: Artifact, options: dict[str, str], seconds: float) -> None:
+    figures, folder = made.metrics, made.folder
+    rate = f"{figures['embedded'] / max(seconds, 1e-9):,.1f} images/s, " if figures["embedded"] else ""
+    names = ", ".join(sorted(made.manifest["files"]))
+    print(
+        f"{figures['images']:,} images x {figures['width']:,} features -> {folder} ({names}), {rate}{seconds:,.0f} s"
+    )
+    if figures["unreadable"]:
+        print(
+            f"{figures['unreadable']:,} images could not be read and were set aside: {folder}/unreadable.txt"
+        )
+    if options["format"] == "parquet":
+        print(f'next: pandas.read_parquet("{folder}/features.parquet"); columns id, features')
+        return
+    print(f'next: numpy.load("{folder}/features.npy"), whose rows are the lines of {folder}/ids.txt')
+    if not options["map"]:
+        sets = f"data.sets.image_features.path={folder}/features.npy data.sets.image_features.ids={folder}/ids.txt"
+        images = shlex.quote(f"paths.images={options['images']}")
+        print(
+            "or as the teacher of a run: python -m alignet.stages.pipeline experiment=own teacher=precomputed "
+            f"{images} {sets} paths.map=MAP.npz"
+        )
