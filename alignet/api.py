@@ -20,7 +20,7 @@ import torch
 
 from alignet.backbones import LIBRARIES, Backbone, Encoder, folder_backbone, load_encoder
 from alignet.data.images import MAX_PIXELS
-from alignet.embedding import ImageSource, image_source, rows_of
+from alignet.embedding import GivenImages, given_images, rows_of
 from alignet.progress import progress
 from alignet.triplets import check_triplets, probabilities, similarities
 
@@ -129,14 +129,15 @@ def load(
     Raises ValueError for an unknown name, for weights that do not fit or cannot be had, and for a map of another
     width.
 
-    >>> import alignet
-    >>> model = alignet.load("timm:resnet10t", weights="random", seed=0)
-    >>> model.width, model.image_size
-    (512, 176)
-    >>> alignet.load("timm:resnet10q", weights="random")
-    Traceback (most recent call last):
-    ...
-    ValueError: backbone: expected an architecture that timm ... knows, found 'resnet10q'; similar names: ...
+    Examples:
+        >>> import alignet
+        >>> model = alignet.load("timm:resnet10t", weights="random", seed=0)
+        >>> model.width, model.image_size
+        (512, 176)
+        >>> alignet.load("timm:resnet10q", weights="random")
+        Traceback (most recent call last):
+        ...
+        ValueError: backbone: expected an architecture that timm ... knows, found 'resnet10q'; similar names: ...
     """
     backbone = _backbone(str(model), feature, image_size, str(weights))
     encoder = load_encoder(backbone, device=device, seed=seed)
@@ -152,13 +153,14 @@ def load(
 def load_map(path: str | Path) -> FeatureMap:
     """An affine map W, b from an npz of gLocal, thingsvision or alignet, or a folder that holds `map.npz`.
 
-    >>> import numpy as np, tempfile, alignet
-    >>> path = tempfile.mkdtemp() + "/map.npz"
-    >>> np.savez(path, weights=2 * np.eye(3), bias=np.ones(3), mean=0.0, std=1.0)
-    >>> alignet.load_map(path)(np.eye(3))
-    array([[3., 1., 1.],
-           [1., 3., 1.],
-           [1., 1., 3.]], dtype=float32)
+    Examples:
+        >>> import numpy as np, tempfile, alignet
+        >>> path = tempfile.mkdtemp() + "/map.npz"
+        >>> np.savez(path, weights=2 * np.eye(3), bias=np.ones(3), mean=0.0, std=1.0)
+        >>> alignet.load_map(path)(np.eye(3))
+        array([[3., 1., 1.],
+               [1., 3., 1.],
+               [1., 1., 3.]], dtype=float32)
     """
     from alignet.distill import AffineMap
 
@@ -189,24 +191,25 @@ def embed(
 
     The features go into scikit-learn as they are:
 
-    >>> import numpy as np, alignet
-    >>> from sklearn.neighbors import NearestNeighbors
-    >>> generator = np.random.default_rng(0)
-    >>> def draw(colour):
-    ...     noise = generator.integers(0, 30, (64, 64, 3))
-    ...     return (noise + np.array(colour)).astype(np.uint8)
-    >>> images = [draw((200, 0, 0)), draw((0, 0, 200)), draw((190, 10, 0)), draw((10, 0, 190))]
-    >>> model = alignet.load("timm:resnet10t", weights="random", seed=0)
-    >>> embedding = alignet.embed(model, images)
-    >>> embedding.features.shape, embedding.features.dtype, embedding.ids
-    ((4, 512), dtype('float32'), ['0', '1', '2', '3'])
-    >>> nearest = NearestNeighbors(n_neighbors=2).fit(embedding.features)
-    >>> nearest.kneighbors(embedding.features, return_distance=False)[:, 1].tolist()
-    [2, 3, 0, 1]
+    Examples:
+        >>> import numpy as np, alignet
+        >>> from sklearn.neighbors import NearestNeighbors
+        >>> generator = np.random.default_rng(0)
+        >>> def draw(colour):
+        ...     noise = generator.integers(0, 30, (64, 64, 3))
+        ...     return (noise + np.array(colour)).astype(np.uint8)
+        >>> images = [draw((200, 0, 0)), draw((0, 0, 200)), draw((190, 10, 0)), draw((10, 0, 190))]
+        >>> model = alignet.load("timm:resnet10t", weights="random", seed=0)
+        >>> embedding = alignet.embed(model, images)
+        >>> embedding.features.shape, embedding.features.dtype, embedding.ids
+        ((4, 512), dtype('float32'), ['0', '1', '2', '3'])
+        >>> nearest = NearestNeighbors(n_neighbors=2).fit(embedding.features)
+        >>> nearest.kneighbors(embedding.features, return_distance=False)[:, 1].tolist()
+        [2, 3, 0, 1]
     """
     if not isinstance(model, Model):
         model = load(model)
-    source = images if isinstance(images, ImageSource) else image_source(images)
+    source = images if isinstance(images, GivenImages) else given_images(images)
     with progress("embedding", len(source.ids), "images") as advance:
         found = rows_of(
             model,
@@ -229,16 +232,17 @@ def odd_one_out(features: np.ndarray | Embedding, triplets: Any = None, *, tau: 
     A tie has no answer: position -1, which counts as wrong against whatever a person chose. Where people's choices
     stand in column 2, `(result.position == 2).mean()` is the odd-one-out accuracy.
 
-    >>> import numpy as np, alignet
-    >>> lizard, dog, leaf = [1.0, 0.9, 0.0], [0.9, 1.0, 0.1], [0.1, 0.0, 1.0]
-    >>> answer = alignet.odd_one_out(np.array([lizard, leaf, dog]))
-    >>> answer.position, answer.probabilities.round(2)     # the pair [0, 2] is the likeliest: 1 is the odd one
-    (array([1]), array([[0.13, 0.72, 0.14]], dtype=float32))
-    >>> alignet.odd_one_out(np.eye(3)).position            # all three are equally far from each other
-    array([-1])
-    >>> embedding = alignet.Embedding(np.array([lizard, dog, leaf]), ["lizard", "dog", "leaf"], [])
-    >>> alignet.odd_one_out(embedding, [["leaf", "dog", "lizard"], ["dog", "lizard", "leaf"]]).position
-    array([0, 2])
+    Examples:
+        >>> import numpy as np, alignet
+        >>> lizard, dog, leaf = [1.0, 0.9, 0.0], [0.9, 1.0, 0.1], [0.1, 0.0, 1.0]
+        >>> answer = alignet.odd_one_out(np.array([lizard, leaf, dog]))
+        >>> answer.position, answer.probabilities.round(2)     # the pair [0, 2] is the likeliest: 1 is the odd one
+        (array([1]), array([[0.13, 0.72, 0.14]], dtype=float32))
+        >>> alignet.odd_one_out(np.eye(3)).position            # all three are equally far from each other
+        array([-1])
+        >>> embedding = alignet.Embedding(np.array([lizard, dog, leaf]), ["lizard", "dog", "leaf"], [])
+        >>> alignet.odd_one_out(embedding, [["leaf", "dog", "lizard"], ["dog", "lizard", "leaf"]]).position
+        array([0, 2])
     """
     values = np.asarray(features.features if isinstance(features, Embedding) else features)
     if values.ndim != 2 or not np.isfinite(values).all():

@@ -1,6 +1,6 @@
 """Features of any images: where the images come from, block after block, and a folder that keeps the result.
 
-    images -> ImageSource -> rows_of -> alignet.embed (in memory)
+    images -> GivenImages -> rows_of -> alignet.embed (in memory)
                                      -> write_embedding (on disk: stages/_embed_images.py)
 
     <output>/
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,17 +41,16 @@ UNREADABLE = ("stop", "skip")
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """Images by id. `files` are their paths, or () where they are in memory."""
+class GivenImages:
+    """Images by id. `files` are the files that they are read from, by name; none where they are in memory."""
 
     ids: tuple[str, ...]
     open: Callable[[int, int], Image.Image]  # (row, max_pixels) -> RGB; ValueError where it cannot be read
-    files: tuple[Path, ...]
+    files: Mapping[str, Path]
 
     def digest(self) -> str:
-        """sha256 over ids, sizes and times of the files: it changes when the images do, and reads none."""
-        seen = [[name, *_size_and_time(path)] for name, path in zip(self.ids, self.files, strict=True)]
-        return fingerprint({"files": seen})
+        """sha256 over names, sizes and times of the files: it changes when the images do, and reads none."""
+        return fingerprint({"files": {name: _size_and_time(path) for name, path in self.files.items()}})
 
 
 class Rows(NamedTuple):
@@ -61,26 +61,29 @@ class Rows(NamedTuple):
     refused: list[tuple[str, str]]
 
 
-def image_source(images: Any) -> ImageSource:
+def given_images(images: Any) -> GivenImages:
     """The images that somebody points at.
 
-    images: a folder (at any depth; an id is the path below it), one image file, a sequence of paths (an id is the
-    path as given), or of PIL images or arrays (H, W, 3) or (H, W) uint8, or one array (m, H, W, 3) (an id is the
+    images: a folder (at any depth; an id is the path below it), WebDataset shards (a folder of .tar files, one of them,
+    or a pattern such as `train-{000..146}.tar`; an id is the member's name), one image file, a sequence of paths (an id
+    is the path as given), or of PIL images or arrays (H, W, 3) or (H, W) uint8, or one array (m, H, W, 3) (an id is the
     number). ValueError for anything else, naming what was found.
     """
     if isinstance(images, (str, Path)):
         path = Path(images)
         if path.is_file() and path.suffix.lower() in SUFFIXES:
             return _from_paths([path.name], [path])
-        listed = list_images(path)
-        return _from_paths(listed.ids, [listed.folder / name for name in listed.ids])
+        if path.suffix == ".tar" or _holds_shards(path):
+            return _from_shards(path)
+        ids = list_images(path).ids
+        return _from_paths(ids, [path / name for name in ids])
     given = list(images)
     if not given:
         raise ValueError("images: expected at least one image, found none; check the list.")
     if all(isinstance(one, (str, Path)) for one in given):
         return _from_paths([str(one) for one in given], [Path(one) for one in given])
     pictures = [picture(one, f"image {row}") for row, one in enumerate(given)]
-    return ImageSource(tuple(str(row) for row in range(len(given))), lambda row, _: pictures[row], ())
+    return GivenImages(tuple(str(row) for row in range(len(given))), lambda row, _: pictures[row], {})
 
 
 def picture(image: Any, name: str) -> Image.Image:
@@ -106,7 +109,7 @@ def picture(image: Any, name: str) -> Image.Image:
 
 def rows_of(
     model: Model,
-    source: ImageSource,
+    source: GivenImages,
     rows: Sequence[int],
     *,
     batch: int,
@@ -151,7 +154,7 @@ def rows_of(
 
 def write_embedding(
     model: Model,
-    source: ImageSource,
+    source: GivenImages,
     *,
     folder: Path,
     checkpoints: Path,
@@ -221,24 +224,46 @@ def weights_digest(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _from_paths(ids: Sequence[str], paths: Sequence[Path]) -> ImageSource:
-    twice = next((name for name in ids if ids.count(name) > 1), None) if len(set(ids)) < len(ids) else None
-    if twice is not None:
-        raise ValueError(f"images: expected each path once, found {twice} more than once; remove one.")
-    files = tuple(paths)
-    return ImageSource(tuple(ids), lambda row, most: open_image(files[row], max_pixels=most), files)
+def _from_paths(ids: Sequence[str], paths: Sequence[Path]) -> GivenImages:
+    name, count = Counter(ids).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"images: expected each path once, found {name} {count} times; remove the others.")
+    files = dict(zip(ids, paths, strict=True))
+    return GivenImages(tuple(ids), lambda row, most: open_image(files[ids[row]], max_pixels=most), files)
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _holds_shards(folder: Path) -> bool:
+    """Whether a folder is one of shards; ValueError where it has images as well, since half would go unseen."""
+    if not folder.is_dir():
+        return False
+    names = [name.lower() for name in os.listdir(folder) if not name.startswith(".")]
+    shards = any(name.endswith(".tar") for name in names)
+    if shards and any(name.endswith(SUFFIXES) for name in names):
+        raise ValueError(
+            f"{folder}: expected images or shards (.tar), found both; put them into two folders."
+        )
+    return shards
+
+
+def _from_shards(path: Path) -> GivenImages:
+    from alignet.data.shards import list_shards, shard_source
+
+    listing = list_shards(path)
+    source = shard_source(path, listing.images)
+    ids = tuple(source.ids)
+    return GivenImages(ids, lambda row, most: source.open(ids[row], max_pixels=most), dict(listing.shards))
+
+
+def _size_and_time(path: Path) -> list[int]:
     try:
         found = path.stat()
     except FileNotFoundError:
-        return (-1, -1)
-    return (found.st_size, found.st_mtime_ns)
+        return [-1, -1]
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _read(
-    model: Model, source: ImageSource, rows: Sequence[int], batch: int, max_pixels: int, threads: int
+    model: Model, source: GivenImages, rows: Sequence[int], batch: int, max_pixels: int, threads: int
 ) -> Iterator[tuple[list[str], list[Future]]]:
     """Batches of prepared images in order; the next one is being read while this one is used."""
 

@@ -98,7 +98,7 @@ def test_unreadable_images_stop_or_are_set_aside(model: alignet.Model, folder: P
     [
         ("nowhere", "nowhere: expected a folder of images"),
         ([], "expected at least one image, found none"),
-        (["a.png", "a.png"], "expected each path once, found a.png"),
+        (["a.png", "a.png"], "expected each path once, found a.png 2 times"),
         ([np.zeros((4, 4, 3))], r"image 0: expected an array .* uint8, found float64"),
         ([np.zeros((3, 4, 4), np.uint8)], r"image 0: expected an array \(H, W, 3\)"),
         ([Image.new("RGBA", (4, 4))], "image 0: expected an RGB or grey picture, found mode RGBA"),

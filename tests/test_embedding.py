@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,22 @@ def test_command_lines_that_cannot_be(place: Path, capsys, argv: list[str], mess
 def test_a_node_keeps_its_arguments() -> None:
     assert peel(["role=student.pool", "embed.batch=3"]) == ({}, ["role=student.pool", "embed.batch=3"])
     assert peel(["images=a=b", "device=cuda"]) == ({"images": "a=b"}, ["runtime.device=cuda"])
+
+
+def test_shards_give_what_the_folder_gives(place: Path, capsys) -> None:
+    Path("shards").mkdir()
+    for number in range(2):
+        with tarfile.open(f"shards/{number}.tar", "w") as archive:
+            for row in range(number * 5, number * 5 + 5):
+                archive.add(f"photos/{row}.png", f"{row}.png")
+    expected = alignet.embed("net", "photos")
+    for images in ("shards", "shards/{0..1}.tar"):
+        found = alignet.embed("net", images)
+        assert found.ids == expected.ids
+        assert np.array_equal(found.features, expected.features)
+    assert alignet.embed("net", "shards/1.tar").ids == [f"{row}.png" for row in range(5, 10)]
+    main("doc", ["images=shards", "model=net", "threads=1"])
+    assert np.allclose(np.load("embeddings/shards-net/features.npy"), expected.features, atol=1e-6)
+    Image.new("RGB", (8, 8)).save("shards/stray.png")
+    with pytest.raises(ValueError, match="expected images or shards"):
+        alignet.embed("net", "shards")

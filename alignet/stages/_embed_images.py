@@ -7,6 +7,7 @@ No node of the graph: what it needs beside OWN comes from the sections `embed` a
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from alignet.api import Model
     from alignet.artifacts import Artifact, Identity
     from alignet.config import Config
-    from alignet.embedding import ImageSource
+    from alignet.embedding import GivenImages
 
 # key -> what stands there where it is not given; the rest of a command line is configuration
 OWN = {"images": "", "model": "", "output": "", "format": "npy", "map": "", "feature": "", "image_size": "0"}
@@ -54,13 +55,13 @@ def embed(own: dict[str, str], config: Config) -> None:
     options = _options(own)
     from alignet import api
     from alignet.artifacts import work_at
-    from alignet.embedding import image_source, parquet_library, write_embedding
+    from alignet.embedding import given_images, parquet_library, write_embedding
     from alignet.pipeline import provenance, set_up
 
     if options["format"] == "parquet":
         parquet_library()
     began, started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    source = image_source(options["images"])
+    source = given_images(options["images"])
     set_up(config.runtime)
     model = api.load(
         options["model"],
@@ -92,7 +93,7 @@ def embed(own: dict[str, str], config: Config) -> None:
                 threads=config.runtime.threads,
             )
             seconds = time.monotonic() - started
-            made = work.commit(metrics, provenance(began, seconds, config.runtime))
+            made = work.commit(metrics, provenance(began, seconds, config.runtime, processes=1))
     _announce(made, options, time.monotonic() - started)
 
 
@@ -112,7 +113,8 @@ def _options(own: dict[str, str]) -> dict[str, str]:
 
 
 def _default_output(options: dict[str, str]) -> str:
-    parts = [Path(options[name].rstrip("/")).name.replace(":", "-") for name in ("images", "model")]
+    names = [Path(options[name].rstrip("/")).name for name in ("images", "model")]
+    parts = [re.sub(r"[^\w.-]+", "-", name).strip("-") for name in names]  # no braces, no colons
     mapped = "-mapped" if options["map"] else ""
     return f"embeddings/{parts[0]}-{parts[1]}{mapped}" + (
         ".parquet" if options["format"] == "parquet" else ""
@@ -120,7 +122,7 @@ def _default_output(options: dict[str, str]) -> str:
 
 
 def _identity(
-    options: dict[str, str], config: Config, source: ImageSource, model: Model
+    options: dict[str, str], config: Config, source: GivenImages, model: Model
 ) -> tuple[Identity, dict[str, str]]:
     """What determines the bytes, and the digests that a later run compares."""
     from dataclasses import asdict
