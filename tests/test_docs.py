@@ -1,0 +1,266 @@
+"""Every command in the README and the documentation: run on the tiny world, composed, or named as not for here.
+
+A command that belongs to none of these fails, so a renamed option, stage, role or file of a group breaks a test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from conftest import overrides
+from PIL import Image
+
+CHECKOUT = Path(__file__).parents[1]
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "data/README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+NOT_HERE = {
+    r"uv run pytest\b": "this suite",
+    r"uv (sync|pip)\b|pip install\b": "installs packages",
+    r"uv run .*\bmkdocs\b": "CI builds the site",
+    r"(uv run )?python -m benchmarks\.\w+": "takes minutes; that the file is there is checked",
+    r"(torchrun|accelerate launch|srun|sbatch)\b": "starts processes; the stage that it starts is composed",
+    r"(export|cd|mkdir|cp|ls|cat|tar|scp|rsync|squeue|tail) ": "of the shell",
+}
+# what the first word after a stage may be, where it is no override
+WORDS = {"survey": ("import",), "status": ("prune",)}
+# python that needs another library's exported folder, which tests/test_export.py makes
+ELSEWHERE = ("import open_clip", "from transformers")
+
+
+class Block(NamedTuple):
+    """One fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+
+def blocks(language: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            line = text[: match.start()].count("\n") + 2
+            found.append(Block(page.relative_to(CHECKOUT).as_posix(), line, match[1], match[2]))
+    return [block for block in found if block.language == language]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(where, command) of every command line in the pages, continued lines joined, comments dropped."""
+    for block in blocks("sh"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # VARIABLE=value before a command
+                words = words[1:]
+            if words:
+                yield block.page, shlex.join(words)
+
+
+def stage_of(command: str) -> tuple[str, list[str]] | None:
+    """The stage that a command runs, and its arguments."""
+    found = re.search(r"-m alignet\.stages\.(\w+)(.*)", command)
+    return (found[1], shlex.split(found[2])) if found else None
+
+
+def kind(command: str) -> str:
+    """run | compose | help | a reason why not, or '' for a command of no class."""
+    stage = stage_of(command)
+    launched = re.match(r"(torchrun|accelerate launch|srun|sbatch)\b", command)
+    if stage is not None and (launched or re.match(r"(uv run )?python -m alignet\.stages", command)):
+        name, arguments = stage
+        if "--help" in arguments:
+            return "help"
+        keys = {argument.partition("=")[0] for argument in arguments}
+        # other experiments need data, seeds a world each, hubs a network, and several processes are a test of their own
+        else_where = {
+            "experiment",
+            "seed",
+            "seeds",
+            "-m",
+            "model",
+            "runtime.launcher",
+            "runtime.device",
+            "device",
+        }
+        heavy = name in ("survey", "prefetch", "doctor")
+        return "compose" if launched or heavy or keys & else_where else "run"
+    return next((reason for pattern, reason in NOT_HERE.items() if re.match(pattern, command)), "")
+
+
+COMMANDS = sorted(set(commands()))
+
+
+def of(*kinds: str) -> list:
+    return [pytest.param(text, id=f"{page}: {text[:80]}") for page, text in COMMANDS if kind(text) in kinds]
+
+
+def test_every_command_belongs_to_a_class() -> None:
+    unknown = [f"{page}: {text}" for page, text in COMMANDS if not kind(text)]
+    assert not unknown, f"run them, compose them, or say in NOT_HERE why not: {unknown}"
+    languages = {
+        block.language for language in ("", "bash", "shell", "console") for block in blocks(language)
+    }
+    assert languages <= {""}, "fence commands as sh, so that they are tested"
+    hidden = [block for block in blocks("") if re.search(r"^(\$ )?(uv|python) ", block.text, re.MULTILINE)]
+    assert not hidden, "a command in a block without a language is not tested"
+    assert sum(kind(text) == "run" for _, text in COMMANDS) >= 6
+    for page, text in COMMANDS:
+        for name in re.findall(r"-m benchmarks\.(\w+)", text):
+            assert (CHECKOUT / f"benchmarks/{name}.py").is_file(), f"{page}: {text}"
+
+
+@pytest.mark.parametrize("command", of("compose"))
+def test_commands_compose(command: str) -> None:
+    from alignet.cli import load, product
+    from alignet.graph import build_graph
+    from alignet.stages._embed_images import peel
+
+    name, arguments = stage_of(command) or ("", [])
+    assert (CHECKOUT / f"alignet/stages/{name}.py").is_file(), f"no stage {name}"
+    if name == "embed":
+        own, arguments = peel(arguments)
+        check_embedding(own)
+    if arguments and arguments[0] in WORDS.get(name, ()):
+        arguments = [argument for argument in arguments[1:] if "=" in argument]
+    jobs = product([one for one in arguments if one != "-m"]) if "-m" in arguments else [arguments]
+    for job in jobs:
+        config = load(job)
+        graph = build_graph(config)
+        if config.role is not None:
+            roles = {node.role for node in graph.values() if node.stage == name}
+            assert config.role in (graph if name == "pipeline" else roles)
+
+
+def check_embedding(own: dict[str, str]) -> None:
+    """The named model is one that its library knows; nothing is downloaded."""
+    from alignet.stages._embed_images import _options
+
+    library, _, architecture = _options(own)["model"].partition(":")
+    if library == "timm":
+        import timm
+
+        assert timm.is_model_pretrained(architecture)
+    elif library == "open_clip":
+        import open_clip
+
+        assert tuple(architecture.split("/")) in open_clip.list_pretrained()
+
+
+@pytest.fixture(scope="module")
+def place(tiny: Path, tmp_path_factory) -> Path:
+    """A working folder with a copy of the tiny world's store as `artifacts`, and a folder `photos`."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(tiny, folder / "artifacts")
+    (folder / "photos").mkdir()
+    generator = np.random.default_rng(0)
+    for name in "abcdef":
+        pixels = generator.integers(0, 256, (48, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"photos/{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(place: Path) -> dict[str, str]:
+    """What stands for the placeholders of the pages."""
+    from alignet.cli import load
+    from alignet.pipeline import Pipeline
+
+    pipeline = Pipeline(load(overrides(place / "artifacts")))
+    made = {
+        key: pipeline.store.folder(pipeline.identity(key)).name for key in ("export[alignet]", "export[ud]")
+    }
+    return {
+        "<fingerprint>": made["export[alignet]"],
+        "FINGERPRINT": made["export[alignet]"],
+        "<map>": made["export[ud]"],
+    }
+
+
+def filled(text: str, folders: dict[str, str]) -> str:
+    for placeholder, value in folders.items():
+        text = text.replace(placeholder, value)
+    return text
+
+
+def run(command: str, argv: list[str], monkeypatch) -> str:
+    """What a stage prints when it is run as a program; an exit status fails the test."""
+    monkeypatch.setattr(sys, "argv", [command, *argv])
+    monkeypatch.delitem(sys.modules, f"alignet.stages.{command}", raising=False)  # else runpy warns
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        runpy.run_module(f"alignet.stages.{command}", run_name="__main__")
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("command", of("run"))
+def test_commands_run(command: str, place: Path, monkeypatch) -> None:
+    monkeypatch.chdir(place)
+    name, arguments = stage_of(command) or ("", [])
+    words = [argument for argument in arguments if argument in WORDS.get(name, ())]
+    given = [argument for argument in arguments if argument not in words]
+    # the tiny world's values first, so that the command's own win
+    said = run(name, [*words, *overrides(place / "artifacts"), *given], monkeypatch)
+    assert said.strip()
+
+
+@pytest.mark.parametrize("command", of("help"))
+def test_help_is_there(command: str, monkeypatch) -> None:
+    name, _ = stage_of(command) or ("", [])
+    assert f"usage: python -m alignet.stages.{name}" in run(name, ["--help"], monkeypatch)
+
+
+def test_embedding_a_folder_as_the_page_says(place: Path, folders: dict[str, str], monkeypatch) -> None:
+    command = next(text for _, text in COMMANDS if "images=photos" in text and "FINGERPRINT" in text)
+    monkeypatch.chdir(place)
+    name, arguments = stage_of(filled(command, folders)) or ("", [])
+    said = run(name, arguments, monkeypatch)
+    assert "6 images x" in said
+    assert "next: numpy.load" in said
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}))
+def test_python_runs(page: str, place: Path, folders: dict[str, str], monkeypatch) -> None:
+    """The blocks of a page one after the other, as a reader would paste them."""
+    monkeypatch.chdir(place)
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for block in blocks("python"):
+            if block.page == page:
+                code = compile(filled(block.text, folders), f"{page}:{block.line}", "exec")
+                if not any(text in block.text for text in ELSEWHERE):
+                    exec(code, names)
+
+
+def test_the_menu_names_every_page() -> None:
+    site = yaml.safe_load((CHECKOUT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+    def files(menu: object) -> Iterator[str]:
+        if isinstance(menu, str):
+            yield menu
+        else:
+            for item in menu.values() if isinstance(menu, dict) else menu:  # type: ignore[attr-defined]
+                yield from files(item)
+
+    assert sorted(files(site["nav"])) == sorted(path.name for path in (CHECKOUT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for word in ("../shared", "DESIGN.md", "STYLE.md", "FORMATS.md"):
+        assert word not in text
