@@ -218,7 +218,7 @@ def test_a_compression_that_cannot_be_read(tmp_path):
     data[tag + 8] = 5
     path.write_bytes(data)
     with pytest.raises(
-        ValueError, match=r"found LZW; save it so, or install the package imagecodecs|damaged"
+        ValueError, match=r"found LZW; save it so, or install the package imagecodecs"
     ):
         pixels(path, bands=(0, 1, 2))
 
