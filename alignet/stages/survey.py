@@ -1,0 +1,303 @@
+"""Ask people which of three images is the odd one out: make the survey's page, or import what it collected.
+
+    python -m alignet.stages.survey [survey.images=NAME or FOLDER] [survey.choose=active ...]
+    python -m alignet.stages.survey import answers/*.json
+
+reads   images; for survey.choose=active posterior.npz of a VICE fit; for the import the files of participants
+writes  survey.folder/<id>/page.html and survey.json (which the import needs: keep it);
+        import: survey.folder/imported/ triplets.npy, train.npy, validation.npy, objects.csv, trials.csv, summary.json
+cost    seconds
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignet.cli import main
+from alignet.config import Config
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from alignet.survey.answers import Imported
+    from alignet.survey.plan import Survey
+
+
+def build(config: Config) -> None:
+    """Make the page of one survey."""
+    from alignet.survey.page import Texts, build_page
+
+    settings = config.survey
+    ids, open_one = _images(config)
+    earlier = [_survey(config, name) for name in settings.after]
+    objects = list(earlier[0].objects) if earlier else _drawn(ids, settings.objects, settings.seed)
+    for one in earlier:
+        if list(one.objects) != objects:
+            raise ValueError(
+                f"survey.after: expected surveys about the same images, "
+                f"found {earlier[0].id} and {one.id}, which differ"
+            )
+    consent = settings.consent
+    if settings.consent_file:
+        consent = _text(Path(settings.consent_file))
+    html, survey = build_page(
+        objects, open_one, _triplets(config, objects, earlier), texts=Texts(settings.title, consent, settings.hand_in),
+        trials=settings.trials, catch=settings.catch, practice=settings.practice, pixels=settings.pixels,
+        quality=settings.quality, max_megabytes=settings.max_megabytes, seed=settings.seed,
+    )  # fmt: skip
+    folder = Path(settings.folder) / survey.id
+    folder.mkdir(parents=True, exist_ok=True)
+    survey.save(folder / "survey.json")
+    _write(folder / "page.html", html.encode())
+    print(
+        f"survey {survey.id}: {len(survey.triplets):,} questions about {len(objects):,} images, {survey.trials} of "
+        f"them and {len(survey.catch)} catch trials for each participant\n"
+        f"page: {folder / 'page.html'} ({len(html.encode()) / 1e6:.1f} MB, works offline)\n"
+        f"keep: {folder / 'survey.json'} (the import needs it, participants do not)\n"
+        f"next: give the page to participants ({-(-len(survey.triplets) // survey.trials)} or more, for an answer to "
+        "most questions), collect the files that it saves, and: python -m alignet.stages.survey import FOLDER/*.json"
+    )
+
+
+def import_files(config: Config, files: Sequence[Path]) -> None:
+    """Turn participants' files into triplets."""
+    from alignet.survey.answers import Rules, import_answers
+
+    settings = config.survey
+    root = Path(settings.folder)
+    found = sorted(root.glob("*/survey.json"))
+    if not found:
+        raise ValueError(
+            f"survey.folder: expected a survey's survey.json below {root}, found none; give the folder where the "
+            "survey was built."
+        )
+    surveys = {path.parent.name: _survey(config, path.parent.name) for path in found}
+    rules = Rules(
+        settings.catch_accuracy, settings.max_misses, settings.fast_ms, settings.slow_ms, settings.incomplete
+    )
+    result = import_answers(files, surveys, rules=rules, damaged=settings.damaged)
+    folder = root / "imported"
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(result, folder, settings.validation, settings.seed)
+    _tell(config, result, folder)
+
+
+def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
+    """The ids of the survey's image set, and what opens one."""
+    from alignet.data.images import list_images, open_image
+    from alignet.data.sets import files_of, listed_name
+    from alignet.pipeline import Pipeline
+
+    name = config.survey.images
+    root, under = Path(name), ""
+    if name in config.data.sets:
+        one = config.data.sets[name]
+        if one.kind != "images":
+            raise ValueError(f"survey.images: expected a set of images, found {name!r}, of kind {one.kind}")
+        pipeline, key = Pipeline(config), f"index[{name}]"
+        root, under = pipeline.locate(key) if key in pipeline.graph else Path(one.path), one.under
+        if config.data.source == "world" and not root.is_dir():
+            raise ValueError(
+                f"survey.images: expected the drawn world's {name} at {root}, found nothing there; draw it with: "
+                "python -m alignet.stages.world, or give a folder of images of your own"
+            )
+    elif not root.is_dir():
+        sets = [key for key, one in config.data.sets.items() if one.kind == "images"]
+        raise ValueError(
+            f"survey.images: expected a folder of images or one of the sets {', '.join(sets)}, found {name!r}"
+        )
+    listed = list_images(Path(str(files_of("images", root, under))))
+    ids = [listed_name(under, item) for item in listed.ids]
+    return ids, lambda item: open_image(root / item, max_pixels=config.embed.max_pixels)
+
+
+def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
+    """At most `count` ids (0: all) in their order."""
+    import numpy as np
+
+    if not 0 < count < len(ids):
+        return ids
+    rows = np.random.default_rng(seed).choice(len(ids), count, replace=False)
+    return [ids[row] for row in sorted(rows)]
+
+
+def _triplets(config: Config, objects: Sequence[str], earlier: Sequence[Survey]) -> np.ndarray:
+    """The questions to ask, (n, 3) int64."""
+    import numpy as np
+
+    from alignet.survey.choose import active_triplets, random_triplets
+
+    settings = config.survey
+    asked = np.array([row for one in earlier for row in one.triplets], dtype=np.int64).reshape(-1, 3)
+    if settings.choose == "random":
+        return random_triplets(len(objects), settings.triplets, seed=settings.seed, exclude=asked)
+    if not settings.posterior or not earlier:
+        raise ValueError(
+            "survey.choose=active: expected survey.after=[id of the survey that was answered] and survey.posterior="
+            "<posterior.npz of the VICE fit to its answers>, found "
+            f"{list(settings.after)} and {settings.posterior}; ask at random first"
+        )
+    loc, scale = _posterior(config, len(objects))
+    return active_triplets(
+        loc, scale, settings.triplets, criterion=settings.criterion, samples=settings.samples,
+        candidates=settings.candidates, per_pair=settings.per_pair, seed=settings.seed, exclude=asked,
+    )  # fmt: skip
+
+
+def _posterior(config: Config, objects: int) -> tuple[Any, Any]:
+    """loc and scale (objects, d) of survey.posterior, which must keep at least one dimension."""
+    import zipfile
+
+    import numpy as np
+    import torch
+
+    from alignet.vice.pruning import kept_dimensions
+
+    path = Path(str(config.survey.posterior))
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            loc, scale = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("loc", "scale"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise ValueError(
+            f"survey.posterior: expected posterior.npz of the stage vice, with loc and scale, at {path}, found {error}"
+        ) from None
+    if len(loc) != objects:
+        raise ValueError(
+            f"survey.posterior: expected a row for each of the survey's {objects} images, found {len(loc)} rows; fit "
+            "VICE to the imported answers with the imported objects.csv, and name their surveys in survey.after"
+        )
+    rules = config.vice.settings
+    if not len(kept_dimensions(loc, scale, k=rules.k, alpha=rules.alpha)):
+        raise ValueError(
+            "survey.posterior: expected a posterior that keeps at least one dimension, found none: it knows nothing "
+            "yet that could choose; collect more answers to random questions first (survey.choose=random with survey.after)"
+        )
+    return loc, scale
+
+
+def _survey(config: Config, name: str) -> Survey:
+    from alignet.survey.plan import load_survey
+
+    return load_survey(Path(config.survey.folder) / name / "survey.json")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Through a temporary name, so that readers see the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"survey.consent_file: expected a UTF-8 text file, found {error}") from None
+
+
+def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
+    import csv
+    import io
+
+    import numpy as np
+
+    from alignet.artifacts import write_json
+    from alignet.survey.answers import split_triplets
+
+    if not len(result.triplets):
+        why = ", ".join(f"{count} {name}" for name, count in result.summary["set_aside"].items())
+        raise ValueError(
+            f"survey import: expected at least one participant whose answers count, found none of "
+            f"{result.summary['participants']} (set aside: {why or 'none'}); collect more, or loosen "
+            "survey.catch_accuracy, survey.max_misses or survey.incomplete"
+        )
+    train, validation = split_triplets(result.triplets, share=share, seed=seed)
+    for name, rows in (("triplets", result.triplets), ("train", train), ("validation", validation)):
+        file = io.BytesIO()
+        np.save(file, rows.astype(np.int32))
+        _write(folder / f"{name}.npy", file.getvalue())
+    tables: dict[str, list[list[object]]] = {
+        "objects": [["index", "unique_id", "category", "photo", "split"]],
+        "trials": [["survey", "participant", "trial", "first", "second", "odd", "place", "rt_ms", "used"]],
+    }
+    tables["objects"] += [[row, name, "", name, "survey"] for row, name in enumerate(result.objects)]
+    tables["trials"] += [
+        [
+            row["survey"],
+            row["participant"],
+            row["trial"],
+            *row["pair"],
+            row["odd"],
+            row["place"],
+            row["rt_ms"],
+            row["used"],
+        ]
+        for row in result.trials
+    ]
+    for name, lines in tables.items():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(lines)
+        _write(folder / f"{name}.csv", text.getvalue().encode())
+    result.summary["train"], result.summary["validation"] = len(train), len(validation)
+    write_json(folder / "summary.json", result.summary)
+
+
+def _tell(config: Config, result: Imported, folder: Path) -> None:
+    summary = result.summary
+
+    def listed(counts: dict[str, int]) -> str:
+        return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
+
+    for line in summary["damaged"]:
+        print(f"skipped: {line}")
+    print(
+        f"{summary['files']} files: {len(summary['damaged'])} damaged, {summary['repeated_files']} repeated, "
+        f"{len(summary['contradictory_participants'])} participants with contradictory files\n"
+        f"{summary['participants']} participants, {summary['used_participants']} used; set aside: "
+        f"{listed(summary['set_aside'])}\n"
+        f"trials: {listed(summary['trials'])}\n"
+        f"{summary['triplets']:,} choices about {summary['questions']:,} questions; {summary['objects_judged']} of "
+        f"{summary['objects']} images were judged; {summary['train']:,} to fit, "
+        f"{summary['validation']:,} to measure on\n"
+        f"in {folder}: triplets.npy, train.npy, validation.npy (odd one last, from 0), "
+        "objects.csv, trials.csv, summary.json"
+    )
+    if config.data.source == "folder":
+        sets = {
+            config.vice.train: "train.npy",
+            config.vice.val: "validation.npy",
+            config.data.objects: "objects.csv",
+        }
+        paths = " ".join(f"data.sets.{name}.path={folder / file}" for name, file in sets.items())
+        given = [shlex.quote(item) for item in sys.argv[1:] if "=" in item and not item.startswith("survey.")]
+        print(f"next: python -m alignet.stages.pipeline {' '.join([*given, 'role=vice', paths])}")
+    else:
+        print("next: name these files in data.sets of an experiment with data.source=folder (docs/survey.md)")
+
+
+def act_on(arguments: Sequence[str]) -> None:
+    """The command line: the word `import` and files come before overrides."""
+    words = [item for item in arguments if "=" not in item and not item.startswith("-")]
+    rest = [item for item in arguments if item not in words]
+    files = [Path(item) for item in words[1:]]
+
+    def act(config: Config) -> None:
+        if not words:
+            build(config)
+        elif words[0] == "import":
+            import_files(config, files)
+        else:
+            raise ValueError(
+                f"survey: expected nothing, or `import` and files, before key=value options, found {words[0]!r}"
+            )
+
+    main("survey", __doc__ or "", act, rest)
+
+
+if __name__ == "__main__":
+    act_on(sys.argv[1:])
