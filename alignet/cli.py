@@ -169,7 +169,8 @@ def quoted(override: str) -> str:
     """A role or a path in the quotes that Hydra's grammar wants around brackets, spaces and the like."""
     key, equals, value = override.partition("=")
     plain = re.fullmatch(r"[\w./:,-]*", value) or value[:1] in "'\"" or value == "null"
-    if not equals or plain or not (key == "role" or key.startswith("paths.")):
+    worded = key == "role" or key.startswith(("paths.", "survey."))
+    if not equals or plain or not worded or (value.startswith("[") and key != "role"):
         return override
     return f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 

@@ -638,6 +638,65 @@ class DoctorSettings:
 
 
 @dataclass(frozen=True)
+class SurveySettings:
+    """A page that asks people for odd-one-out choices, and what is made of their answers.
+
+    images: an image set of data.sets, or a folder. objects: so many of its images at most, drawn at random; 0
+    takes all. after: ids of earlier surveys, whose images in their order are asked about again, and whose questions are
+    not. triplets: questions in all. trials: of these, asked of each participant.
+    """
+
+    folder: str
+    images: str
+    objects: int
+    after: tuple[str, ...]
+    choose: Literal["random", "active"]
+    triplets: int
+    posterior: str | None
+    criterion: str  # rank | information | entropy, see survey.choose.scores
+    samples: int
+    candidates: int
+    per_pair: int
+    trials: int
+    catch: int
+    practice: int
+    pixels: int
+    quality: int
+    max_megabytes: float
+    title: str
+    consent: str
+    consent_file: str | None
+    hand_in: str
+    catch_accuracy: float
+    max_misses: int
+    fast_ms: float
+    slow_ms: float
+    incomplete: Literal["set_aside", "use"]
+    damaged: Literal["stop", "skip"]
+    validation: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("triplets", "candidates", "per_pair", "trials"):
+            _at_least("survey", 1, **{name: getattr(self, name)})
+        for name in ("objects", "catch", "practice", "max_misses", "fast_ms", "seed"):
+            _at_least("survey", 0, **{name: getattr(self, name)})
+        _at_least("survey", 16, pixels=self.pixels)
+        _at_least("survey", 2, samples=self.samples)
+        _positive("survey", max_megabytes=self.max_megabytes)
+        _between("survey", 0, 96, quality=self.quality)
+        _between("survey", 0, 1, validation=self.validation)
+        if not 0 <= self.catch_accuracy <= 1:
+            raise ValueError(
+                f"survey.catch_accuracy: expected a share within [0, 1], found {self.catch_accuracy}"
+            )
+        if self.slow_ms <= self.fast_ms:
+            raise ValueError(
+                f"survey.slow_ms: expected more than fast_ms, {self.fast_ms}, found {self.slow_ms}"
+            )
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that a command line configures."""
 
@@ -666,6 +725,7 @@ class Config:
     evaluate: EvaluateSection
     report: ReportSettings
     doctor: DoctorSettings
+    survey: SurveySettings
     paths: PathsSettings
     runtime: RuntimeSettings
 

@@ -217,9 +217,7 @@ def test_a_compression_that_cannot_be_read(tmp_path):
     tag = data.index(b"\x03\x01\x03\x00")  # Compression, a short: 1 becomes 5, LZW
     data[tag + 8] = 5
     path.write_bytes(data)
-    with pytest.raises(
-        ValueError, match=r"found LZW; save it so, or install the package imagecodecs"
-    ):
+    with pytest.raises(ValueError, match=r"found LZW; save it so, or install the package imagecodecs"):
         pixels(path, bands=(0, 1, 2))
 
 

@@ -156,7 +156,7 @@ class Sources:
 
     def opener(self, name: str) -> Callable[[str], Any]:
         """The function that opens one image of a set by its id, as every stage does."""
-        one, path, largest = self.config.data.sets[name], self._path(name), self.config.embed.max_pixels
+        one, path, largest = self.config.data.sets[name], self._path(name), self.config.pixels.max_pixels
         if one.kind == "shards":
             key = f"{name} (source)"
             if key not in self._held:

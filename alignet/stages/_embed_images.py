@@ -89,7 +89,7 @@ def embed(own: dict[str, str], config: Config) -> None:
                 batch=config.embed.batch,
                 shard=config.embed.shard,
                 unreadable=config.embed.unreadable,
-                max_pixels=config.embed.max_pixels,
+                max_pixels=config.pixels.max_pixels,
                 threads=config.runtime.threads,
             )
             seconds = time.monotonic() - started
