@@ -198,7 +198,8 @@ def embed(
         >>> def draw(colour):
         ...     noise = generator.integers(0, 30, (64, 64, 3))
         ...     return (noise + np.array(colour)).astype(np.uint8)
-        >>> images = [draw((200, 0, 0)), draw((0, 0, 200)), draw((190, 10, 0)), draw((10, 0, 190))]
+        >>> colours = [(200, 0, 0), (0, 0, 200), (190, 10, 0), (10, 0, 190)]
+        >>> images = [draw(colour) for colour in colours]
         >>> model = alignet.load("timm:resnet10t", weights="random", seed=0)
         >>> embedding = alignet.embed(model, images)
         >>> embedding.features.shape, embedding.features.dtype, embedding.ids
@@ -236,12 +237,13 @@ def odd_one_out(features: np.ndarray | Embedding, triplets: Any = None, *, tau: 
         >>> import numpy as np, alignet
         >>> lizard, dog, leaf = [1.0, 0.9, 0.0], [0.9, 1.0, 0.1], [0.1, 0.0, 1.0]
         >>> answer = alignet.odd_one_out(np.array([lizard, leaf, dog]))
-        >>> answer.position, answer.probabilities.round(2)     # the pair [0, 2] is the likeliest: 1 is the odd one
+        >>> answer.position, answer.probabilities.round(2)  # the pair [0, 2] is the likeliest
         (array([1]), array([[0.13, 0.72, 0.14]], dtype=float32))
-        >>> alignet.odd_one_out(np.eye(3)).position            # all three are equally far from each other
+        >>> alignet.odd_one_out(np.eye(3)).position  # all three are equally far from each other
         array([-1])
         >>> embedding = alignet.Embedding(np.array([lizard, dog, leaf]), ["lizard", "dog", "leaf"], [])
-        >>> alignet.odd_one_out(embedding, [["leaf", "dog", "lizard"], ["dog", "lizard", "leaf"]]).position
+        >>> triplets = [["leaf", "dog", "lizard"], ["dog", "lizard", "leaf"]]
+        >>> alignet.odd_one_out(embedding, triplets).position
         array([0, 2])
     """
     values = np.asarray(features.features if isinstance(features, Embedding) else features)

@@ -32,8 +32,10 @@ NOT_HERE = {
     r"(torchrun|accelerate launch|srun|sbatch)\b": "starts processes; the stage that it starts is composed",
     r"(export|cd|mkdir|cp|ls|cat|tar|scp|rsync|squeue|tail) ": "of the shell",
 }
-# what the first word after a stage may be, where it is no override
-WORDS = {"survey": ("import",), "status": ("prune",)}
+# what the reader fills in, where any text would not do
+PLACEHOLDERS = {"student=NAME": "student=vit_small_16", "teacher=NAME": "teacher=siglip_base"}
+# what may stand after a stage without being an override
+WORDS = {"survey": ("import",), "status": ("prune", "remove")}
 # python that needs another library's exported folder, which tests/test_export.py makes
 ELSEWHERE = ("import open_clip", "from transformers")
 
@@ -71,7 +73,7 @@ def commands() -> Iterator[tuple[str, str]]:
 def stage_of(command: str) -> tuple[str, list[str]] | None:
     """The stage that a command runs, and its arguments."""
     found = re.search(r"-m alignet\.stages\.(\w+)(.*)", command)
-    return (found[1], shlex.split(found[2])) if found else None
+    return (found[1], [PLACEHOLDERS.get(one, one) for one in shlex.split(found[2])]) if found else None
 
 
 def kind(command: str) -> str:
@@ -132,8 +134,8 @@ def test_commands_compose(command: str) -> None:
     if name == "embed":
         own, arguments = peel(arguments)
         check_embedding(own)
-    if arguments and arguments[0] in WORDS.get(name, ()):
-        arguments = [argument for argument in arguments[1:] if "=" in argument]
+    if arguments and arguments[0] in WORDS.get(name, ()):  # then files may follow
+        arguments = [argument for argument in arguments[1:] if "=" in argument or argument == "-m"]
     jobs = product([one for one in arguments if one != "-m"]) if "-m" in arguments else [arguments]
     for job in jobs:
         config = load(job)
