@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from alignet.backbones import LIBRARIES, Backbone, Encoder, folder_backbone, load_encoder
-from alignet.data.images import MAX_PIXELS
+from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy
 from alignet.embedding import GivenImages, given_images, rows_of
 from alignet.progress import progress
 from alignet.triplets import check_triplets, probabilities, similarities
@@ -180,6 +180,7 @@ def embed(
     batch: int = 64,
     unreadable: str = "stop",
     max_pixels: int = MAX_PIXELS,
+    pixels: PixelPolicy = DEFAULT,
     threads: int = 1,
 ) -> Embedding:
     """Features of images, in memory. For a million of them use `python -m alignet.stages.embed`, which resumes.
@@ -187,7 +188,8 @@ def embed(
     model: what `load` returned or takes. images: a folder (at any depth), one file, a list of paths, of PIL images
     or of arrays (H, W, 3) uint8. ids: the path below the folder, the path as given, or the number as text. batch:
     images a forward pass. unreadable: "stop" raises ValueError at an image that cannot be read, "skip" sets it
-    aside. max_pixels: larger images are refused before they are decoded. threads: images decoded at once.
+    aside. max_pixels: larger images are refused before they are decoded. pixels: what pixels of more
+    than 8 bits and of several bands mean. threads: images decoded at once.
 
     The features go into scikit-learn as they are:
 
@@ -210,7 +212,11 @@ def embed(
     """
     if not isinstance(model, Model):
         model = load(model)
-    source = images if isinstance(images, GivenImages) else given_images(images)
+    source = (
+        images
+        if isinstance(images, GivenImages)
+        else given_images(images, max_pixels=max_pixels, policy=pixels)
+    )
     with progress("embedding", len(source.ids), "images") as advance:
         found = rows_of(
             model,
@@ -218,7 +224,6 @@ def embed(
             range(len(source.ids)),
             batch=batch,
             unreadable=unreadable,
-            max_pixels=max_pixels,
             threads=threads,
             advance=advance,
         )

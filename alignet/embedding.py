@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +31,8 @@ import torch
 from PIL import Image
 
 from alignet.artifacts import fingerprint
-from alignet.data.images import SUFFIXES, list_images, open_image
+from alignet.data.images import SUFFIXES, list_images
+from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy, open_image
 from alignet.progress import progress
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class GivenImages:
     """Images by id. `files` are the files that they are read from, by name; none where they are in memory."""
 
     ids: tuple[str, ...]
-    open: Callable[[int, int], Image.Image]  # (row, max_pixels) -> RGB; ValueError where it cannot be read
+    open: Callable[[int], Image.Image]  # row -> RGB; ValueError where it cannot be read
     files: Mapping[str, Path]
 
     def digest(self) -> str:
@@ -61,29 +63,30 @@ class Rows(NamedTuple):
     refused: list[tuple[str, str]]
 
 
-def given_images(images: Any) -> GivenImages:
+def given_images(images: Any, *, max_pixels: int = MAX_PIXELS, policy: PixelPolicy = DEFAULT) -> GivenImages:
     """The images that somebody points at.
 
     images: a folder (at any depth; an id is the path below it), WebDataset shards (a folder of .tar files, one of them,
     or a pattern such as `train-{000..146}.tar`; an id is the member's name), one image file, a sequence of paths (an id
     is the path as given), or of PIL images or arrays (H, W, 3) or (H, W) uint8, or one array (m, H, W, 3) (an id is the
-    number). ValueError for anything else, naming what was found.
+    number). max_pixels, policy: as of `open_image`, for files. ValueError for anything else, naming what was found.
     """
+    read = partial(open_image, max_pixels=max_pixels, policy=policy)
     if isinstance(images, (str, Path)):
         path = Path(images)
         if path.is_file() and path.suffix.lower() in SUFFIXES:
-            return _from_paths([path.name], [path])
+            return _from_paths([path.name], [path], read)
         if path.suffix == ".tar" or _holds_shards(path):
-            return _from_shards(path)
+            return _from_shards(path, max_pixels, policy)
         ids = list_images(path).ids
-        return _from_paths(ids, [path / name for name in ids])
+        return _from_paths(ids, [path / name for name in ids], read)
     given = list(images)
     if not given:
         raise ValueError("images: expected at least one image, found none; check the list.")
     if all(isinstance(one, (str, Path)) for one in given):
-        return _from_paths([str(one) for one in given], [Path(one) for one in given])
+        return _from_paths([str(one) for one in given], [Path(one) for one in given], read)
     pictures = [picture(one, f"image {row}") for row, one in enumerate(given)]
-    return GivenImages(tuple(str(row) for row in range(len(given))), lambda row, _: pictures[row], {})
+    return GivenImages(tuple(str(row) for row in range(len(given))), lambda row: pictures[row], {})
 
 
 def picture(image: Any, name: str) -> Image.Image:
@@ -114,7 +117,6 @@ def rows_of(
     *,
     batch: int,
     unreadable: str,
-    max_pixels: int,
     threads: int = 1,
     advance: Callable[..., None] = lambda count: None,
 ) -> Rows:
@@ -128,7 +130,7 @@ def rows_of(
     kept: list[str] = []
     parts: list[np.ndarray] = []
     refused: list[tuple[str, str]] = []
-    for names, read in _read(model, source, rows, batch, max_pixels, threads):
+    for names, read in _read(model, source, rows, batch, threads):
         tensors = []
         for name, image in zip(names, read):
             try:
@@ -163,7 +165,6 @@ def write_embedding(
     batch: int,
     shard: int,
     unreadable: str,
-    max_pixels: int,
     threads: int,
 ) -> dict[str, Any]:
     """Embed a source into `folder`, a block of `shard` images at a time. Returns images, width, unreadable.
@@ -186,7 +187,6 @@ def write_embedding(
                     rows,
                     batch=batch,
                     unreadable=unreadable,
-                    max_pixels=max_pixels,
                     threads=threads,
                     advance=advance,
                 )
@@ -224,12 +224,14 @@ def weights_digest(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _from_paths(ids: Sequence[str], paths: Sequence[Path]) -> GivenImages:
+def _from_paths(
+    ids: Sequence[str], paths: Sequence[Path], read: Callable[[Path], Image.Image]
+) -> GivenImages:
     name, count = Counter(ids).most_common(1)[0]
     if count > 1:
         raise ValueError(f"images: expected each path once, found {name} {count} times; remove the others.")
     files = dict(zip(ids, paths, strict=True))
-    return GivenImages(tuple(ids), lambda row, most: open_image(files[ids[row]], max_pixels=most), files)
+    return GivenImages(tuple(ids), lambda row: read(files[ids[row]]), files)
 
 
 def _holds_shards(folder: Path) -> bool:
@@ -245,13 +247,15 @@ def _holds_shards(folder: Path) -> bool:
     return shards
 
 
-def _from_shards(path: Path) -> GivenImages:
+def _from_shards(path: Path, max_pixels: int, policy: PixelPolicy) -> GivenImages:
     from alignet.data.shards import list_shards, shard_source
 
     listing = list_shards(path)
     source = shard_source(path, listing.images)
     ids = tuple(source.ids)
-    return GivenImages(ids, lambda row, most: source.open(ids[row], max_pixels=most), dict(listing.shards))
+    return GivenImages(
+        ids, lambda row: source.open(ids[row], max_pixels=max_pixels, policy=policy), dict(listing.shards)
+    )
 
 
 def _size_and_time(path: Path) -> list[int]:
@@ -263,12 +267,12 @@ def _size_and_time(path: Path) -> list[int]:
 
 
 def _read(
-    model: Model, source: GivenImages, rows: Sequence[int], batch: int, max_pixels: int, threads: int
+    model: Model, source: GivenImages, rows: Sequence[int], batch: int, threads: int
 ) -> Iterator[tuple[list[str], list[Future]]]:
     """Batches of prepared images in order; the next one is being read while this one is used."""
 
     def prepare(row: int) -> torch.Tensor:
-        return model.encoder.transform(source.open(row, max_pixels))
+        return model.encoder.transform(source.open(row))
 
     with ThreadPoolExecutor(threads) as pool:
         waiting: tuple[list[str], list[Future]] | None = None

@@ -30,7 +30,19 @@ from alignet.graph import Node, build_graph, upstream
 from alignet.interrupt import stop_if_asked
 from alignet.processes import current
 
-LIBRARIES = ("torch", "timm", "faiss", "numpy", "scipy", "scikit-learn", "pyro-ppl", "pillow", "safetensors")
+LIBRARIES = (
+    "torch",
+    "timm",
+    "open_clip_torch",
+    "transformers",
+    "faiss",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pyro-ppl",
+    "pillow",
+    "safetensors",
+)
 
 
 SHARED = ("embed", "finetune")  # stages that all processes of a run work on; the others are the first one's

@@ -122,7 +122,7 @@ def people(tiny, tmp_path_factory):
     shutil.copytree(world / "images" / "things", folder / "images")
     for source, name in (
         ("triplets/train.npy", "train.npy"),
-        ("triplets/val.npy", "val.npy"),
+        ("triplets/val.npy", "validation.npy"),
         ("objects.csv",) * 2,
     ):
         shutil.copy(world / source, folder / name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -72,6 +73,12 @@ def _checked_range(given: tuple[float, ...]) -> tuple[float, float]:
 
 
 DEFAULT = PixelPolicy()
+
+
+def reading(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `open_image` that a configuration's section `pixels` means: max_pixels and policy."""
+    options = dict(said)
+    return {"max_pixels": options.pop("max_pixels"), "policy": PixelPolicy(**options)}
 
 
 def open_image(

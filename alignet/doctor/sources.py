@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -156,15 +156,16 @@ class Sources:
 
     def opener(self, name: str) -> Callable[[str], Any]:
         """The function that opens one image of a set by its id, as every stage does."""
-        one, path, largest = self.config.data.sets[name], self._path(name), self.config.pixels.max_pixels
+        from alignet.data.pixels import open_image, reading
+
+        one, path = self.config.data.sets[name], self._path(name)
+        options = reading(asdict(self.config.pixels))
         if one.kind == "shards":
             key = f"{name} (source)"
             if key not in self._held:
                 self._held[key] = _shards().shard_source(path, _shards().list_shards(path).images)
-            return lambda identity: self._held[key].open(identity, max_pixels=largest)
-        from alignet.data.images import open_image
-
-        return lambda identity: open_image(path / identity, max_pixels=largest)
+            return lambda identity: self._held[key].open(identity, **options)
+        return lambda identity: open_image(path / identity, **options)
 
     # ---- numbers
 

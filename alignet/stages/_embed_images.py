@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,14 @@ def embed(own: dict[str, str], config: Config) -> None:
     options = _options(own)
     from alignet import api
     from alignet.artifacts import work_at
+    from alignet.data.pixels import reading
     from alignet.embedding import given_images, parquet_library, write_embedding
     from alignet.pipeline import provenance, set_up
 
     if options["format"] == "parquet":
         parquet_library()
     began, started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    source = given_images(options["images"])
+    source = given_images(options["images"], **reading(asdict(config.pixels)))
     set_up(config.runtime)
     model = api.load(
         options["model"],
@@ -89,7 +91,6 @@ def embed(own: dict[str, str], config: Config) -> None:
                 batch=config.embed.batch,
                 shard=config.embed.shard,
                 unreadable=config.embed.unreadable,
-                max_pixels=config.pixels.max_pixels,
                 threads=config.runtime.threads,
             )
             seconds = time.monotonic() - started
@@ -125,8 +126,6 @@ def _identity(
     options: dict[str, str], config: Config, source: GivenImages, model: Model
 ) -> tuple[Identity, dict[str, str]]:
     """What determines the bytes, and the digests that a later run compares."""
-    from dataclasses import asdict
-
     from alignet.artifacts import Identity, fingerprint
     from alignet.embedding import weights_digest
 
@@ -143,6 +142,7 @@ def _identity(
         "images": str(options["images"]),
         "format": options["format"],
         "embed": asdict(config.embed),
+        "pixels": asdict(config.pixels),
     }
     inputs = {"images": source.digest(), "weights": weights_digest(model.encoder.module)}
     if model.feature_map is not None:

@@ -98,11 +98,9 @@ def images(run: StageRun, name: str) -> ImageSource:
 
 def opener(run: StageRun, source: ImageSource) -> Callable[[str], Image.Image]:
     """What opens an image by id as the stage's section `pixels` says; it can be sent to loader workers."""
-    from alignet.data.pixels import PixelPolicy
+    from alignet.data.pixels import reading
 
-    said = dict(run.section["pixels"])
-    limit = said.pop("max_pixels")
-    return partial(source.open, max_pixels=limit, policy=PixelPolicy(**said))
+    return partial(source.open, **reading(run.section["pixels"]))
 
 
 def encoder(run: StageRun, weights: Path | str) -> Encoder:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,8 @@ def import_files(config: Config, files: Sequence[Path]) -> None:
 
 def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
     """The ids of the survey's image set, and what opens one."""
-    from alignet.data.images import list_images, open_image
+    from alignet.data.images import list_images
+    from alignet.data.pixels import open_image, reading
     from alignet.data.sets import files_of, listed_name
     from alignet.pipeline import Pipeline
 
@@ -99,6 +101,8 @@ def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
         one = config.data.sets[name]
         if one.kind != "images":
             raise ValueError(f"survey.images: expected a set of images, found {name!r}, of kind {one.kind}")
+        if one.path is None:
+            raise ValueError(f"survey.images: the set {name!r} has no path; give a folder of images")
         pipeline, key = Pipeline(config), f"index[{name}]"
         root, under = pipeline.locate(key) if key in pipeline.graph else Path(one.path), one.under
         if config.data.source == "world" and not root.is_dir():
@@ -113,7 +117,8 @@ def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
         )
     listed = list_images(Path(str(files_of("images", root, under))))
     ids = [listed_name(under, item) for item in listed.ids]
-    return ids, lambda item: open_image(root / item, max_pixels=config.embed.max_pixels)
+    options = reading(asdict(config.pixels))
+    return ids, lambda item: open_image(root / item, **options)
 
 
 def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
@@ -171,11 +176,16 @@ def _posterior(config: Config, objects: int) -> tuple[Any, Any]:
             f"survey.posterior: expected a row for each of the survey's {objects} images, found {len(loc)} rows; fit "
             "VICE to the imported answers with the imported objects.csv, and name their surveys in survey.after"
         )
+    if config.vice is None:
+        raise ValueError(
+            "survey.posterior: expected an experiment with human choices, whose rules of pruning count, found one "
+            "without; add experiment=own_triplets with its paths"
+        )
     rules = config.vice.settings
     if not len(kept_dimensions(loc, scale, k=rules.k, alpha=rules.alpha)):
         raise ValueError(
             "survey.posterior: expected a posterior that keeps at least one dimension, found none: it knows nothing "
-            "yet that could choose; collect more answers to random questions first (survey.choose=random with survey.after)"
+            "yet that could choose; collect more answers to random questions first (survey.choose=random, survey.after)"
         )
     return loc, scale
 
@@ -267,17 +277,11 @@ def _tell(config: Config, result: Imported, folder: Path) -> None:
         f"in {folder}: triplets.npy, train.npy, validation.npy (odd one last, from 0), "
         "objects.csv, trials.csv, summary.json"
     )
-    if config.data.source == "folder":
-        sets = {
-            config.vice.train: "train.npy",
-            config.vice.val: "validation.npy",
-            config.data.objects: "objects.csv",
-        }
-        paths = " ".join(f"data.sets.{name}.path={folder / file}" for name, file in sets.items())
-        given = [shlex.quote(item) for item in sys.argv[1:] if "=" in item and not item.startswith("survey.")]
-        print(f"next: python -m alignet.stages.pipeline {' '.join([*given, 'role=vice', paths])}")
-    else:
-        print("next: name these files in data.sets of an experiment with data.source=folder (docs/survey.md)")
+    images = config.survey.images if Path(config.survey.images).is_dir() else "FOLDER_OF_THE_IMAGES"
+    print(
+        "next: python -m alignet.stages.pipeline experiment=own_triplets "
+        f"paths.images={shlex.quote(images)} paths.people={shlex.quote(str(folder))} role=vice"
+    )
 
 
 def act_on(arguments: Sequence[str]) -> None:
