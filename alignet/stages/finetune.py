@@ -39,9 +39,10 @@ def run(work: StageRun) -> dict[str, Any]:
     ids = list(source.ids)
     images = ImageFiles(ids, _read.opener(work, source), encoder)
     teacher, entropy = _teacher(work, ids, settings)
+    pixels = _in_memory(images, everyone.local_size)
     result = finetune(
-        encoder, _in_memory(images, everyone.local_size), teacher, settings, original=_original(work, ids),
-        workers=work.runtime.workers, processes=everyone,
+        encoder, pixels, teacher, settings, original=_original(work, ids),
+        workers=work.runtime.workers if pixels is images else 0, processes=everyone,
         checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds, signals=False),
     )  # fmt: skip
     if everyone.first:
