@@ -61,7 +61,7 @@ def torchrun(stage: str, arguments: list[str], runtime: RuntimeSettings) -> int:
     from torch.distributed.run import parse_args, run
 
     # a process that fails says why; torchrun's report of its exit status would only follow that
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable(logging.ERROR)
     options = ["--standalone", f"--nproc-per-node={_processes(runtime)}"]
     try:
         with _as_sigterm():
