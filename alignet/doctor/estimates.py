@@ -103,12 +103,10 @@ class Estimates:
 
     def _pretrain(self, node: Node) -> Estimate:
         step, memory = self.measured.pretraining(node.role)
-        steps = node.section["steps"]
-        disk = self._weights(node.role)
-        seconds = steps * step
-        return Estimate(
-            SMALL + seconds, memory, disk, f"{steps:,} steps; some were measured", extra_disk=6 * disk
-        )
+        steps, disk = node.section["steps"], self._weights(node.role)
+        how = f"{steps:,} steps of {step:.2g} s"
+        memory += self.measured.baseline + 4 * disk
+        return Estimate(SMALL + steps * step, memory, disk, how, extra_disk=6 * disk)
 
     def _weights(self, model: str) -> int:
         forward = self.measured.forward(model)

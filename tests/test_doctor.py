@@ -1,0 +1,400 @@
+"""doctor: broken configurations, each named by its line and exit status 1; a sound one; estimates for every node."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, overrides
+
+from alignet.cli import load
+from alignet.doctor import choices, machine, origins
+from alignet.doctor.estimates import Estimates
+from alignet.doctor.findings import collect, ok
+from alignet.doctor.measure import Measurements, random_rows, rate
+from alignet.doctor.models import Models, hub_files
+from alignet.doctor.sources import Sources
+from alignet.pipeline import Pipeline
+from alignet.stages import doctor
+
+QUICK = ["doctor.seconds=0.01", "doctor.images=8"]
+SMALL = [
+    "experiment=photos", "student=world", "student.weights=file", "student.weights_set=student_weights",
+    "runtime.threads=1", "vice.settings.dim=8", "vice.settings.batch=512", "cluster.clusters=6",
+    "finetune.settings.batch=16", "finetune.settings.frozen=[]", "triplets.count=500", "evaluate.bootstrap=50",
+    "distill.settings.teacher.batch=512", "distill.settings.student.batch=512", *QUICK,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tiny, tmp_path_factory) -> Path:
+    """The tiny world as a folder of photographs, with features of its objects that know the participants' answers."""
+    chain = Pipeline(load(overrides(tiny)))
+    world = chain.state("world").artifact.folder
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("things", "pool"):
+        shutil.copytree(world / "images" / name, folder / "images" / name)
+    shutil.copyfile(world / "objects.csv", folder / "concepts.csv")
+    (folder / "things_triplets").mkdir()
+    train, val = np.load(world / "triplets/train.npy"), np.load(world / "triplets/val.npy")
+    for name, rows in (("train_90", train), ("test_10", val), ("photo_tune_train", train[:600]),
+                       ("photo_tune_test", val[:200]), ("photo_report", val[200:400])):  # fmt: skip
+        np.save(folder / f"things_triplets/{name}.npy", rows)
+    shutil.copyfile(
+        chain.state("pretrain[student]").artifact.file("weights.safetensors"),
+        folder / "tf_efficientnet_lite0.safetensors",
+    )
+    features = folder / "teacher_features"
+    features.mkdir()
+    objects = len(list((folder / "images/things").iterdir()))
+    known = np.linalg.svd(_counts(train, objects))[0][:, :12].astype(np.float32)
+    np.save(features / "things_concepts.npy", known)
+    (features / "things_concepts_index.txt").write_text("".join(f"{row}\n" for row in range(objects)))
+    images = [
+        f"{kind}/{path.name}"
+        for kind in ("things", "pool")
+        for path in sorted((folder / "images" / kind).iterdir())
+    ]
+    np.save(
+        features / "images.npy",
+        np.random.default_rng(0).standard_normal((len(images), 12)).astype(np.float32),
+    )
+    (features / "images.txt").write_text("".join(f"{name}\n" for name in images))
+    return folder
+
+
+def _counts(triplets, objects):
+    """How often two objects were left together, centred: what any embedding of the choices reflects."""
+    together = np.zeros((objects, objects))
+    np.add.at(together, (triplets[:, 0], triplets[:, 1]), 1.0)
+    return (together + together.T) - together.mean()
+
+
+@pytest.fixture
+def folder(photos, tmp_path) -> Path:
+    """A copy of the photographs that a test may damage."""
+    shutil.copytree(photos, tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def examine(capsys, tmp_path, *arguments) -> tuple[int, list[str]]:
+    """Exit status and lines of one run."""
+    status = 0
+    try:
+        doctor.main([*arguments, f"paths.artifacts={tmp_path / 'store'}"])
+    except SystemExit as end:
+        status = int(end.code or 0)
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.out + shown.err
+    return status, (shown.out + shown.err).splitlines()
+
+
+def faults(lines):
+    """The faults of the summary, at the end."""
+    last = max(row for row, line in enumerate(lines) if line.endswith(" ok") and " fault" in line)
+    return [line for line in lines[last + 1 :] if line.startswith("fault")]
+
+
+def test_a_sound_folder_passes_and_nothing_but_checksums_is_written(photos, tmp_path, capsys):
+    status, lines = examine(capsys, tmp_path, *SMALL, f"paths.photos={photos}")
+    assert status == 0, faults(lines)
+    assert not faults(lines)
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {"seen"}
+    text = "\n".join(lines)
+    assert "features equal timm's own" in text
+    assert "the declared odd one (last) is right" in text
+    assert "Apache-2.0" in text
+    assert "finetune.settings.retain" in text
+
+
+def test_the_world_passes_before_and_after_it_was_made(tiny, tmp_path, capsys):
+    status, lines = examine(capsys, tmp_path, *TINY, *QUICK)
+    assert status == 0, faults(lines)
+    doctor.main([*overrides(tiny), *QUICK])
+    out = capsys.readouterr().out
+    assert "nothing is missing" in out
+    assert "0 faults" in out
+
+
+def _absent(folder):
+    (folder / "things_triplets/train_90.npy").unlink()
+
+
+def _truncated(folder):
+    path = folder / "things_triplets/train_90.npy"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _one_based(folder):
+    for path in (folder / "things_triplets").glob("*.npy"):
+        np.save(path, np.load(path) + 1)
+
+
+def _odd_one_first(folder):
+    path = folder / "things_triplets/train_90.npy"
+    np.save(path, np.load(path)[:, [2, 0, 1]])
+
+
+def _unreadable(folder):
+    for path in (folder / "images/pool").glob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+
+
+def _rows_of_others(folder):
+    path = folder / "teacher_features/images.txt"
+    path.write_text(path.read_text().replace("pool/", "other/"))
+
+
+def _nan(folder):
+    path = folder / "teacher_features/things_concepts.npy"
+    values = np.load(path)
+    values[3, 1] = np.nan
+    np.save(path, values)
+
+
+def _same(folder):
+    shutil.copyfile(folder / "things_triplets/train_90.npy", folder / "things_triplets/test_10.npy")
+
+
+def _short_table(folder):
+    path = folder / "concepts.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-3]) + "\n")
+
+
+def _damaged_weights(folder):
+    path = folder / "tf_efficientnet_lite0.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _keep(folder):
+    """Nothing is damaged: the options are what is wrong."""
+
+
+BROKEN = [
+    (_absent, [], "data.sets.human_train", "nothing at"),
+    (_truncated, [], "data.sets.human_train", "truncated or damaged"),
+    (_one_based, [], "data.sets.human_train", "set index_base to 1"),
+    (_odd_one_first, [], "data.sets.human_train", "set data.sets.human_train.odd_one=first"),
+    (_unreadable, [], "data.sets.pool", "cannot be read"),
+    (_rows_of_others, [], "data.sets.image_features", "expected a row for each of"),
+    (_nan, [], "data.sets.concept_features", "found NaN in row 3"),
+    (_same, [], "data.sets.human_val", "100.0% of its triplets"),
+    (_short_table, [], "data.sets.human_train", "give the object list"),
+    (_damaged_weights, [], "data.sets.student_weights", "expected readable .safetensors"),
+    (_keep, ["student.model_args.depth=2"], "student", "expected the keys of this architecture"),
+    (_keep, ["data.object_ids.photographs.prefix=wrong/"], "data.object_ids.photographs", "0 of 32 objects"),
+    (_keep, ["data.object_ids.photographs.column=file"], "data.object_ids.photographs", "expected a column out of"),
+    (_keep, ["cluster.clusters=1000"], "cluster.clusters", "1,000 clusters of 60 images"),
+    (_keep, ["finetune.settings.batch=61"], "finetune.batch", "a batch of 61 images, and the pool has 60"),
+    (_keep, ["student.weights=random", "student.model_args.num_classes=0"], "finetune.retain", "a linear classifier"),
+    (_keep, ["finetune.settings.frozen=[blokcs]"], "finetune.frozen", "no parameter's name begins with 'blokcs'"),
+    (_keep, ["report.category_column=kind"], "data.sets.concepts", "expected a column kind"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "options", "about", "found"), BROKEN)
+def test_each_fault_is_named(folder, tmp_path, capsys, damage, options, about, found):
+    damage(folder)
+    status, lines = examine(capsys, tmp_path, *SMALL, f"paths.photos={folder}", *options)
+    assert status == 1
+    named = [line for line in faults(lines) if line.split()[1] == about]
+    assert any(found in line for line in named), faults(lines)
+
+
+@pytest.mark.skipif(os.environ.get("CUDA_VISIBLE_DEVICES", "") != "", reason="a GPU may be there")
+def test_a_device_that_is_not_there_is_a_fault(photos, tmp_path, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is there")
+    status, lines = examine(capsys, tmp_path, *SMALL, f"paths.photos={photos}", "runtime.device=cuda")
+    assert status == 1
+    assert any("Set runtime.device=cpu" in line for line in faults(lines))
+
+
+def test_many_faults_are_all_listed_in_one_run(folder, tmp_path, capsys):
+    for damage in (_truncated, _unreadable, _nan, _damaged_weights):
+        damage(folder)
+    (folder / "things_triplets/photo_report.npy").unlink()
+    (folder / "things_triplets/test_10.npy").write_bytes(b"")
+    options = ["cluster.clusters=1000", "data.object_ids.photographs.prefix=wrong/", "finetune.settings.batch=200",
+               "report.category_column=kind"]  # fmt: skip
+    status, lines = examine(capsys, tmp_path, *SMALL, f"paths.photos={folder}", *options)
+    assert status == 1
+    named = {line.split()[1] for line in faults(lines)}
+    assert {
+        "data.sets.human_train", "data.sets.pool", "data.sets.concept_features", "data.sets.student_weights",
+        "data.sets.photo_report", "data.sets.human_val", "cluster.clusters", "data.object_ids.photographs",
+        "finetune.batch", "data.sets.concepts",
+    } <= named  # fmt: skip
+
+
+def test_a_folder_that_is_not_given_is_a_fault_with_all_that_belongs_in_it(tmp_path, capsys):
+    status, lines = examine(capsys, tmp_path, *SMALL)
+    assert status == 1
+    text = "\n".join(faults(lines))
+    assert "Add paths.photos=" in text
+    assert "things_triplets/train_90.npy in paths.photos, which is not given" in text
+    assert any(line.lstrip().startswith("finetune[alignet]") for line in lines)
+
+
+def test_a_key_that_does_not_exist_ends_as_everywhere(tmp_path, capsys):
+    status, lines = examine(capsys, tmp_path, "finetune.settings.stepps=3")
+    assert status == 1
+    assert lines == [line for line in lines if line.startswith("error: no configuration key")]
+
+
+def test_estimates_cover_every_node_of_every_stage(tiny, photos, tmp_path):
+    for given in (
+        [*TINY, *QUICK, f"paths.artifacts={tmp_path}", "finetune.settings.sampling=triplets"],
+        [*SMALL, f"paths.photos={photos}", f"paths.artifacts={tmp_path}"],
+    ):
+        config = load(given)
+        sources = Sources(config, tuple(given), Pipeline(config))
+        rows = machine.table(sources, Estimates(sources, Measurements(sources, Models(sources))))
+        assert [row.key for row in rows] == list(sources.graph)
+        for row in rows:
+            assert row.estimate is not None
+            assert np.isfinite(row.estimate.seconds)
+            assert row.estimate.seconds > 0
+            assert row.estimate.memory > 0
+            assert row.estimate.how
+            assert not row.estimate.unknown, row
+            assert "no estimate for" not in row.estimate.how
+        shown = machine.lines(rows, 1.0)
+        assert len(shown) == len(rows) + 2
+
+
+def test_estimated_sizes_are_those_on_disk(tiny, tmp_path):
+    made = Pipeline(load(overrides(tiny)))
+    config = load([*TINY, *QUICK, f"paths.artifacts={tmp_path}"])
+    sources = Sources(config, (), Pipeline(config))
+    estimates = Estimates(sources, Measurements(sources, Models(sources)))
+    for key in (
+        "embed[student.pool]",
+        "embed[teacher.pool]",
+        "finetune[alignet]",
+        "soft_labels[human_train]",
+        "export[alignet]",
+    ):
+        if key in made.graph:
+            assert estimates.of(key).disk == pytest.approx(made.state(key).artifact.size, rel=0.3), key
+
+
+def test_what_is_absent_is_assumed_or_said_to_be_unknown(tmp_path):
+    given = [*SMALL, "paths.photos=nowhere", f"paths.artifacts={tmp_path}", "student.weights=random"]
+    numbers = {"pool": 1000, "photographs": 50, "concepts": 40, "human_train": 5000, "human_val": 500}
+    assume = [f"+doctor.assume.{name}={number}" for name, number in numbers.items()]
+    for options, unknown in (([], True), (assume, False)):
+        config = load([*given, *options])
+        sources = Sources(config, (), Pipeline(config))
+        estimate = Estimates(sources, Measurements(sources, Models(sources))).of("vice")
+        assert estimate.unknown is unknown
+    assert "5,000 (assumed) triplets" in estimate.how
+
+
+def test_the_column_of_the_odd_one_is_found_and_vanishes_on_shuffling():
+    draw = np.random.default_rng(0)
+    features = draw.standard_normal((30, 5)).astype(np.float32)
+    rows = random_rows(30, 4000)
+    pairs = [(features[rows[:, a]] * features[rows[:, b]]).sum(1) for a, b in ((0, 1), (0, 2), (1, 2))]
+    alike = np.argmax(np.stack(pairs, 1), 1)
+    order = np.array([[0, 1, 2], [0, 2, 1], [1, 2, 0]])[alike]
+    last = np.take_along_axis(rows, order, 1)
+    declared = dataclasses.replace(load([]).data.sets["human_train"])
+    for place, columns in (("last", [0, 1, 2]), ("first", [2, 0, 1]), ("middle", [0, 2, 1])):
+        fit = choices._fit(last[:, columns], features, np.arange(30), "planted features")
+        finding = choices.judge("human_train", declared, fit)
+        assert finding.level == ("ok" if place == "last" else "fault")
+        assert place == "last" or finding.fix.endswith(f"odd_one={place}")
+    shuffled = choices._fit(last[:, [2, 0, 1]], draw.permutation(features), np.arange(30), "shuffled")
+    assert choices.judge("human_train", declared, shuffled).level == "ok"
+
+
+@pytest.mark.parametrize("declared", ["last", "first", "middle"])
+def test_the_named_column_is_that_of_the_file(declared, tmp_path):
+    from alignet.data.triplets import load_triplets
+
+    path = tmp_path / "triplets.npy"
+    np.save(path, np.array([[10, 20, 30]]))
+    loaded = load_triplets(path, objects=31, index_base=0, odd_one=declared)[0]
+    for pair, left_out in enumerate((2, 1, 0)):
+        place = choices.original_place(declared, pair)
+        assert {"first": 10, "middle": 20, "last": 30}[place] == loaded[left_out]
+
+
+def test_overlap_is_counted_whatever_the_order_and_chance_is_known():
+    train = np.array([[0, 1, 2], [3, 4, 5]])
+    test = np.array([[2, 0, 1], [0, 1, 3], [5, 4, 3], [1, 2, 3]])
+    assert choices.overlap(train, test, 6)[0] == pytest.approx(0.5)
+    draw = random_rows(20, 6000)
+    share, chance = choices.overlap(draw[:300], draw[300:], 20)
+    assert share == pytest.approx(chance, abs=0.03)
+
+
+def test_marks_are_read_from_comments_with_their_keys():
+    text = """
+top:                   # a section
+  first: 1             # what it is [ours; the paper 2]
+  second: 2            # goes on
+                       # below [paper A.1]
+  inner: {a: 1}        # [VICE's default]
+  plain: 3             # in [0, 1]
+"""
+    found = origins.comments(text, "")
+    assert found["top.first"] == "ours; the paper 2"
+    assert found["top.second"] == "paper A.1"
+    assert found["top.inner"] == "VICE's default"
+    assert found["top.plain"] == ""
+
+
+def test_values_of_the_command_line_are_told_from_those_of_the_papers():
+    given = ["experiment=photos", "paths.photos=x", "vice.settings.lr=0.5", "cluster.clusters=7"]
+    found = {one.key: one for one in origins.values(dataclasses.asdict(load(given)), given)}
+    assert found["vice.settings.lr"].overridden
+    assert found["cluster.clusters"].overridden
+    assert found["vice.settings.batch"].mark.startswith("ours")
+    assert found["vice.settings.k"].mark == "VICE's default"
+    assert not found["vice.settings.k"].ours
+    lines = "\n".join(origins.assumption_lines(list(found.values())))
+    assert "given on this command line" in lines
+
+
+def test_weights_of_hubs_are_named_without_fetching_them(tmp_path, monkeypatch):
+    student = load([]).student
+    timm_model = dataclasses.replace(student, architecture="vit_base_patch16_224.augreg_in1k", weights="hub")
+    assert hub_files(timm_model) == [("timm/vit_base_patch16_224.augreg_in1k", "model.safetensors")]
+    clip = dataclasses.replace(
+        student, library="open_clip", architecture="ViT-B-16-SigLIP", tag="webli", weights="hub"
+    )
+    assert hub_files(clip)[0][0] == "timm/ViT-B-16-SigLIP"
+
+
+def test_a_check_that_fails_is_a_fault_of_its_own():
+    def broken():
+        yield ok("a", "first")
+        raise KeyError("what")
+
+    found = list(collect([("one", broken), ("two", lambda: iter([ok("b", "second")]))]))
+    assert [finding.level for finding in found] == ["ok", "fault", "ok"]
+    assert "KeyError" in found[1].found
+
+
+def test_a_rate_is_what_a_run_of_known_cost_has():
+    step, rest = rate(lambda steps: 2.0 + 0.5 * steps, 1, 4.0, 100)
+    assert step == pytest.approx(0.5)
+    assert rest == pytest.approx(2.0)
+
+
+def test_no_set_of_triplets_repeats_an_object():
+    rows = random_rows(3, 200)
+    assert (np.sort(rows, 1) == [0, 1, 2]).all()
+
+
+def test_help_says_what_it_reads_and_its_section(capsys):
+    doctor.main(["--help"])
+    out = capsys.readouterr().out
+    assert "status  1 if anything is a fault" in out
+    assert "assume: {}" in out
