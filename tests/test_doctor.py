@@ -372,6 +372,22 @@ def test_weights_of_hubs_are_named_without_fetching_them(tmp_path, monkeypatch):
     assert hub_files(clip)[0][0] == "timm/ViT-B-16-SigLIP"
 
 
+def test_a_network_is_weighed_before_it_is_loaded(monkeypatch, tmp_path):
+    from alignet.doctor import models
+
+    student = load([]).student
+    assert models.parameter_bytes(
+        dataclasses.replace(student, architecture="vit_base_patch16_224", model_args={})
+    ) == (4 * 86_567_656)
+    clip = dataclasses.replace(student, library="open_clip", architecture="ViT-B-32", model_args={})
+    assert models.parameter_bytes(clip) == 4 * 151_277_313
+    monkeypatch.setattr(models, "memory_left", lambda: 1000)
+    config = load([f"paths.artifacts={tmp_path}"])
+    held = Models(Sources(config, (), Pipeline(config)))
+    assert held.encoder("student") is None
+    assert "on a larger machine" in held.failed["student"]
+
+
 def test_a_check_that_fails_is_a_fault_of_its_own():
     def broken():
         yield ok("a", "first")

@@ -240,10 +240,11 @@ class Estimates:
         m, n = self._among(source.images, source.triplets, m, n)
         if not m or not n:
             return Estimate(SMALL, self.measured.baseline, disk, said, unknown=True)
-        inside = (1 - 1 / settings.folds) ** 3
-        step, rest, memory = self.measured.distill(role, m, width, max(1, round(n * inside)))
+        inside = 1 - 1 / settings.folds  # of the objects; of the triplets its cube
+        members = max(3, round(m * inside))
+        step, rest, memory = self.measured.distill(role, members, width, max(1, round(n * inside**3)))
         fits = settings.folds * len(settings.penalties) * len(settings.lrs)
-        seconds = fits * (settings.steps * step + rest) + settings.steps * step + rest / inside
+        seconds = fits * (settings.steps * step + rest) + settings.steps * step / inside**2 + rest / inside**3
         how = f"{fits + 1} fits of {settings.steps:,} steps; {n:,} triplets of {m:,} objects; {step:.3g} s a step"
         return Estimate(
             SMALL + seconds,
@@ -255,15 +256,15 @@ class Estimates:
         )
 
     def _among(self, images: str, triplets: str, m: int, n: int) -> tuple[int, int]:
-        """Objects and triplets that are left where some objects have no features."""
+        """Objects that occur in the triplets, and triplets, where those without features are left out."""
         from alignet.data.triplets import restrict, rows_of_objects
 
         names, ids = self.sources.object_names(images), self.sources.set_ids(images)
         held = self.sources.read(triplets)
         if names is None or ids is None or held is None or held.max() >= len(names):
             return m, n
-        rows = rows_of_objects(names, ids)
-        return int((rows >= 0).sum()), len(restrict(held, rows).triplets)
+        kept = restrict(held, rows_of_objects(names, ids)).triplets
+        return len(set(kept.ravel().tolist())), len(kept)
 
     # ---- the AligNet data set
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from alignet.doctor.estimates import Estimate, Estimates, total_memory
 from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.models import memory_left
 from alignet.doctor.sources import Sources
 
 
@@ -85,7 +85,7 @@ def check_room(sources: Sources, rows: Sequence[Row]) -> Iterator[Finding]:
         yield warning("disk", said) if needed > 0.8 * free else ok("disk", said)
     largest = max(missing, key=lambda one: one.memory)
     key = next(row.key for row in rows if row.estimate is largest)
-    there, total = free_memory(), total_memory()
+    there, total = memory_left(), total_memory()
     said = f"{size(largest.memory)} needed by {key}, {size(there)} free of {size(total)}"
     if sources.config.runtime.device == "cuda":
         yield ok("memory", f"{said}; of the GPU, see the table")
@@ -94,21 +94,6 @@ def check_room(sources: Sources, rows: Sequence[Row]) -> Iterator[Finding]:
                     "with finetune.settings.accumulate")  # fmt: skip
     else:
         yield warning("memory", said) if largest.memory > there else ok("memory", said)
-
-
-def free_memory() -> int:
-    """Bytes that a new process can have, as far as this machine says; all of it otherwise."""
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
-    except OSError:
-        found = None
-    free = int(found.group(1)) * 1024 if found else total_memory()
-    try:  # a container may allow less
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        return min(free, max(limit - used, 0))
-    except (OSError, ValueError):
-        return free
 
 
 def load_libraries() -> float:

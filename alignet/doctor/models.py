@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class Models:
             self._held[name] = None
             began = time.perf_counter()
             try:
+                self._check_memory(self.sources.config.models[name])
                 weights = self.weights(name)
                 self._held[name] = load(self.sources.config.models[name], "random" if weights is None else weights,
                                         device(self.sources))  # fmt: skip
@@ -70,6 +72,42 @@ class Models:
                 self.failed[name] = str(error) or type(error).__name__
             self.seconds[name] = time.perf_counter() - began
         return self._held[name]
+
+    def _check_memory(self, model: ModelSettings) -> None:
+        """ValueError where a network is too large to be loaded twice, as the check of its preprocessing does."""
+        try:
+            needed = parameter_bytes(model)
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            return  # loading says what is wrong with the architecture
+        if needed is not None and 2 * needed > memory_left():
+            raise ValueError(
+                f"{model.architecture}: its parameters take {needed / 1e9:,.1f} GB, a check takes them twice, and "
+                f"{memory_left() / 1e9:,.1f} GB of memory are free; check and measure on a larger machine"
+            )
+
+
+def parameter_bytes(model: ModelSettings) -> int | None:
+    """Bytes of a network's parameters, from its architecture alone; None where only building it can tell."""
+    import torch
+
+    with torch.device("meta"):
+        if model.library == "timm":
+            import timm
+
+            if not timm.is_model(model.architecture):
+                return None
+            module = timm.create_model(model.architecture, **model.model_args)
+        elif model.library == "open_clip":
+            import open_clip
+
+            config = dict(open_clip.get_model_config(model.architecture) or {}) | dict(model.model_args)
+            if not config or "hf_model_name" in config.get("text_cfg", {}):
+                return None
+            kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+            module = kind(**config)
+        else:
+            return None
+    return sum(value.numel() * value.element_size() for value in module.parameters())
 
 
 def load(model: ModelSettings, weights: str, where: str) -> Any:
@@ -87,6 +125,21 @@ def device(sources: Sources) -> str:
 
     wanted = sources.config.runtime.device
     return wanted if wanted == "cpu" or torch.cuda.is_available() else "cpu"
+
+
+def memory_left() -> int:
+    """Bytes that this process can still have, as far as this machine says; all of its memory otherwise."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
+    except OSError:
+        found = None
+    free = int(found.group(1)) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:  # a container may allow less
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        return min(free, max(limit - used, 0))
+    except (OSError, ValueError):
+        return free
 
 
 # ---- weights on a hub, without downloading anything
