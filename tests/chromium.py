@@ -136,7 +136,7 @@ class Page:
             raise RuntimeError(json.dumps(found["exceptionDetails"])[:800])
         return found["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 20.0) -> None:
+    def wait(self, condition: str, seconds: float = _SECONDS) -> None:
         """Until a condition holds; what it names may not be there yet, or the page may be on its way out."""
         end = time.monotonic() + seconds
         said = "false"

@@ -164,7 +164,7 @@ DAMAGE = {
     "no participant": (lambda text, one: without(one, "participant"), "expected a participant id of 32 hex digits"),
     "a name": (lambda text, one: one | {"participant": "Ada"}, "expected a participant id of 32 hex digits"),
     "no trials": (lambda text, one: without(one, "trials"), "expected a list of trials"),
-    "not complete": (lambda text, one: one | {"complete": False}, "110 trials .* found 110, called incomplete"),
+    "not complete": (lambda text, one: one | {"complete": False}, "expected 110 trials .*found 110, called"),
     "a trial lost": (lambda text, one: one | {"trials": one["trials"][1:]}, "found 109, called complete"),
     "asked twice": (lambda text, one: one | {"trials": [*one["trials"][1:], one["trials"][1]]}, "each question once"),
     "nan": (lambda text, one: with_trial(one, rt=float("nan")), "trial 4: expected a response time"),

@@ -64,7 +64,7 @@ def shown_pictures(page):
 
 def saved(browser, count):
     """The files that were downloaded, once there are `count`."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         files = sorted(browser.downloads.glob("*.json"))
         if len(files) == count:
@@ -104,7 +104,7 @@ def test_clicks_keys_and_a_reload_end_in_a_file_of_what_was_shown_and_chosen(sit
     assert [(trial["pictures"], trial["choice"]) for trial in content["trials"]] == expected
     assert len(set(questions)) == survey.length
     assert set(content) == {"format", "version", "survey", "participant", "complete", "trials"}
-    assert all(0 < trial["rt"] < 20_000 for trial in content["trials"])
+    assert all(trial["rt"] > 0 for trial in content["trials"])
     catch = {tuple(sorted(row)) for row in survey.catch}
     assert catch <= set(questions)
     assert page.js("document.title") == "Which is the odd one out?"
@@ -118,8 +118,8 @@ def test_response_times_are_measured_from_when_the_pictures_are_there(site, brow
         since, now = page.js("[shown.since, performance.now()]")
         time.sleep(0.3)
         page.press("1")
-        page.wait(READY)
-        assert 300 + now - since <= page.js("state.answers.at(-1).rt") < 300 + now - since + 400
+        after, rt = page.js("[performance.now(), state.answers.at(-1).rt]")
+        assert now + 300 - since <= rt <= after - since
 
 
 def test_what_is_on_screen_gives_no_catch_answer_away_and_texts_are_only_text(site, browser):
