@@ -144,6 +144,16 @@ def test_catch_trials_misses_and_stopping_early_set_participants_aside(study, tm
     assert also.summary["used_participants"] == 4
 
 
+def test_who_stopped_before_any_catch_trial_cannot_be_judged(study, tmp_path):
+    survey, _, sheets = study
+    catch = {tuple(sorted(row)) for row in survey.catch}
+    plain = [trial for trial in sheets[0]["trials"] if tuple(sorted(trial["pictures"])) not in catch]
+    early = sheets[0] | {"complete": False, "trials": plain[:50]}
+    result = bring_in(tmp_path, survey, [early, sheets[1]], rules=Rules(0.9, 3, 200, 10_000, "use"))
+    assert result.summary["set_aside"] == {"no catch trial met": 1}
+    assert len(result.triplets) == 100
+
+
 def without(content, key):
     return {name: value for name, value in content.items() if name != key}
 

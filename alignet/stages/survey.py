@@ -286,7 +286,9 @@ def _tell(config: Config, result: Imported, folder: Path) -> None:
 
 def act_on(arguments: Sequence[str]) -> None:
     """The command line: the word `import` and files come before overrides."""
-    words = [item for item in arguments if "=" not in item and not item.startswith("-")]
+    words = [
+        item for item in arguments if not item.startswith("-") and ("=" not in item or Path(item).is_file())
+    ]
     rest = [item for item in arguments if item not in words]
     files = [Path(item) for item in words[1:]]
 

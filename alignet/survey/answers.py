@@ -97,7 +97,7 @@ def import_answers(
             f"survey import: expected one set of answers of each participant, found files of {quarrels[0][1]} that "
             "contradict each other; remove the wrong one, or set survey.damaged=skip to leave this participant out."
         )
-    people = [_judge(sheet, rules) for sheet in kept]
+    people = [_judge(sheet, rules, bool(surveys[sheet.survey].catch)) for sheet in kept]
     rows = [row for sheet, person in zip(kept, people) for row in trial_rows(sheet, person, rules)]
     used = [row for row in rows if row["used"] == "yes"]
     triplets = np.array([[*row["pair"], row["odd"]] for row in used], dtype=np.int64).reshape(-1, 3)
@@ -281,14 +281,16 @@ def _once_each(sheets: Sequence[Sheet]) -> tuple[list[Sheet], int, list[tuple[st
     return kept, len(sheets) - len(longest), sorted(quarrels)
 
 
-def _judge(sheet: Sheet, rules: Rules) -> dict[str, Any]:
+def _judge(sheet: Sheet, rules: Rules, has_catch: bool) -> dict[str, Any]:
     catch = [trial.catch for trial in sheet.trials if trial.catch is not None]
     times = [trial.rt for trial in sheet.trials]
     misses = sum(not rules.fast_ms <= rt <= rules.slow_ms for rt in times)
     why = ""
     if not sheet.complete and rules.incomplete == "set_aside":
         why = "incomplete"
-    elif sum(catch) < rules.catch_accuracy * len(catch):
+    elif has_catch and not catch:
+        why = "no catch trial met"
+    elif catch and sum(catch) / len(catch) < rules.catch_accuracy:
         why = "catch trials"
     elif misses > rules.max_misses:
         why = "misses"
