@@ -40,6 +40,11 @@ WORDS = {"survey": ("import",), "status": ("prune", "remove")}
 ELSEWHERE = ("import open_clip", "from transformers")
 
 
+NO_KEYS = re.compile(
+    r"\.(py|yaml|npy|npz|txt|csv|json|md|png)$|^data\.sets\."
+)  # files; sets by names that vary
+
+
 class Block(NamedTuple):
     """One fenced block of a page."""
 
@@ -85,19 +90,11 @@ def kind(command: str) -> str:
         if "--help" in arguments:
             return "help"
         keys = {argument.partition("=")[0] for argument in arguments}
-        # other experiments need data, seeds a world each, hubs a network, and several processes are a test of their own
-        else_where = {
-            "experiment",
-            "seed",
-            "seeds",
-            "-m",
-            "model",
-            "runtime.launcher",
-            "runtime.device",
-            "device",
-        }
+        # other experiments need data, seeds a world each, models a network, several processes a test of their own
+        data, network = {"experiment", "seed", "seeds", "-m"}, {"model", "student", "teacher"}
+        elsewhere = data | network | {"runtime.launcher", "runtime.device", "device"}
         heavy = name in ("survey", "prefetch", "doctor")
-        return "compose" if launched or heavy or keys & else_where else "run"
+        return "compose" if launched or heavy or keys & elsewhere else "run"
     return next((reason for pattern, reason in NOT_HERE.items() if re.match(pattern, command)), "")
 
 
@@ -143,6 +140,29 @@ def test_commands_compose(command: str) -> None:
         if config.role is not None:
             roles = {node.role for node in graph.values() if node.stage == name}
             assert config.role in (graph if name == "pipeline" else roles)
+
+
+def test_keys_in_the_text_are_keys_of_the_configuration() -> None:
+    from alignet.cli import compose
+
+    known: set[str] = set()
+
+    def walk(value: object, prefix: str) -> None:
+        known.add(prefix)
+        for name, item in value.items() if isinstance(value, dict) else ():
+            walk(item, f"{prefix}.{name}" if prefix else str(name))
+
+    for experiment in ("world", "photos", "paper", "own", "own_dataset", "own_triplets"):
+        walk(compose([f"experiment={experiment}"]), "")
+    sections = {name.partition(".")[0] for name in known}
+    unknown = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"`([^`]+)`", text):
+            for key in re.findall(r"(?<![\w./<=-])[a-z_]+(?:\.[a-z_0-9]+)+(?=$|[=\s])", code):
+                if key.partition(".")[0] in sections and key not in known and not NO_KEYS.search(key):
+                    unknown.append(f"{page.name}: {key}")
+    assert not unknown
 
 
 def check_embedding(own: dict[str, str]) -> None:

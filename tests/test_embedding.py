@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import alignet
 from alignet import embedding as module
 from alignet.data.features import load_features
+from alignet.data.pixels import PixelPolicy
 from alignet.stages._embed_images import main, peel
 
 
@@ -189,6 +190,24 @@ def test_command_lines_that_cannot_be(place: Path, capsys, argv: list[str], mess
 def test_a_node_keeps_its_arguments() -> None:
     assert peel(["role=student.pool", "embed.batch=3"]) == ({}, ["role=student.pool", "embed.batch=3"])
     assert peel(["images=a=b", "device=cuda"]) == ({"images": "a=b"}, ["runtime.device=cuda"])
+
+
+def test_what_pixels_mean_is_said(place: Path, capsys) -> None:
+    """16-bit files of a narrow range are stretched as the configuration says, and the result knows it."""
+    eight = np.asarray(Image.open("photos/0.png").convert("L"))
+    Path("deep").mkdir()
+    Path("shallow").mkdir()
+    Image.fromarray(1000 + eight.astype(np.uint16)).save("deep/0.png")
+    Image.fromarray(eight).save("shallow/0.png")
+    main("doc", ["images=deep", "model=net", "pixels.range=[1000,1255]"])
+    expected = alignet.embed("net", "shallow").features
+    assert np.allclose(np.load("embeddings/deep-net/features.npy"), expected, atol=1e-5)
+    policy = PixelPolicy(range=(1000, 1255))
+    assert np.allclose(alignet.embed("net", "deep", pixels=policy).features, expected, atol=1e-5)
+    assert not np.allclose(alignet.embed("net", "deep").features, expected, atol=1e-3)
+    with pytest.raises(SystemExit):
+        main("doc", ["images=deep", "model=net", "pixels.range=[0,2000]"])
+    assert "was made with other settings" in capsys.readouterr().err
 
 
 def test_shards_give_what_the_folder_gives(place: Path, capsys) -> None:
