@@ -294,8 +294,8 @@ class Student:
         return rate, math.sqrt(squared)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything a checkpoint needs."""
-        held = {f"module.{name}": tensor for name, tensor in self.encoder.module.state_dict().items()}
+        """Everything a checkpoint needs: what trains, and Adam's moments. The rest is as it was loaded."""
+        held = {f"module.{name}": one.detach() for name, one in zip(self.names, self.held)}
         held |= {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
         for name, parameter in zip(self.names, self.parameters, strict=True):
             held |= {f"adam.{key}.{name}": value for key, value in self.adam.state[parameter].items()}
@@ -303,7 +303,9 @@ class Student:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from a checkpoint's tensors."""
-        self.encoder.module.load_state_dict(_below("module.", tensors))
+        with torch.no_grad():
+            for name, parameter in zip(self.names, self.held):
+                parameter.copy_(tensors[f"module.{name}"])
         self.head.load_state_dict(_below("head.", tensors))
         for name, parameter in zip(self.names, self.parameters, strict=True):
             if f"adam.step.{name}" in tensors:  # a parameter that never had a gradient has no state
