@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import PHOTOS, needs_photos
 from PIL import Image
 from safetensors.torch import save_file
 
 from alignet.backbones import Backbone, ImageFiles, classifier_head, embed_images, load_encoder, timm_features
 
 TOY_VIT = {"img_size": 48, "patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 2}
-PHOTOS = os.environ.get("ALIGNET_PHOTOS", "")
 
 
 def backbone(architecture: str = "test_efficientnet", **values) -> Backbone:
@@ -184,7 +183,7 @@ def test_embedding_takes_tensors_datasets_and_iterables(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.skipif(not PHOTOS, reason="ALIGNET_PHOTOS names no folder of photographs")
+@needs_photos
 def test_a_real_network_knows_real_photographs() -> None:
     """Most photographs get their own ImageNet class, so range, mean, crop and channel order are right."""
     from timm.data import ImageNetInfo
