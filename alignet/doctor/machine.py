@@ -62,7 +62,7 @@ def check_load() -> Iterator[Finding]:
     busy, cores = os.getloadavg()[0], os.cpu_count() or 1
     if busy > 0.75 * cores:
         yield warning(
-            "load", f"{busy:.1f} processes want the {cores} cores: the times below are what it takes beside them",
+            "load", f"{busy:.1f} processes want the {cores} cores: what is measured now is long and uncertain",
             "Run doctor again when the machine is free",
         )  # fmt: skip
 

@@ -87,17 +87,26 @@ def seconds_of(act: Callable[[], Any]) -> float:
 def rate(run: Callable[[int], float], first: int, most: float, at_most: int) -> tuple[float, float]:
     """Seconds of a step, and of what a run costs beside its steps; run(steps) gives a run's seconds.
 
-    From a short and a longer run (about `most` seconds, no more than `at_most` steps beyond the first). Where another
-    process disturbed the short one so much that nothing is left between them, the longer one alone counts.
+    From short and longer runs, together about `most` seconds, of no more than `at_most` steps beyond the first; of
+    equal runs the fastest counts, since other work on the machine only ever adds. Where it disturbed the short ones
+    so much that nothing is left between the two, the longer one alone counts.
     """
     run(first)  # caches and kernels settle
-    short = min(run(first), run(first))
-    more = first + max(2, min(at_most, int(most / max(short / first, 1e-5))))
-    long = run(more)
+    short = _fastest(lambda: run(first), most / 4)
+    more = first + max(2, min(at_most, int(most / 2 / max(short / first, 1e-5))))
+    long = _fastest(lambda: run(more), most / 2)
     step = (long - short) / (more - first)
     if step < 0.1 * long / more:
         step = long / more
     return step, max(short - first * step, 0.0)
+
+
+def _fastest(run: Callable[[], float], most: float) -> float:
+    """The least of up to five results, as many as `most` seconds allow, at least one."""
+    found = [run()]
+    while len(found) < 5 and sum(found) + found[-1] < most:
+        found.append(run())
+    return min(found)
 
 
 @dataclass(frozen=True)
@@ -205,16 +214,17 @@ class Measurements:
         with torch.no_grad(), watched() as peak:
             one = torch.zeros((1, *shape), device=encoder.device)
             encoder.features(one)
-            single = seconds_of(lambda: encoder.features(one))
-            batch = max(1, min(self.sources.config.embed.batch, int(self.budget / 2 / max(single, 1e-9))))
-            many = one.expand(batch, *shape).contiguous()
-            taken = single
-            if batch > 1:
-                encoder.features(many)
-                repeats = max(1, min(5, int(self.budget / 2 / max(single * batch, 1e-9))))
-                taken = min(seconds_of(lambda: encoder.features(many)) for _ in range(repeats)) / batch
+            batch, taken = 1, _fastest(lambda: seconds_of(lambda: encoder.features(one)), self.budget / 8)
+            while batch < self.sources.config.embed.batch and 4 * taken < self.budget / 2:
+                batch = min(4 * batch, self.sources.config.embed.batch)
+                taken = self._batch(encoder, one.expand(batch, *shape).contiguous())
+        taken /= batch
         weights = sum(value.numel() * value.element_size() for value in encoder.module.state_dict().values())
         return Forward(taken, batch, encoder.width, weights, peak.memory, self.models.seconds[model])
+
+    def _batch(self, encoder: Any, images: Any) -> float:
+        encoder.features(images)
+        return _fastest(lambda: seconds_of(lambda: encoder.features(images)), self.budget / 4)
 
     def step(self) -> Step | None:
         """A step of fine-tuning through alignet.finetune.finetune, on pictures of noise and random answers."""
