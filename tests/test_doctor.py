@@ -203,6 +203,25 @@ def test_each_fault_is_named(folder, tmp_path, capsys, damage, options, about, f
     assert any(found in line for line in named), faults(lines)
 
 
+def test_shards_are_read_and_a_broken_one_is_a_fault(folder, tmp_path, capsys):
+    import tarfile
+
+    shard = tmp_path / "shards" / "pool-000.tar"
+    shard.parent.mkdir()
+    with tarfile.open(shard, "w") as tar:
+        for path in sorted((folder / "images/pool").iterdir()):
+            tar.add(path, f"pool/{path.name}")
+    given = [*SMALL, f"paths.photos={folder}", "data.sets.pool.kind=shards", f"data.sets.pool.path={shard.parent}",
+             "data.sets.pool.under=''"]  # fmt: skip
+    status, lines = examine(capsys, tmp_path, *given)
+    assert status == 0, faults(lines)
+    assert any("60 images, 8 of them decoded" in line for line in lines)
+    shard.write_bytes(shard.read_bytes()[:-20_000])
+    status, lines = examine(capsys, tmp_path, *given)
+    assert status == 1
+    assert any("pool-000.tar" in line for line in faults(lines))
+
+
 @pytest.mark.skipif(os.environ.get("CUDA_VISIBLE_DEVICES", "") != "", reason="a GPU may be there")
 def test_a_device_that_is_not_there_is_a_fault(photos, tmp_path, capsys):
     import torch

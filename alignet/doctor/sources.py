@@ -7,7 +7,6 @@ files reports it and every other check leaves it alone.
 from __future__ import annotations
 
 import csv
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -131,8 +130,7 @@ class Sources:
         from alignet.data.alignet_npz import load_dataset
 
         ids = self.read("pool")
-        options: dict[str, Any] = {"missing": one.missing, "order": one.order}
-        return None if ids is None else load_dataset(path, ids, **options)
+        return None if ids is None else load_dataset(path, ids, missing=one.missing, order=one.order)
 
     def _features(self, one: FeaturesSet, path: Path) -> Any:
         from alignet.data.features import load_features
@@ -163,7 +161,9 @@ class Sources:
         if one.kind == "shards":
             key = f"{name} (source)"
             if key not in self._held:
-                self._held[key] = _shards().shard_source(path, _shards().list_shards(path).images)
+                from alignet.data.shards import list_shards, shard_source
+
+                self._held[key] = shard_source(path, list_shards(path).images)
             return lambda identity: self._held[key].open(identity, **options)
         return lambda identity: open_image(path / identity, **options)
 
@@ -254,14 +254,12 @@ class Sources:
 def image_ids(one: ImagesSet, path: Path) -> list[str]:
     """The ids of a set of images in a folder or in shards, sorted."""
     if one.kind == "shards":
-        return sorted(_shards().list_shards(path).images)
+        from alignet.data.shards import list_shards
+
+        return sorted(list_shards(path).images)
     from alignet.data.images import list_images
 
     return [listed_name(one.under, name) for name in list_images(path / one.under if one.under else path).ids]
-
-
-def _shards() -> Any:
-    return importlib.import_module("alignet.data.shards")
 
 
 def read_triplets(one: TripletsSet, path: Path, objects: int) -> np.ndarray:
