@@ -44,6 +44,7 @@ class PathsSettings:
     map: str | None
     dataset: str | None
     people: str | None
+    classes: str | None
     things: str
     imagenet: str
 

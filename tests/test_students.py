@@ -55,6 +55,37 @@ def _hydra(value: object) -> str:
     return json.dumps(value).replace('"', "")
 
 
+def test_one_more_option_measures_zero_shot_before_and_after(tiny: Path, tmp_path: Path) -> None:
+    student = TOYS["open_clip output"]
+    encoder = load_encoder(student, seed=0)
+    save_file(
+        {name: one.contiguous() for name, one in encoder.module.state_dict().items()},
+        tmp_path / "w.safetensors",
+    )
+    images = next((tiny / "world").glob("*/images/pool"))
+    names = sorted(path.name for path in images.iterdir())
+    table = "".join(f"{name},{'round thing' if row % 2 else 'box'}\n" for row, name in enumerate(names))
+    (tmp_path / "classes.csv").write_text("id,label\n" + table)
+    options = [
+        "experiment=own", f"paths.images={images}", f"paths.map={tmp_path}/none.npz",
+        f"paths.artifacts={tmp_path}/store",
+        "teacher=precomputed", "student=clip_base", f"student.architecture={student.architecture}", 'student.tag=""',
+        "student.weights=file", "student.weights_set=student_weights", "student.image_size=48",
+        f"data.sets.student_weights.path={tmp_path}/w.safetensors", "+also=zero_shot",
+        f"paths.classes={tmp_path}/classes.csv", "+evaluate.datasets.zero-shot.data.weights=student_weights",
+        *[f"+student.model_args.{name}={_hydra(value)}" for name, value in student.model_args.items()],
+    ]  # fmt: skip
+    pipeline = Pipeline(load(options))
+    assert {"evaluate[original.zero-shot]", "evaluate[alignet.zero-shot]"} <= set(pipeline.graph)
+    pipeline.make_all(["evaluate[original.zero-shot]"])
+    made = pipeline.state("evaluate[original.zero-shot]").artifact
+    assert made is not None
+    (score,) = json.loads(made.file("scores.json").read_text())
+    assert score["metric"] == "zero_shot"
+    assert score["n"] == len(names)
+    assert 0.2 < score["value"] < 0.8  # a network at random, two classes
+
+
 def test_a_models_folder_is_a_set_of_weights(tmp_path: Path) -> None:
     """Its card does not count, its configuration does."""
     encoder = load_encoder(TOYS["siglip output"], seed=0)
