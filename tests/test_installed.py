@@ -26,7 +26,10 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_the_configuration_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "alignet/conf/config.yaml" in names
-    assert "alignet/conf/experiment/world.yaml" in names
+    shipped = {path.relative_to(CHECKOUT / "conf").as_posix() for path in (CHECKOUT / "conf").rglob("*.yaml")}
+    assert {f"alignet/conf/{name}" for name in shipped} <= set(names)
+    assert "experiment/world.yaml" in shipped
+    assert "alignet/survey/page.html" in names
     assert {name.partition("/")[0] for name in names} == {"alignet", "alignet-0.1.0.dist-info"}
 
 
