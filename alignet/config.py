@@ -344,7 +344,7 @@ class TripletsSettings:
     published: str | None  # a set of kind dataset, taken instead of drawing
     sampling: Literal["cluster_boundary", "class_boundary", "random"]
     count: int
-    labels_from: Literal["", "wnid"]  # class_boundary and random: where class labels come from
+    labels_from: Literal["", "wnid", "cls"]  # class_boundary and random: where class labels come from
     seed: int
 
     def __post_init__(self) -> None:

@@ -242,6 +242,8 @@ class _Builder:
         inputs = self.teacher(role, "pool")
         if self.config.triplets.sampling == "cluster_boundary":
             inputs["clusters"] = self.cluster(role)
+        elif self.config.triplets.labels_from == "cls":
+            inputs["images"] = self.index("pool")
         return self.add("triplets", role, section, inputs)
 
     def taught(self) -> str:

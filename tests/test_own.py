@@ -185,3 +185,47 @@ def test_a_published_embedding_takes_the_place_of_a_fit(tiny, handed_on, people,
     assert artifact.metrics["has_scale"] == (kind != "final_embedding")
     assert 0 < artifact.metrics["validation_accuracy"] < 1
     assert "reliability" not in pipeline.graph
+
+
+def test_shards_are_the_folder_and_bring_their_classes_along(tiny, handed_on, tmp_path):
+    import webdataset
+
+    names = sorted(path.name for path in (handed_on / "images").iterdir())
+    (tmp_path / "shards").mkdir()
+    with webdataset.ShardWriter(str(tmp_path / "shards/pool-%06d.tar"), maxcount=25, verbose=0) as writer:
+        for row, name in enumerate(names):
+            stem, _, suffix = name.rpartition(".")
+            writer.write(
+                {"__key__": stem, suffix: (handed_on / "images" / name).read_bytes(), "cls": row % 5}
+            )
+    drawn = ["triplets.sampling=class_boundary", "triplets.count=200"]
+    lines = [
+        item
+        for item in own(tiny, handed_on, tmp_path / "store", *drawn)
+        if not item.startswith("paths.images")
+    ]
+    shards = [
+        *lines,
+        f"paths.images={tmp_path / 'shards'}",
+        "data.sets.pool.kind=shards",
+        "data.sets.check.kind=shards",
+    ]
+    sampled = "finetune.settings.sampling=triplets"
+    pipeline = Pipeline(
+        load([*shards, sampled, "triplets.labels_from=cls", "export.roles=[alignet,dataset]"])
+    )
+    pipeline.make_all(["triplets[alignet]", "embed[student.pool]", "finetune[alignet]"])
+    folder = pipeline.state("triplets[alignet]").artifact.folder
+    classes = np.array(
+        [int(name.split(".")[0]) % 5 for name in (folder / "ids.txt").read_text().splitlines()]
+    )
+    kinds = classes[np.load(folder / "triplets.npy")]
+    assert all(len(set(row)) == 2 for row in kinds)  # two of one class, one of another
+    plain = Pipeline(load([*lines, f"paths.images={handed_on / 'images'}"]))
+    plain.make_all(["embed[student.pool]"])
+    first, second = (_read.embedding(one.state("embed[student.pool]").artifact) for one in (plain, pipeline))
+    assert first[1] == second[1]
+    assert np.array_equal(first[0], second[0])
+    wrong = [*lines, f"paths.images={handed_on / 'images'}", sampled, "triplets.labels_from=cls"]
+    with pytest.raises(ValueError, match=r"triplets\.labels_from=cls: expected a pool of WebDataset shards"):
+        Pipeline(load(wrong)).make_all(["triplets[alignet]"])

@@ -61,30 +61,48 @@ def _take(work: StageRun) -> dict[str, Any]:
 
 
 def _draw(work: StageRun, ids: list[str]) -> Any:
-    import numpy as np
-
-    from alignet.data.wordnet import wordnet_id
     from alignet.sampling import class_boundary, cluster_boundary, random_triplets
     from alignet.stages import _read
 
     count, seed, sampling = work.section["count"], work.section["seed"], work.section["sampling"]
     if sampling == "cluster_boundary":
         return cluster_boundary(_read.assignment(work), count, seed)
-    labels = np.array([wordnet_id(name) for name in ids]) if work.section["labels_from"] == "wnid" else None
-    if labels is not None and (labels == "").any():
-        raise ValueError(
-            f"triplets.labels_from=wnid: expected image names that start with a WordNet id, found "
-            f"{ids[int((labels == '').argmax())]}; set labels_from to '' or rename the images."
-        )
+    labels = _labels(work, ids)
     if sampling == "class_boundary":
         if labels is None:
             raise ValueError(
-                "triplets.sampling=class_boundary needs class labels; set triplets.labels_from=wnid"
+                "triplets.sampling=class_boundary needs class labels; set triplets.labels_from to wnid or cls"
             )
         return class_boundary(labels, count, seed)
     if labels is None:
         print("random sampling without class labels: images of one triplet may share a class", flush=True)
     return random_triplets(len(ids), count, seed, labels)
+
+
+def _labels(work: StageRun, ids: list[str]) -> Any:
+    """The class of each image (m,), or None where the configuration names no source of classes."""
+    import numpy as np
+
+    from alignet.data.shards import shard_labels
+    from alignet.data.wordnet import wordnet_id
+
+    if work.section["labels_from"] == "wnid":
+        labels = np.array([wordnet_id(name) for name in ids])
+        if (labels == "").any():
+            raise ValueError(
+                f"triplets.labels_from=wnid: expected image names that start with a WordNet id, found "
+                f"{ids[int((labels == '').argmax())]}; set labels_from to '' or rename the images."
+            )
+        return labels
+    if work.section["labels_from"] == "cls":
+        if work.inputs["images"].manifest["identity"]["section"]["kind"] != "shards":
+            raise ValueError(
+                "triplets.labels_from=cls: expected a pool of WebDataset shards, whose .cls members are labels, found a "
+                "folder; set data.sets.pool.kind=shards, or labels_from to wnid or ''."
+            )
+        known = shard_labels(work.sources["images"])
+        return np.array([known[name] for name in ids])
+    return None
 
 
 if __name__ == "__main__":
