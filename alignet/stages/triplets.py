@@ -97,8 +97,8 @@ def _labels(work: StageRun, ids: list[str]) -> Any:
     if work.section["labels_from"] == "cls":
         if work.inputs["images"].manifest["identity"]["section"]["kind"] != "shards":
             raise ValueError(
-                "triplets.labels_from=cls: expected a pool of WebDataset shards, whose .cls members are labels, found a "
-                "folder; set data.sets.pool.kind=shards, or labels_from to wnid or ''."
+                "triplets.labels_from=cls: expected a pool of WebDataset shards, whose .cls members are labels; found "
+                "a folder; set data.sets.pool.kind=shards, or labels_from to wnid or ''."
             )
         known = shard_labels(work.sources["images"])
         return np.array([known[name] for name in ids])
