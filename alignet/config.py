@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 from alignet.building import build
 
-LIBRARIES = ("timm", "open_clip", "transformers", "features", "pixels", "histogram")
-
 
 def _at_least(where: str, low: float, **values: float) -> None:
     for name, value in values.items():
@@ -75,7 +73,6 @@ class RuntimeSettings:
     device: Literal["cpu", "cuda"]
     threads: int
     workers: int
-    tf32: bool
     download: bool
     checkpoint_seconds: float
     launcher: Literal["local", "torchrun", "slurm"]

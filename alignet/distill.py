@@ -25,6 +25,8 @@ from alignet.progress import progress
 from alignet.triplets import accuracy, check_triplets, entropy, kl_divergence, similarities
 from alignet.vice.gradient import cross_entropy
 
+_ROWS = 1 << 16  # mapped at a time: a copy of so many standardised rows is held
+
 
 @dataclass(frozen=True)
 class AffineMap:
@@ -45,7 +47,11 @@ class AffineMap:
                 f"affine map: expected features of shape (m, {len(self.weights)}), found "
                 f"{tuple(features.shape)}; apply it to the backbone that it was learned on."
             )
-        return ((features.float() - self.mean) / self.std) @ self.weights + self.bias
+        parts = [
+            ((rows.float() - self.mean) / self.std) @ self.weights + self.bias
+            for rows in features.split(_ROWS)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def save_npz(self, path: Path) -> None:
         """Write in the format of gLocal and thingsvision: `weights`, `bias`, and scalar `mean`, `std`.

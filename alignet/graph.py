@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alignet.config import Config, MapSource, ViceSection
+from alignet.config import Config, ImagesSet, MapSource, ViceSection
 
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
@@ -107,8 +107,16 @@ class _Builder:
         self.nodes.setdefault(node.key, node)
         return node.key
 
+    def same(self, images: str) -> str:
+        """The first image set with the same settings, so that a folder under two names is read once."""
+        sets = self.config.data.sets
+        one = sets.get(images)
+        if isinstance(one, ImagesSet) and one.path is not None:
+            return next(name for name, other in sets.items() if other == one)
+        return images
+
     def index(self, name: str) -> str:
-        data = self.config.data
+        data, name = self.config.data, self.same(name)
         if name not in data.sets:
             raise ValueError(f"no data set {name!r}: expected one of {', '.join(data.sets)} (data.sets)")
         one = data.sets[name]
@@ -165,6 +173,7 @@ class _Builder:
 
     def embed(self, model: str, images: str) -> str:
         """`model`: teacher, student, a fine-tuned setting, or a baseline."""
+        images = self.same(images)
         base = "student" if model in FINETUNED else model
         settings = self.config.models.get(base)
         if settings is None:
@@ -207,9 +216,13 @@ class _Builder:
                 f"distill.published.{role} to a set of kind map, or distill.sources.{role}"
             )
         source: MapSource = self.config.distill.sources[role]
+        if role not in self.config.distill.settings:
+            raise ValueError(
+                f"distill.settings: expected those of {role}, found {', '.join(self.config.distill.settings)}"
+            )
         section = {
             "settings": asdict(self.config.distill.settings[role]),
-            "object_ids": asdict(self.config.data.object_ids[source.images]),
+            "object_ids": self.object_ids(source.images),
             "fold_column": source.fold_column,
         }
         inputs = {
@@ -219,6 +232,15 @@ class _Builder:
             "objects": self.objects(),
         }
         return self.add("distill", role, section, inputs)
+
+    def object_ids(self, images: str) -> dict[str, Any]:
+        known = self.config.data.object_ids
+        if images not in known:
+            raise ValueError(
+                f"data.object_ids: expected how ids of {images!r} name objects, found {', '.join(known) or 'none'}; "
+                f"add data.object_ids.{images} with column and prefix"
+            )
+        return asdict(known[images])
 
     def teacher(self, role: str, images: str) -> dict[str, str]:
         """Inputs that give the teacher's features of an image set, mapped for `alignet` alone."""
@@ -272,6 +294,8 @@ class _Builder:
                 inputs["clusters"] = self.cluster(role)
         else:
             inputs["triplets"] = self.triplets(role)
+            if self.config.triplets.published is not None:  # whose images nobody has opened yet
+                inputs["opened"] = self.embed("student", "pool")
         return self.add("finetune", role, section, inputs)
 
     def features(self, setting: str, images: str) -> dict[str, str]:
@@ -299,14 +323,16 @@ class _Builder:
             "seed": self.config.evaluate.seed, "dataset": name, "setting": setting,
         }  # fmt: skip
         if "objects" in dataset.data and "test" in dataset.images:
-            section["object_ids"] = asdict(self.config.data.object_ids[dataset.images["test"]])
+            section["object_ids"] = self.object_ids(dataset.images["test"])
         return self.add("evaluate", f"{setting}.{name}", section, inputs)
 
     def named(self, key: str) -> str:
         """The node that configuration calls by its key, e.g. `vice` or `embed[student.pool]`."""
         stage, _, role = key.rstrip("]").partition("[")
-        if stage == "embed":
+        if stage == "embed" and "." in role:
             return self.embed(*role.split(".", 1))
+        if stage == "index":
+            return self.index(role)
         if stage == "vice":
             return self.vice()
         if stage == "smooth":
@@ -314,7 +340,7 @@ class _Builder:
         if stage in ("distill", "cluster", "triplets", "finetune"):
             return getattr(self, stage)(role)
         raise ValueError(
-            f"no node {key!r}; name one as in `status`: embed[student.pool], vice, smooth, distill[teacher], ..."
+            f"no node {key!r}; name one as `status` does: embed[student.pool], index[pool], vice, distill[teacher]"
         )
 
     def export(self, role: str) -> str:
@@ -333,7 +359,7 @@ class _Builder:
             "licence": student.licence,
             "data": {
                 "teacher": f"{teacher.name}; licence: {teacher.licence}",
-                "human choices": self.human_data(),
+                "human choices": self.human_data() if role == "alignet" else "none: this is the control",
                 "images": "the pool",
             },
             "smooth": asdict(self.config.smooth) if self.config.smooth else None,

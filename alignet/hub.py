@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 TIMM = ("model.safetensors", "pytorch_model.bin")
-OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OPEN_CLIP = ("open_clip_model.safetensors",)
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
 
 
@@ -51,7 +51,7 @@ def wanted(library: str, architecture: str, tag: str = "") -> list[Wanted]:
     if library == "open_clip":
         return _open_clip(architecture, tag)
     if library == "transformers":
-        weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+        weights = ("model.safetensors", "model.safetensors.index.json")
         files = (("config.json",), ("preprocessor_config.json",), weights)
         return [Wanted(architecture, tag or None, files, TOKENIZER)]
     raise ValueError(

@@ -128,14 +128,19 @@ class Pipeline:
             from alignet.data.sets import files_of
 
             one, path = self.config.data.sets[name], outside_path(self.config, name)
-            where = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:12]
-            cache = self.store.root / "seen" / f"{name}-{where}.json"
+            cache = self.seen(name)
             cache.parent.mkdir(parents=True, exist_ok=True)
             under = getattr(one, "under", "")
             files = files_of(one.kind, path, under, outside_ids(self.config, name))
             listing = scan(files, cache=cache, verify=self.config.data.verify)
             self._outside[name] = listing.digest
         return self._outside[name]
+
+    def seen(self, name: str) -> Path:
+        """The file that remembers checksums of a set of outside data."""
+        path = outside_path(self.config, name)
+        where = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:12]
+        return self.store.root / "seen" / f"{name}-{where}.json"
 
     def state(self, key: str) -> State:
         """Whether a node is cached, stale, partial, missing, or blocked by data that is not there."""
@@ -241,6 +246,8 @@ class Pipeline:
                     sources[f"{name}.ids"] = ids
         if node.stage == "index":
             sources["data"] = self.locate(node.key)
+            if node.outside:
+                sources["seen"] = self.seen(node.outside)
             ids = outside_ids(self.config, node.outside)
             if ids is not None:
                 sources["ids"] = ids
@@ -367,7 +374,7 @@ def set_up(runtime: RuntimeSettings, together: bool = False) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = runtime.tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if runtime.device == "cuda":
         _choose_gpu()
     if together:
@@ -423,7 +430,6 @@ def provenance(began: str, seconds: float, runtime: RuntimeSettings, processes: 
         "machine": platform.machine(),
         "device": runtime.device,
         "threads": runtime.threads,
-        "tf32": runtime.tf32,
         "world_size": processes,
     }
 
@@ -513,11 +519,11 @@ def run_pipeline(config: Config) -> None:
     cached = len(pipeline.graph) - len(ran)
     print(f"{len(ran)} nodes made, {cached} cached, {time.monotonic() - began:.0f} s.")
     print(f"table and pictures: {report.folder}")
-    export = pipeline.state("export[alignet]").artifact
-    if export is not None:
-        print(
-            f'the aligned student: timm.create_model("local-dir:{export.folder}", pretrained=True, num_classes=0)'
-        )
+    if "export[alignet]" in pipeline.graph:
+        exported = pipeline.state("export[alignet]").artifact
+        assert exported is not None
+        print(f'the aligned student: {exported.folder}; its README.md says how {config.student.library} loads it, or: '
+              f'alignet.load("{exported.folder}")')  # fmt: skip
     print(f"next: python -m alignet.stages.status{given_options()}")
 
 

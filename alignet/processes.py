@@ -162,8 +162,8 @@ class Processes:
             while time.monotonic() < until and not self._store.add(_SAID, 0):
                 time.sleep(0.1)
             return self._store.add(_SAID, 1) == 1
-        except RuntimeError:  # the store ended with the first process, which spoke for itself
-            return not lost
+        except RuntimeError:  # the store has ended, with the first process or with torchrun
+            return self.first or not lost
 
 
 _current = Processes()

@@ -169,12 +169,35 @@ def _configured(backbone: Backbone) -> tuple[dict[str, Any], dict[str, Any]]:
     return model_config, _of_tag(backbone, bool(model_config.get("quick_gelu", False)))
 
 
+def _untagged(backbone: Backbone) -> dict[str, Any]:
+    """The preprocessing of weights without a tag: what all published ones of the architecture share, if there are any.
+
+    ValueError where they differ: the library's default would silently be wrong for some.
+    """
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(backbone.architecture)
+    known = [_prepared(open_clip.get_pretrained_cfg(backbone.architecture, tag)) for tag in tags]
+    if not known:
+        return {}
+    if any(one != known[0] for one in known):
+        raise ValueError(
+            f"backbone {backbone.architecture}: expected the tag of the weights, since published ones are prepared in "
+            f"different ways, found none; set tag to one of {', '.join(tags)}."
+        )
+    return known[0]
+
+
+def _prepared(known: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: known[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in known}
+
+
 def _of_tag(backbone: Backbone, quick_gelu: bool) -> dict[str, Any]:
     """The preprocessing that belongs to the weights of the tag; {} without a tag."""
     import open_clip
 
     if not backbone.tag and backbone.weights != "":
-        return {}
+        return _untagged(backbone)
     known = open_clip.get_pretrained_cfg(backbone.architecture, backbone.tag)
     if not known:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(backbone.architecture)) or "none"
@@ -188,7 +211,7 @@ def _of_tag(backbone: Backbone, quick_gelu: bool) -> dict[str, Any]:
             f"backbone {backbone.architecture} ({backbone.tag}): expected the activation that these weights were "
             f"trained with, found the other one; set architecture to {other if quick_gelu else other + '-quickgelu'}."
         )
-    return {key: known[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in known}
+    return _prepared(known)
 
 
 def _with_file(

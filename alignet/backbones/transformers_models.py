@@ -221,10 +221,12 @@ def _pretrained(backbone: Backbone, config: Any) -> nn.Module:
 
     source = str(backbone.folder or backbone.architecture)
     try:
-        module, found = AutoModel.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
-            **_revision(backbone),
-        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of a pooler that the weights lack; it is not used, but it is exported
+            module, found = AutoModel.from_pretrained(
+                source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
+                **_revision(backbone),
+            )  # fmt: skip
     except (*OFFLINE, SafetensorError) as error:
         if backbone.folder is None:
             raise not_downloaded(backbone.architecture, source, error) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alignet.data.shards import expand, shard_files
 
+ASIDE = ("MANIFEST.json",)  # when and by what command an artifact was made
 MODEL = (".safetensors", ".json", ".txt", ".model")  # what of a model's folder determines its features
 
 
@@ -29,7 +30,9 @@ def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path
         return shard_files(path)
     if kind == "weights" and path.is_dir():
         files = {
-            file.name: file for file in sorted(path.iterdir()) if file.suffix in MODEL and file.is_file()
+            file.name: file
+            for file in sorted(path.iterdir())
+            if file.suffix in MODEL and file.name not in ASIDE and file.is_file()
         }
         if not any(name.endswith(".safetensors") for name in files):
             raise ValueError(

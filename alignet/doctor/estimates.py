@@ -18,6 +18,7 @@ from alignet.doctor.models import NETWORKS
 from alignet.doctor.sense import images_a_step
 from alignet.doctor.sources import Count, Sources
 from alignet.graph import FINETUNED, Node
+from alignet.memory import memory_limit
 
 EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
 WIDTH = 1024  # features of a model that is not here
@@ -326,7 +327,7 @@ class Estimates:
         passes = settings.steps * images_a_step(self.sources)
         encoder = self.measured.models.encoder("student")
         pixels = math.prod(encoder.data_config["input_size"]) * pool.number
-        held = pixels <= total_memory() // 4
+        held = pixels <= memory_limit() // 4
         reading = self.measured.reading("pool", "student", pixels=True) * (pool.number if held else passes)
         first = 256 * forward.seconds if isinstance(settings.tau_student, str) else 0.0
         seconds = forward.load + reading + first + settings.steps * step.seconds
@@ -396,10 +397,3 @@ class Estimates:
 
     def _report(self, node: Node) -> Estimate:
         return self._small("table and pictures: assumed", 3.0, 300_000)
-
-
-def total_memory() -> int:
-    """Bytes of memory of this machine."""
-    import os
-
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignet.doctor.estimates import Estimate, Estimates, total_memory
+from alignet.doctor.estimates import Estimate, Estimates
 from alignet.doctor.findings import Finding, fault, ok, warning
-from alignet.doctor.models import memory_left
 from alignet.doctor.sources import Sources
+from alignet.memory import memory_left, memory_limit
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def check_room(sources: Sources, rows: Sequence[Row]) -> Iterator[Finding]:
         yield warning("disk", said) if needed > 0.8 * free else ok("disk", said)
     largest = max(missing, key=lambda one: one.memory)
     key = next(row.key for row in rows if row.estimate is largest)
-    there, total = memory_left(), total_memory()
+    there, total = memory_left(), memory_limit()
     said = f"{size(largest.memory)} needed by {key}, {size(there)} free of {size(total)}"
     if sources.config.runtime.device == "cuda":
         yield ok("memory", f"{said}; of the GPU, see the table")

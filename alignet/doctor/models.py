@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from alignet.config import ModelSettings
 from alignet.doctor.files import open_one, sample
 from alignet.doctor.findings import Finding, fault, ok, warning
 from alignet.doctor.sources import Sources
+from alignet.memory import memory_left
 
 NETWORKS = ("timm", "open_clip", "transformers")  # libraries whose models are networks
 _TOLERANCE = {"cpu": 1e-4, "cuda": 5e-3}  # of the largest feature; a GPU may round convolutions to TF32
@@ -125,21 +125,6 @@ def device(sources: Sources) -> str:
 
     wanted = sources.config.runtime.device
     return wanted if wanted == "cpu" or torch.cuda.is_available() else "cpu"
-
-
-def memory_left() -> int:
-    """Bytes that this process can still have, as far as this machine says; all of its memory otherwise."""
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
-    except OSError:
-        found = None
-    free = int(found.group(1)) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:  # a container may allow less
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        return min(free, max(limit - used, 0))
-    except (OSError, ValueError):
-        return free
 
 
 # ---- weights on a hub, without downloading anything

@@ -30,11 +30,13 @@ def asked(
     from alignet.sampling import random_triplets
 
     known = AffineMap.load_npz(mapping)
-    rows = teacher[rows_for(ids, have, "the teacher's features")].astype(np.float32)
     possible = len(ids) * (len(ids) - 1) * (len(ids) - 2) // 6
     drawn = random_triplets(len(ids), min(count, possible), seed)
-    triplets, sims = label(rows, drawn, transform=lambda x: known.apply(torch.from_numpy(x)).numpy())
-    return sims, triplets
+    used, inverse = np.unique(drawn, return_inverse=True)  # of many images few are asked about
+    rows = teacher[rows_for(ids, have, "the teacher's features")[used]].astype(np.float32)
+    few = inverse.reshape(drawn.shape)
+    triplets, sims = label(rows, few, transform=lambda x: known.apply(torch.from_numpy(x)).numpy())
+    return sims, used[triplets]
 
 
 def answered(folder: Path, ids: Sequence[str], count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +72,8 @@ def agreement(
     """
     from scipy.stats import spearmanr
 
+    used, inverse = np.unique(triplets, return_inverse=True)
+    features, triplets = features[used], inverse.reshape(triplets.shape)
     x = features.astype(np.float64)
     pairs = ((0, 1), (0, 2), (1, 2))
     own = np.stack([(x[triplets[:, a]] * x[triplets[:, b]]).sum(1) for a, b in pairs], 1)

@@ -6,6 +6,7 @@ What a family is given is named in the configuration (evaluate.datasets), so the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +195,11 @@ def zero_shot(material: Material, options: Mapping[str, Any]) -> list[Score]:
     )  # fmt: skip
 
 
+def _centred(space: Callable[[np.ndarray], np.ndarray], middle: np.ndarray) -> Any:
+    """A space with what is in the middle (1, p) of its rows as its origin; an affine map takes means to means."""
+    return lambda rows: space(rows) - space(middle)
+
+
 def teacher_labels(material: Material, options: Mapping[str, Any]) -> list[Score]:
     """How often mapped and raw teacher answer pool triplets differently, and how unsure each is.
 
@@ -204,14 +210,15 @@ def teacher_labels(material: Material, options: Mapping[str, Any]) -> list[Score
     from alignet.labelling import disagreement, label_entropy, teacher_similarities
     from alignet.sampling import cluster_boundary, random_triplets
 
-    raw = material.raw["raw"][0].astype(np.float32)
-    mapped = material.transform(raw)
+    raw = material.raw["raw"][0]
+    spaces = {"alignet": material.transform, "distillation": lambda rows: rows}
     if options["center"]:
-        mapped, raw = mapped - mapped.mean(0), raw - raw.mean(0)
+        middle = raw.mean(0, dtype=np.float64, keepdims=True).astype(np.float32)
+        spaces = {role: _centred(space, middle) for role, space in spaces.items()}
     with np.load(material.nodes["clusters"] / "clusters.npz", allow_pickle=False) as clusters:
         assignment = clusters["assignment"]
     drawn = {
-        "random": random_triplets(len(mapped), options["count"], material.seed),
+        "random": random_triplets(len(raw), options["count"], material.seed),
         "cluster_boundary": cluster_boundary(assignment, options["count"], material.seed),
     }
     scores = []
@@ -220,7 +227,11 @@ def teacher_labels(material: Material, options: Mapping[str, Any]) -> list[Score
         def score(metric: str, value: float, note: str, n: int = len(triplets)) -> Score:
             return Score(metric, material.dataset, value, None, None, n, "triplets", "", note=note)
 
-        mine, control = teacher_similarities(mapped, triplets), teacher_similarities(raw, triplets)
+        used, rows = np.unique(triplets, return_inverse=True)  # of a large pool few rows are asked about
+        few = raw[used].astype(np.float32)
+        mine, control = (
+            teacher_similarities(space(few), rows.reshape(triplets.shape)) for space in spaces.values()
+        )
         apart = disagreement(mine, control)
         scores.append(score(f"teachers_disagree_{sampling}", apart, "mapped against raw teacher"))
         for role, sims in (("alignet", mine), ("distillation", control)):
@@ -234,7 +245,7 @@ def agreement(material: Material, options: Mapping[str, Any]) -> list[Score]:
     """How often this setting's odd one out is the teacher's, where nobody asked people; see evaluate.agreement.
 
     Names: features `test`; nodes `teacher`, an embedding of the same images, and `map`, its distill node; or the
-    node `triplets`, answered triplets of these images; `trained_on`, an embedding of what was trained on. options:
+    node `triplets`, answered triplets of these images; `trained_on`, the index of what was trained on. options:
     count of triplets.
     """
     from alignet.evaluate.agreement import agreement as measure
@@ -247,7 +258,8 @@ def agreement(material: Material, options: Mapping[str, Any]) -> list[Score]:
         sims, triplets = asked(
             *material.raw["teacher"], ids, material.nodes["map"] / "map.npz", options["count"], material.seed
         )
-    known = set(material.raw["trained_on"][1])
+    listing = json.loads((material.nodes["trained_on"] / "listing.json").read_text(encoding="utf-8"))
+    known = set(listing["files"])
     met = sum(name in known for name in ids)
     note = f"{met:,} of {len(ids):,} images were trained on (by name)" if met else ""
     return measure(

@@ -23,9 +23,15 @@ if TYPE_CHECKING:
 def embedding(artifact: Artifact) -> tuple[np.ndarray, list[str]]:
     """Raw features (m, p) and ids of an `embed` artifact, its shards in order."""
     shards = sorted(name for name in artifact.manifest["files"] if name.startswith("features-"))
-    features = np.concatenate([np.load(artifact.folder / name, allow_pickle=False) for name in shards])
-    ids = [line for name in shards for line in read_lines(artifact.folder / _ids_name(name))]
-    return features, ids
+    views = [np.load(artifact.folder / name, mmap_mode="r", allow_pickle=False) for name in shards]
+    features = np.concatenate(views)  # from views of the files, so that the rows are held once
+    return features, embedded_ids(artifact)
+
+
+def embedded_ids(artifact: Artifact) -> list[str]:
+    """The ids of an `embed` artifact's rows."""
+    shards = sorted(name for name in artifact.manifest["files"] if name.startswith("features-"))
+    return [line for name in shards for line in read_lines(artifact.folder / _ids_name(name))]
 
 
 def _ids_name(features_name: str) -> str:
@@ -45,7 +51,7 @@ def affine_map(run: StageRun) -> AffineMap | None:
 
 
 def transform(run: StageRun) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The map among a stage's inputs as a function of float32 rows, or None where the raw space is meant."""
+    """The map among a stage's inputs as a function of rows that gives float32, or None where the raw space is meant."""
     import torch
 
     mapping = affine_map(run)
@@ -58,8 +64,7 @@ def mapped_features(run: StageRun) -> tuple[np.ndarray, list[str]]:
     """float32 features of the input `features` and their ids, through the map if the stage has one."""
     features, ids = embedding(run.inputs["features"])
     mapping = transform(run)
-    features = features.astype(np.float32)
-    return (mapping(features) if mapping is not None else features), ids
+    return (mapping(features) if mapping is not None else features.astype(np.float32, copy=False)), ids
 
 
 def assignment(run: StageRun) -> np.ndarray:
@@ -111,7 +116,7 @@ def encoder(run: StageRun, weights: Path | str) -> Encoder:
     backbone = Backbone(
         library=model["library"],
         architecture=model["architecture"],
-        weights="random" if model["weights"] == "random" else str(weights),
+        weights=str(weights) or ("random" if model["weights"] == "random" else ""),
         model_args=model["model_args"],
         image_size=model["image_size"],
         feature=model["feature"],

@@ -74,10 +74,9 @@ def run(work: StageRun) -> dict[str, Any]:
 def _take(work: StageRun) -> dict[str, Any]:
     """A map W, b from elsewhere in the place of a fit; ValueError unless its width is the features'."""
     from alignet.distill import AffineMap
-    from alignet.stages import _read
 
     mapping = AffineMap.load_npz(work.sources["published"])
-    width = _read.embedding(work.inputs["features"])[0].shape[1]
+    width = work.inputs["features"].metrics["width"]
     if len(mapping.weights) != width:
         raise ValueError(
             f"{work.sources['published']}: expected a map of {width} features, as the {work.node.role} has, found one "

@@ -60,7 +60,7 @@ def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
             if number in done:
                 continue
             kept, features = _embed_shard(work, source, shards[number], transform, features_of, advance)
-            _write_shard(work.folder, number, kept, features.astype(settings["precision"]))
+            _write_shard(work.folder, number, kept, _stored(features, kept, settings["precision"]))
     everyone.wait()
     first = np.load(work.folder / "features-00000.npy", mmap_mode="r", allow_pickle=False)
     set_aside = _collect_unreadable(work) if everyone.first else 0
@@ -133,6 +133,21 @@ def _opened(work: StageRun, source: ImageSource, names: list[str], transform: An
     )  # fmt: skip
 
 
+def _stored(features: Any, ids: list[str], precision: str) -> Any:
+    """Features as they are stored; ValueError where one is too large for float16, which would make it infinite."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        stored = features.astype(precision)
+    lost = ~np.isfinite(stored).all(1)
+    if lost.any():
+        raise ValueError(
+            f"embed.precision: expected features that fit into {precision}, found one of "
+            f"{np.abs(features[lost]).max():.3g} for {ids[int(lost.argmax())]}; set embed.precision=float32"
+        )
+    return stored
+
+
 def _write_shard(folder: Any, number: int, ids: list[str], features: Any) -> None:
     import os
 
@@ -158,16 +173,20 @@ def _collect_unreadable(work: StageRun) -> int:
 
 
 def _pick_rows(work: StageRun) -> dict[str, Any]:
-    import numpy as np
-
     from alignet.data.features import load_features, rows_for
+    from alignet.processes import current
     from alignet.stages import _read
 
+    everyone = current()
+    if not everyone.first:  # nothing to share: reading is all there is to do
+        everyone.wait()
+        return {}
     features, ids, constant = load_features(work.sources["features"], work.sources["features.ids"])
     if "images" in work.inputs:
         wanted = _read.listed_ids(work.inputs["images"])
         features, ids = features[rows_for(wanted, ids)], wanted
-    _write_shard(work.folder, 0, ids, features.astype(np.dtype(work.section["embed"]["precision"])))
+    _write_shard(work.folder, 0, ids, _stored(features, ids, work.section["embed"]["precision"]))
+    everyone.wait()
     return {"images": len(ids), "width": features.shape[1], "constant_columns": constant}
 
 

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from alignet.pipeline import StageRun
 
 
+WHAT = {  # role -> how the model card calls it
+    "alignet": ("aligned", "fine-tuned with AligNet so that its similarities follow people's"),
+    "distillation": (
+        "control",
+        "fine-tuned on the unmapped teacher's answers: AligNet's control without human data",
+    ),
+}
+
+
 def run(work: StageRun) -> dict[str, Any]:
     """Write the folder and check that it loads."""
     if "map" in work.inputs:
@@ -30,11 +39,12 @@ def run(work: StageRun) -> dict[str, Any]:
     weights = work.inputs["weights"]
     encoder = _read.encoder(work, _read.weights_of(weights))
     described = work.section["card"]
+    heading, meant = WHAT[work.node.role]
     card = ModelCard(
-        name=f"{described['name']}, aligned",
+        name=f"{described['name']}, {heading}",
         summary=(
-            f"{described['name']}, fine-tuned with AligNet so that its similarities follow people's "
-            f"(experiment: {work.section['experiment']}). {work.section['banner'].capitalize()}."
+            f"{described['name']}, {meant} (experiment: {work.section['experiment']}). "
+            f"{work.section['banner'].capitalize()}."
         ),
         base=described["name"],
         base_licence=described["licence"],
@@ -43,7 +53,7 @@ def run(work: StageRun) -> dict[str, Any]:
         metrics=_metrics(work),
     )
     state = load_file(weights.file("weights.safetensors"))
-    precision = work.section.get("precision", "float32")
+    precision = work.section["precision"]
     export(work.folder, encoder, state, card, precision)
     size = int(encoder.data_config["input_size"][1])
     return {"width": encoder.width, "image_size": size, "precision": precision}
@@ -76,7 +86,7 @@ def _metrics(work: StageRun) -> list[tuple[str, str, str, str]]:
             shown = f"{score['value']:.3f}{low_high}"
             values.setdefault((score["metric"], score["dataset"]), {})[setting] = shown
     return [
-        (metric, dataset, found.get("original", ""), found.get("alignet", ""))
+        (metric, dataset, found.get("original", ""), found.get(work.node.role, ""))
         for (metric, dataset), found in values.items()
         if metric != "ties"
     ]

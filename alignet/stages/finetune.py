@@ -36,10 +36,10 @@ def run(work: StageRun) -> dict[str, Any]:
     settings = build(FinetuneSettings, work.section["settings"], "finetune.settings")
     encoder = _read.encoder(work, _read.base_weights(work))
     source = _read.images(work, "images")
-    ids = list(source.ids)
+    ids = _usable(work, source.ids)
     images = ImageFiles(ids, _read.opener(work, source), encoder)
     teacher, entropy = _teacher(work, ids, settings)
-    pixels = _in_memory(images, everyone.local_size)
+    pixels = _in_memory(images, everyone.local_size, work.runtime.workers)
     result = finetune(
         encoder, pixels, teacher, settings, original=_original(work, ids),
         workers=work.runtime.workers if pixels is images else 0, processes=everyone,
@@ -65,11 +65,28 @@ def run(work: StageRun) -> dict[str, Any]:
     }
 
 
+def _usable(work: StageRun, listed: Any) -> list[str]:
+    """The pool's images in order, without those that an embedding among the inputs has set aside as unreadable."""
+    from alignet.stages import _read
+
+    ids = list(listed)
+    for name in ("features", "original", "opened"):
+        if name in work.inputs:
+            known = set(_read.embedded_ids(work.inputs[name]))
+            ids = [one for one in ids if one in known]
+    if len(ids) < len(listed):
+        print(
+            f"{len(listed) - len(ids):,} images of the pool were set aside when it was embedded", flush=True
+        )
+    return ids
+
+
 def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]:
     """The teacher as fine-tuning takes it, and the mean entropy of its labels in nats."""
     import numpy as np
 
     from alignet.data.features import rows_for
+    from alignet.data.triplets import restrict, rows_of_objects
     from alignet.finetune import PoolTeacher, TripletAnswers
     from alignet.labelling import label_entropy, teacher_similarities
     from alignet.sampling import random_triplets
@@ -77,10 +94,12 @@ def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]
 
     if settings.sampling == "triplets":
         folder = work.inputs["triplets"].folder
-        rows = rows_for(_read.read_lines(folder / "ids.txt"), ids)
-        triplets = rows[np.load(folder / "triplets.npy", allow_pickle=False)]
-        sims = np.load(folder / "similarities.npy", allow_pickle=False)
-        return TripletAnswers(triplets, sims), label_entropy(sims, settings.tau_teacher)
+        rows = rows_of_objects(_read.read_lines(folder / "ids.txt"), ids)
+        used = restrict(np.load(folder / "triplets.npy", allow_pickle=False), rows)
+        sims = np.load(folder / "similarities.npy", allow_pickle=False)[used.kept]
+        if used.dropped:
+            print(f"{used.dropped:,} triplets with an image that was set aside are left out", flush=True)
+        return TripletAnswers(used.triplets, sims), label_entropy(sims, settings.tau_teacher)
     features, have = _read.mapped_features(work)
     features = features[rows_for(ids, have)]
     if settings.center_teacher:  # so that images close to everything lose their pull
@@ -102,20 +121,29 @@ def _original(work: StageRun, ids: list[str]) -> Any:
     return features[rows_for(ids, have)]
 
 
-def _in_memory(images: Any, processes: int) -> Any:
-    """All pixels as one uint8 tensor while they fit into a quarter of the memory, else the files themselves.
+def _in_memory(images: Any, processes: int, workers: int) -> Any:
+    """All pixels as one tensor while they fit into a quarter of the memory, else the files themselves.
 
-    processes: on this machine; each holds its own.
+    processes: on this machine; each holds its own. workers: that read the images.
     """
-    import os
-
     import torch
 
+    from alignet.memory import memory_limit
+
     first = images[0]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if first.numel() * len(images) * processes > memory // 4:
+    if first.nbytes * len(images) * processes > memory_limit() // 4:
         return images
-    return torch.stack([images[row] for row in range(len(images))])
+    held = torch.empty((len(images), *first.shape), dtype=first.dtype)
+    # torch asks the global generator for a seed unless it is given one
+    loader = torch.utils.data.DataLoader(
+        images, batch_size=64, num_workers=workers, generator=torch.Generator(),
+        multiprocessing_context="fork" if workers else None,
+    )  # fmt: skip
+    done = 0
+    for part in loader:
+        held[done : done + len(part)] = part
+        done += len(part)
+    return held
 
 
 if __name__ == "__main__":

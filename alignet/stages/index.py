@@ -28,7 +28,8 @@ def _on_disk(work: StageRun, kind: str) -> dict[str, dict[str, Any]]:
     from alignet.data.sets import files_of, listed_name
 
     under = work.section.get("under", "")
-    listing = scan(files_of(kind, work.sources["data"], under, work.sources.get("ids")))
+    files = files_of(kind, work.sources["data"], under, work.sources.get("ids"))
+    listing = scan(files, cache=work.sources.get("seen"))  # what the pipeline has just read to name this node
     return {
         listed_name(under, name): {"size": size, "sha256": sha256}
         for name, size, sha256 in zip(listing.ids, listing.sizes, listing.sha256, strict=True)

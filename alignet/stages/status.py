@@ -1,8 +1,8 @@
 """List every node: cached, stale, partial, missing or blocked, its size, and the command that makes it.
 
-reads   the manifests below paths.artifacts; sizes and times of outside files
-writes  nothing
-cost    seconds
+reads   the manifests below paths.artifacts; sizes and times of outside files, and all of them when they are new
+writes  seen/ in paths.artifacts: the checksums of outside files
+cost    seconds; the first time, as long as it takes to read the data once
 
 `status prune` lists what lies in the store and is no node of this configuration, with sizes; `status prune remove`
 deletes what `status prune` lists. Name everything that is to stay: `status prune -m experiment=world seed=0,1,2` keeps

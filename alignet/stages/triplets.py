@@ -38,24 +38,29 @@ def run(work: StageRun) -> dict[str, Any]:
 def _take(work: StageRun) -> dict[str, Any]:
     """A published data set in the place of drawing and answering; images are found by file name."""
     import numpy as np
+    import torch
 
     from alignet.data.alignet_npz import load_dataset
     from alignet.labelling import label_entropy
     from alignet.stages import _read
+    from alignet.triplets import odd_one_last
 
     ids = _read.listed_ids(work.inputs["images"])
     options = work.inputs["published"].manifest["identity"]["section"]
     found = load_dataset(work.sources["published"], ids, missing=options["missing"], order=options["order"])
     if found.dropped:
         print(f"{found.dropped:,} triplets with an image that is not in the pool are left out", flush=True)
-    np.save(work.folder / "triplets.npy", found.triplets)
-    np.save(work.folder / "similarities.npy", found.similarities)
+    # a file's own order is only reported: whoever reads these counts on the odd one standing last
+    ordered = odd_one_last(torch.from_numpy(found.triplets), torch.from_numpy(found.similarities))
+    triplets, sims = (tensor.numpy() for tensor in ordered)
+    np.save(work.folder / "triplets.npy", triplets)
+    np.save(work.folder / "similarities.npy", sims)
     (work.folder / "ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     return {
         "triplets": len(found.triplets),
         "images": len(np.unique(found.triplets)),
         "triplets_left_out": found.dropped,
-        "odd_one_last": found.holds,
+        "odd_one_last_in_file": found.holds,
         "entropy_at_tau_1_nats": label_entropy(found.similarities, 1.0),
     }
 
