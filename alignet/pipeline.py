@@ -508,7 +508,10 @@ def run_pipeline(config: Config) -> None:
             raise ValueError(
                 f"role: expected a node as `status` lists it, found {config.role!r}; near: {', '.join(near)}"
             )
-        pipeline.make_all([config.role])
+        if not pipeline.make_all([config.role]):
+            made = pipeline.state(config.role).artifact
+            assert made is not None
+            print(f"cached: {config.role} -> {made.folder}")
         return
     ran = pipeline.make_all(list(pipeline.graph))
     report = pipeline.state("report").artifact
@@ -534,7 +537,7 @@ def print_status(config: Config) -> None:
     for key, node in pipeline.graph.items():
         state = pipeline.state(key)
         size = f"{state.artifact.size / 1e6:,.1f} MB" if state.artifact else ""
-        act = "" if state.state == "cached" else command(node)
+        act = str(state.artifact.folder) if state.artifact and state.state == "cached" else command(node)
         if state.state == "blocked":
             if state.why not in reasons:
                 reasons.append(state.why)

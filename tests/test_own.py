@@ -229,3 +229,54 @@ def test_shards_are_the_folder_and_bring_their_classes_along(tiny, handed_on, tm
     wrong = [*lines, f"paths.images={handed_on / 'images'}", sampled, "triplets.labels_from=cls"]
     with pytest.raises(ValueError, match=r"triplets\.labels_from=cls: expected a pool of WebDataset shards"):
         Pipeline(load(wrong)).make_all(["triplets[alignet]"])
+
+
+def test_unreadable_images_are_set_aside_and_training_goes_on_without_them(tiny, handed_on, tmp_path, capsys):
+    images = tmp_path / "images"
+    shutil.copytree(handed_on / "images", images)
+    broken = sorted(images.iterdir())[4]
+    broken.write_bytes(broken.read_bytes()[:60])
+    lines = [item for item in own(tiny, handed_on, tmp_path / "store") if not item.startswith("paths.images")]
+    with pytest.raises(ValueError, match=r"Or set embed\.unreadable=skip"):
+        Pipeline(load([*lines, f"paths.images={images}"])).make_all(["embed[student.pool]"])
+    pipeline = Pipeline(
+        load([*lines, f"paths.images={images}", "embed.unreadable=skip", "finetune.settings.retain=0.1"])
+    )
+    pipeline.make_all(["finetune[alignet]"])
+    assert "1 images of the pool were set aside" in capsys.readouterr().out
+    assert pipeline.state("finetune[alignet]").state == "cached"
+
+
+def test_a_student_that_began_at_random_is_evaluated_with_what_it_learned(tiny, handed_on, tmp_path):
+    lines = own(tiny, handed_on, tmp_path, "finetune.settings.lr=0.01", "finetune.settings.pull=0")
+    lines = [item for item in lines if not item.startswith("student.weights")]
+    pipeline = Pipeline(load([*lines, "student.weights=random"]))
+    pipeline.make_all(["embed[alignet.pool]", "embed[student.pool]"])
+    before, after = (
+        _read.embedding(pipeline.state(f"embed[{model}.pool]").artifact)[0]
+        for model in ("student", "alignet")
+    )
+    assert np.abs(before - after).max() > 1e-3
+
+
+def test_a_published_data_set_in_any_order_is_read_with_the_odd_one_last(tiny, handed_on, tmp_path):
+    names = np.array(sorted(path.name for path in (handed_on / "images").iterdir()))
+    rng = np.random.default_rng(0)
+    triplets = np.stack([rng.permutation(len(names))[:3] for _ in range(200)])
+    sims = rng.normal(size=(200, 3)).astype(np.float32)
+    given = tmp_path / "data.npz"
+    np.savez(given, filenames=names[triplets], similarities=sims, indices=triplets)
+    lines = own(tiny, handed_on, tmp_path / "store", f"paths.dataset={given}", experiment="own_dataset")
+    lines = [item for item in lines if item != "teacher=precomputed"]
+    with pytest.raises(ValueError, match="as_is"):
+        Pipeline(load(lines)).make_all(["triplets[alignet]"])
+    pipeline = Pipeline(load([*lines, "data.sets.answers.order=as_is"]))
+    pipeline.make_all(["triplets[alignet]"])
+    folder = pipeline.state("triplets[alignet]").artifact.folder
+    read, told = np.load(folder / "triplets.npy"), np.load(folder / "similarities.npy")
+    assert (told.argmax(1) == 0).all()
+    pairs = {(tuple(sorted((row[a], row[b]))), row[3 - a - b]): value for row, many in zip(triplets, sims)
+             for (a, b), value in zip(((0, 1), (0, 2), (1, 2)), many)}  # fmt: skip
+    for row, many in zip(read, told):
+        for (a, b), value in zip(((0, 1), (0, 2), (1, 2)), many):
+            assert pairs[tuple(sorted((row[a], row[b]))), row[3 - a - b]] == value

@@ -1,6 +1,7 @@
 """From participants' files to triplets: a planted similarity, who is set aside, what is dropped, damaged files."""
 
 import copy
+import hashlib
 import json
 import random
 
@@ -335,3 +336,22 @@ def test_the_stage_says_what_is_missing(tmp_path, monkeypatch, capsys):
     assert "collect more answers to random questions first" in message(*active)
     (tmp_path / "p.npz").write_bytes(b"PK\x03\x04 no archive")
     assert "survey.posterior: expected posterior.npz" in message(*active)
+
+
+def test_a_posterior_of_this_store_must_be_about_these_images(tmp_path, capsys):
+    from alignet.stages.survey import _check_objects, _objects_table
+
+    names = ["a.png", "b.png", "c.png"]
+    (tmp_path / "vice/0123").mkdir(parents=True)
+    (tmp_path / "index/abcdefabcdef").mkdir(parents=True)
+    posterior = tmp_path / "vice/0123/posterior.npz"
+    _check_objects(posterior, names)
+    assert "is not checked" in capsys.readouterr().out
+    manifest = {"identity": {"inputs": {"objects": "abcdefabcdef0000"}}}
+    (posterior.parent / "MANIFEST.json").write_text(json.dumps(manifest))
+    listing = {"files": {"file": {"sha256": hashlib.sha256(_objects_table(names)).hexdigest()}}}
+    (tmp_path / "index/abcdefabcdef/listing.json").write_text(json.dumps(listing))
+    _check_objects(posterior, names)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match="about other objects"):
+        _check_objects(posterior, ["a.png", "c.png", "b.png"])

@@ -1,5 +1,6 @@
 """The survey's page in a real browser: Debian's chromium, headless; skipped where there is none."""
 
+import html
 import json
 import random
 import time
@@ -130,9 +131,30 @@ def test_what_is_on_screen_gives_no_catch_answer_away_and_texts_are_only_text(si
     visible = page.js("document.documentElement.outerHTML")
     assert "everyone" not in visible.partition("<script>")[0]
     assert 'id="survey"' not in visible
-    assert not any(name in visible for name in survey.objects)
+    text = page.js("document.documentElement.textContent")
+    assert "Question" in text
+    assert not any(name in text or html.escape(name) in visible for name in survey.objects)
     alternatives = page.js("[...document.querySelectorAll('img')].map(item => item.alt)")
     assert alternatives == ["picture 1", "picture 2", "picture 3"]
+
+
+def test_a_second_open_page_goes_on_where_the_other_one_is(site, browser):
+    _, _, url = site
+    page = browser.open(url)
+    begin(page)
+    page.press("1")
+    page.wait("state.answers.length === 1 && shown !== null")
+    # the other page has answered two more questions
+    page.js("""(() => {
+        const other = JSON.parse(localStorage.getItem(STORE));
+        for (let i = 0; i < 2; i++)
+            other.answers.push({ pictures: plan.trials[other.answers.length], choice: 2, rt: 900 });
+        localStorage.setItem(STORE, JSON.stringify(other));
+    })()""")
+    page.press("1")
+    page.wait("shown !== null && state.answers.length === 3")
+    assert page.js("JSON.parse(localStorage.getItem(STORE)).answers.map(one => one.choice)")[1:] == [2, 2]
+    assert "Question 4" in page.js("document.querySelector('#where').textContent")
 
 
 def test_stopping_going_on_and_the_next_participant(site, browser):

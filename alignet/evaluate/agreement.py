@@ -68,7 +68,7 @@ def agreement(
 
     features: (m, p), the student's. triplets: (n, 3) rows of it, the teacher's odd one last; sims: (n, 3), the
     teacher's [s01, s02, s12]. Chance is 1/3; a tie of the student counts as no agreement. The interval resamples
-    images. rho is over the 3 n pairs, with no interval.
+    images. rho is over the 3 n pairs, with no interval, and left out where the student's similarities are all equal.
     """
     from scipy.stats import spearmanr
 
@@ -77,7 +77,12 @@ def agreement(
     x = features.astype(np.float64)
     pairs = ((0, 1), (0, 2), (1, 2))
     own = np.stack([(x[triplets[:, a]] * x[triplets[:, b]]).sum(1) for a, b in pairs], 1)
-    rho = float(spearmanr(own.ravel(), np.asarray(sims, np.float64).ravel()).statistic)
+    told = np.asarray(sims, np.float64)
+    constant = np.ptp(own) == 0 or np.ptp(told) == 0
+    if constant:
+        note = "; ".join(
+            text for text in (note, "all similarities are equal: they correlate with nothing") if text
+        )
     first = odd_one_out(
         features,
         triplets,
@@ -89,6 +94,9 @@ def agreement(
         note=note,
     )[0]
     share = replace(first, metric="agreement")
+    if constant:
+        return [share]
+    rho = float(spearmanr(own.ravel(), told.ravel()).statistic)
     return [
         share,
         Score("agreement_rho", dataset, rho, None, None, 3 * len(triplets), "pairs", "", note=note),

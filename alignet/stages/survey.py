@@ -11,6 +11,7 @@ cost    seconds
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     from alignet.survey.answers import Imported
     from alignet.survey.plan import Survey
+
+
+SAID = {"yes": "used", "catch trial": "catch trials", "participant set aside": "of participants set aside"}
 
 
 def build(config: Config) -> None:
@@ -60,9 +64,15 @@ def build(config: Config) -> None:
         f"them and {len(survey.catch)} catch trials for each participant\n"
         f"page: {folder / 'page.html'} ({len(html.encode()) / 1e6:.1f} MB, works offline)\n"
         f"keep: {folder / 'survey.json'} (the import needs it, participants do not)\n"
-        f"next: give the page to participants ({-(-len(survey.triplets) // survey.trials)} or more, for an answer to "
-        "most questions), collect the files that it saves, and: python -m alignet.stages.survey import FOLDER/*.json"
+        f"next: give the page to participants (about {_participants(len(survey.triplets), survey.trials)}, for an "
+        "answer to nine in ten questions), collect the files that it saves, and: python -m alignet.stages.survey import "
+        "FOLDER/*.json"
     )
+
+
+def _participants(questions: int, trials: int) -> int:
+    """How many people who each answer some of the questions, drawn at random, leave one in ten unanswered."""
+    return 1 if trials >= questions else math.ceil(math.log(0.1) / math.log1p(-trials / questions))
 
 
 def import_files(config: Config, files: Sequence[Path]) -> None:
@@ -83,6 +93,10 @@ def import_files(config: Config, files: Sequence[Path]) -> None:
     )
     result = import_answers(files, surveys, rules=rules, damaged=settings.damaged)
     folder = root / "imported"
+    if (folder / "summary.json").is_file():
+        print(
+            f"{folder}: what was imported before is replaced; name all files of answers to keep them together"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _save(result, folder, settings.validation, settings.seed)
     _tell(config, result, folder)
@@ -147,14 +161,14 @@ def _triplets(config: Config, objects: Sequence[str], earlier: Sequence[Survey])
             "<posterior.npz of the VICE fit to its answers>, found "
             f"{list(settings.after)} and {settings.posterior}; ask at random first"
         )
-    loc, scale = _posterior(config, len(objects))
+    loc, scale = _posterior(config, objects)
     return active_triplets(
         loc, scale, settings.triplets, criterion=settings.criterion, samples=settings.samples,
         candidates=settings.candidates, per_pair=settings.per_pair, seed=settings.seed, exclude=asked,
     )  # fmt: skip
 
 
-def _posterior(config: Config, objects: int) -> tuple[Any, Any]:
+def _posterior(config: Config, names: Sequence[str]) -> tuple[Any, Any]:
     """loc and scale (objects, d) of survey.posterior, which must keep at least one dimension."""
     import zipfile
 
@@ -163,7 +177,7 @@ def _posterior(config: Config, objects: int) -> tuple[Any, Any]:
 
     from alignet.vice.pruning import kept_dimensions
 
-    path = Path(str(config.survey.posterior))
+    path, objects = Path(str(config.survey.posterior)), len(names)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             loc, scale = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("loc", "scale"))
@@ -176,6 +190,7 @@ def _posterior(config: Config, objects: int) -> tuple[Any, Any]:
             f"survey.posterior: expected a row for each of the survey's {objects} images, found {len(loc)} rows; fit "
             "VICE to the imported answers with the imported objects.csv, and name their surveys in survey.after"
         )
+    _check_objects(path, names)
     if config.vice is None:
         raise ValueError(
             "survey.posterior: expected an experiment with human choices, whose rules of pruning count, found one "
@@ -188,6 +203,28 @@ def _posterior(config: Config, objects: int) -> tuple[Any, Any]:
             "yet that could choose; collect more answers to random questions first (survey.choose=random, survey.after)"
         )
     return loc, scale
+
+
+def _check_objects(path: Path, names: Sequence[str]) -> None:
+    """ValueError where the store says that a posterior was fitted to choices about other objects than these."""
+    import hashlib
+    import json
+
+    store, listing = path.absolute().parents[2], None
+    try:
+        manifest = json.loads((path.parent / "MANIFEST.json").read_text(encoding="utf-8"))
+        index = store / "index" / manifest["identity"]["inputs"]["objects"][:12]
+        listing = json.loads((index / "listing.json").read_text(encoding="utf-8"))["files"]["file"]["sha256"]
+    except (OSError, ValueError, KeyError):
+        print(
+            "survey.posterior: no artifact of this store, so whether its rows are these images is not checked"
+        )
+        return
+    if listing != hashlib.sha256(_objects_table(names)).hexdigest():
+        raise ValueError(
+            f"survey.posterior: expected a fit to choices about the {len(names)} images of survey.after, found one "
+            "about other objects; fit VICE to what `survey import` made of those surveys"
+        )
 
 
 def _survey(config: Config, name: str) -> Survey:
@@ -210,8 +247,26 @@ def _text(path: Path) -> str:
         raise ValueError(f"survey.consent_file: expected a UTF-8 text file, found {error}") from None
 
 
-def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
+def _objects_table(names: Sequence[str]) -> bytes:
+    """objects.csv: an object for each image, in order."""
+    return _csv(
+        [
+            ["index", "unique_id", "category", "photo", "split"],
+            *([row, name, "", name, "survey"] for row, name in enumerate(names)),
+        ]
+    )
+
+
+def _csv(lines: Sequence[Sequence[object]]) -> bytes:
     import csv
+    import io
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().encode()
+
+
+def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
     import io
 
     import numpy as np
@@ -231,12 +286,10 @@ def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
         file = io.BytesIO()
         np.save(file, rows.astype(np.int32))
         _write(folder / f"{name}.npy", file.getvalue())
-    tables: dict[str, list[list[object]]] = {
-        "objects": [["index", "unique_id", "category", "photo", "split"]],
-        "trials": [["survey", "participant", "trial", "first", "second", "odd", "place", "rt_ms", "used"]],
-    }
-    tables["objects"] += [[row, name, "", name, "survey"] for row, name in enumerate(result.objects)]
-    tables["trials"] += [
+    trials: list[list[object]] = [
+        ["survey", "participant", "trial", "first", "second", "odd", "place", "rt_ms", "used"]
+    ]
+    trials += [
         [
             row["survey"],
             row["participant"],
@@ -249,10 +302,8 @@ def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
         ]
         for row in result.trials
     ]
-    for name, lines in tables.items():
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(lines)
-        _write(folder / f"{name}.csv", text.getvalue().encode())
+    _write(folder / "objects.csv", _objects_table(result.objects))
+    _write(folder / "trials.csv", _csv(trials))
     result.summary["train"], result.summary["validation"] = len(train), len(validation)
     write_json(folder / "summary.json", result.summary)
 
@@ -270,7 +321,7 @@ def _tell(config: Config, result: Imported, folder: Path) -> None:
         f"{len(summary['contradictory_participants'])} participants with contradictory files\n"
         f"{summary['participants']} participants, {summary['used_participants']} used; set aside: "
         f"{listed(summary['set_aside'])}\n"
-        f"trials: {listed(summary['trials'])}\n"
+        f"answers: {listed({SAID.get(name, name): count for name, count in summary['trials'].items()})}\n"
         f"{summary['triplets']:,} choices about {summary['questions']:,} questions; {summary['objects_judged']} of "
         f"{summary['objects']} images were judged; {summary['train']:,} to fit, "
         f"{summary['validation']:,} to measure on\n"

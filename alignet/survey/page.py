@@ -83,7 +83,8 @@ def build_page(
         "everyone": [sorted(row) for row in plan.catch], "practice": plan.practice,
         "pictures": ["data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for jpeg in pictures],
     }  # fmt: skip
-    name = hashlib.sha256((_template() + _script_json(content)).encode()).hexdigest()[:12]
+    # a letter first: a command line must not take it for a number
+    name = "s" + hashlib.sha256((_template() + _script_json(content)).encode()).hexdigest()[:11]
     html = _template().replace(PLACE, _script_json(content | {"survey": name}))
     _check_size(len(html.encode()), len(pictures), pixels, max_megabytes)
     return html, dataclasses.replace(plan, id=name)
