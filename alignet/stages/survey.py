@@ -65,8 +65,8 @@ def build(config: Config) -> None:
         f"page: {folder / 'page.html'} ({len(html.encode()) / 1e6:.1f} MB, works offline)\n"
         f"keep: {folder / 'survey.json'} (the import needs it, participants do not)\n"
         f"next: give the page to participants (about {_participants(len(survey.triplets), survey.trials)}, for an "
-        "answer to nine in ten questions), collect the files that it saves, and: python -m alignet.stages.survey import "
-        "FOLDER/*.json"
+        "answer to nine in ten questions), collect the files that it saves, and: "
+        "python -m alignet.stages.survey import FOLDER/*.json"
     )
 
 
