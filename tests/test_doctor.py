@@ -2,19 +2,21 @@
 
 import dataclasses
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import TINY, overrides
+from toys import TOYS
 
-from alignet.cli import load
-from alignet.doctor import choices, machine, origins
-from alignet.doctor.estimates import Estimates
-from alignet.doctor.findings import collect, ok
-from alignet.doctor.measure import Measurements, random_rows, rate
-from alignet.doctor.models import Models, hub_files
+from alignet.cli import conf_folder, load
+from alignet.doctor import choices, machine, models, origins
+from alignet.doctor.estimates import Estimate, Estimates
+from alignet.doctor.findings import collect, duration, ok, plain
+from alignet.doctor.measure import Measurements, Memory, random_rows, rate, saved_bytes, scaled, watched
+from alignet.doctor.models import Models
 from alignet.doctor.sources import Sources
 from alignet.pipeline import Pipeline
 from alignet.stages import doctor
@@ -92,9 +94,12 @@ def examine(capsys, tmp_path, *arguments) -> tuple[int, list[str]]:
 
 
 def faults(lines):
-    """The faults of the summary, at the end."""
-    last = max(row for row, line in enumerate(lines) if line.endswith(" ok") and " fault" in line)
-    return [line for line in lines[last + 1 :] if line.startswith("fault")]
+    """The faults, where they are found; the summary counts them and names what they are about, once."""
+    found = [line for line in lines if line.startswith("fault ")]
+    summary = next((line for line in lines if line.endswith(" ok") and " fault" in line), "")
+    assert int(summary.split()[0]) == len(found)
+    assert all(line.split()[1] in summary for line in found)
+    return found
 
 
 def test_a_sound_folder_passes_and_nothing_but_checksums_is_written(photos, tmp_path, capsys):
@@ -104,6 +109,7 @@ def test_a_sound_folder_passes_and_nothing_but_checksums_is_written(photos, tmp_
     assert {path.name for path in (tmp_path / "store").iterdir()} == {"seen"}
     text = "\n".join(lines)
     assert "features equal timm's own" in text
+    assert not re.search(r"\de[+-]\d", text), "a number with an exponent"
     assert "the declared odd one (last) is right" in text
     assert "Apache-2.0" in text
     assert "finetune.settings.retain" in text
@@ -286,6 +292,208 @@ def test_estimates_cover_every_node_of_every_stage(tiny, photos, tmp_path):
         assert len(shown) == len(rows) + 2
 
 
+def estimates_of(*given):
+    config = load([*given])
+    sources = Sources(config, tuple(given), Pipeline(config))
+    return Estimates(sources, Measurements(sources, Models(sources)))
+
+
+def test_unreadable_images_are_skipped_where_they_may_be(folder, tmp_path, capsys):
+    files = sorted((folder / "images/pool").glob("*.png"))
+    for path in files[::2]:
+        path.write_bytes(path.read_bytes()[:60])
+    status, lines = examine(
+        capsys, tmp_path, *SMALL, f"paths.photos={folder}", "embed.unreadable=skip", "doctor.images=all"
+    )
+    assert status == 0, faults(lines)
+    assert any("sets such images aside" in line for line in lines)
+    assert any(line.lstrip().startswith("finetune[alignet]") for line in lines)
+
+
+def test_one_estimate_that_fails_leaves_the_others(photos, tmp_path, capsys, monkeypatch):
+    def broken(self, *_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Measurements, "kmeans", broken)
+    status, lines = examine(capsys, tmp_path, *SMALL, f"paths.photos={photos}")
+    assert status == 0
+    assert any(
+        "cluster" in line and "could not be measured: RuntimeError: out of memory" in line for line in lines
+    )
+    table = {line.split()[0]: line for line in lines if line.startswith("  ")}
+    assert "not measured" in next(line for key, line in table.items() if key.startswith("cluster"))
+    assert "finetune[alignet]" in table
+
+
+def test_memory_does_not_hang_on_the_time_for_measuring(tmp_path):
+    given = [
+        *TINY,
+        "student=efficientnet_lite0",
+        "student.weights=random",
+        "finetune.settings.batch=24",
+        "embed.batch=48",
+        f"paths.artifacts={tmp_path}",
+    ]
+    found = []
+    for seconds in (0.01, 2.0):
+        one = estimates_of(*given, f"doctor.seconds={seconds}")
+        forward, step = one.measured.forward("student"), one.measured.step()
+        found.append((forward.memory_of(48).host, step.memory.host, one.of("finetune[alignet]").extra_disk))
+        assert one.of("embed[student.fresh]").memory >= forward.memory_of(48).host
+    assert found[0][1] == pytest.approx(found[1][1], rel=0.35)
+    assert min(row[0] for row in found) > 48 * 3 * 224**2 * 4  # no less than the images themselves
+    assert found[0][2] == found[1][2] == 9 * step.trained
+
+
+def test_what_backward_keeps_is_counted():
+    """A linear layer keeps its input, a square its own; parameters are not counted, nor what is frozen."""
+    import torch
+
+    class Toy:
+        device = torch.device("cpu")
+        module = torch.nn.Linear(10, 7)
+
+        def features(self, images):
+            return self.module(images * 1.0) ** 2
+
+    toy = Toy()
+    assert saved_bytes(toy, torch.zeros(5, 10), False) == 4 * (5 * 10 + 5 * 7)
+    toy.module.requires_grad_(False)
+    assert saved_bytes(toy, torch.zeros(5, 10), False) == 0
+    assert scaled(Memory(100, 50), Memory(40, 80), 3) == Memory(40 + 3 * 60, 50)
+
+
+def test_what_a_checkpoint_takes_is_what_is_written(tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    from alignet.answers import PoolTeacher
+    from alignet.checkpoints import Checkpoints
+    from alignet.finetune import finetune
+
+    given = [
+        "finetune.settings.batch=8",
+        "finetune.settings.head=5",
+        "student.weights=random",
+        f"paths.artifacts={tmp_path}",
+    ]
+    one = estimates_of(*given, "doctor.seconds=0.01")
+    settings = dataclasses.replace(one.sources.config.finetune.settings, steps=2, warmup=0)
+    encoder = one.measured.models.encoder("student")
+    images = torch.randint(0, 256, (12, *encoder.data_config["input_size"]), dtype=torch.uint8)
+    teacher = PoolTeacher(np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32), None)
+    finetune(encoder, images, teacher, settings, checkpoints=Checkpoints(tmp_path / "kept", 0.0))
+    files = sorted((tmp_path / "kept").iterdir())
+    assert len(files) == 2  # and a third while it is written
+    size = sum(value.nbytes for value in load_file(files[-1]).values())
+    assert one.of("finetune[alignet]").extra_disk == pytest.approx(3 * size, rel=0.01)
+
+
+def test_a_gpu_counts_where_it_is_asked_for_and_is_compared_with_its_own_memory(
+    photos, tmp_path, monkeypatch
+):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (7 * 10**9, 8 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
+    with watched("cpu") as peak:  # no GPU is touched
+        held = np.ones(50_000_000, np.uint8)
+    assert peak.memory.gpu == 0
+    assert peak.memory.host >= 0.9 * held.nbytes
+    config = load([*SMALL, f"paths.photos={photos}", f"paths.artifacts={tmp_path}", "runtime.device=cuda"])
+    sources = Sources(config, (), Pipeline(config))
+    for gpu, level in ((6e9, "ok"), (7.5e9, "warning"), (9e9, "fault")):
+        rows = [machine.Row("a", "missing", Estimate(1.0, 10**6, 0, "", gpu=int(gpu))),
+                machine.Row("b", "missing", Estimate(1.0, 10**7, 0, "", gpu=1))]  # fmt: skip
+        disk, memory, of_gpu = machine.check_room(sources, rows)
+        assert (disk.level, memory.level, of_gpu.level) == ("ok", "ok", level)
+        assert "needed by b" in memory.found
+        assert "needed by a" in of_gpu.found
+        assert "8.0 GB" in of_gpu.found
+        assert "of the GPU" in machine.lines(rows, 1.0)[0]
+    assert "of the GPU" not in machine.lines([machine.Row("c", "missing", Estimate(1.0, 1, 0, ""))], 1.0)[0]
+
+
+def test_workers_read_while_the_network_computes(tmp_path, monkeypatch):
+    from alignet.doctor import estimates
+
+    monkeypatch.setattr(estimates, "cores", lambda: 16)
+    for workers, expected in ((0, 5.0), (2, 2.0), (8, 1.0)):
+        one = estimates_of(f"runtime.workers={workers}", "runtime.threads=1", f"paths.artifacts={tmp_path}")
+        assert one._while_reading(10, 0.4, 0.1) == pytest.approx(expected)
+    monkeypatch.setattr(estimates, "cores", lambda: 1)
+    assert one._while_reading(10, 0.4, 0.1) == pytest.approx(5.0)  # one core does one thing at once
+
+
+def test_hashing_is_counted_once_for_bytes_that_nobody_has_read(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(Measurements, "hashing", lambda self: 1e6)
+    given = [*SMALL, "+doctor.assume.pool=1000", f"paths.artifacts={tmp_path}"]
+    absent = estimates_of(*given, "paths.photos=nowhere").of("index[pool]")
+    assert absent.seconds == pytest.approx(115, rel=0.01)
+    assert "115.0 MB (assumed: 115 kB each, as ImageNet's)" in absent.how
+    one = estimates_of(*given, f"paths.photos={photos}")
+    assert one.sources.state("index[pool]").state == "missing"
+    here = one.of("index[pool]")
+    assert here.seconds < 1
+    assert "remembered" in here.how
+
+
+def test_pixels_are_held_as_the_stage_holds_them(photos, tmp_path, monkeypatch):
+    from alignet.doctor import estimates
+
+    given = [*SMALL, f"paths.photos={photos}", f"paths.artifacts={tmp_path}"]
+    size = 60 * 3 * 64 * 64
+    for limit, processes, held in ((4 * size, 1, True), (4 * size, 2, False), (8 * size, 2, True)):
+        monkeypatch.setattr(estimates, "memory_limit", lambda limit=limit: limit)
+        launcher = ["runtime.launcher=torchrun", f"runtime.processes={processes}"] if processes > 1 else []
+        assert ("read anew" not in estimates_of(*given, *launcher).of("finetune[alignet]").how) is held
+
+
+@pytest.mark.parametrize("case", TOYS)
+def test_features_are_compared_with_each_librarys_own(case, tmp_path, monkeypatch):
+    from alignet.backbones import load_encoder
+
+    encoder = load_encoder(TOYS[case], seed=3)
+    held = Models(estimates_of(f"paths.artifacts={tmp_path}").sources)
+    monkeypatch.setattr(Models, "networks", lambda self: {"student": None})
+    monkeypatch.setattr(Models, "encoder", lambda self, name: encoder)
+    (fine,) = models.check_preprocessing(held.sources, held)
+    assert fine.level == "ok", fine
+    assert f"features equal {encoder.backbone.library}'s own" in fine.found
+    sound = encoder.transform
+    encoder = dataclasses.replace(
+        encoder, transform=lambda image: sound(image) + 1, pixels=lambda image: sound(image) + 1
+    )
+    (wrong,) = models.check_preprocessing(held.sources, held)
+    assert wrong.level == "fault"
+
+
+def test_numbers_read_without_exponents():
+    said = [plain(number) for number in (1420.0, 99.94, 1.5, 0.000012345, 0, 12)]
+    assert said == ["1,420", "99.9", "1.5", "0.0000123", "0", "12"]
+    assert [duration(seconds) for seconds in (0.00002, 0.0123, 3.0, 250.0)] == [
+        "0.02 ms",
+        "12.3 ms",
+        "3.00 s",
+        "4.2 min",
+    ]
+
+
+def test_random_weights_were_trained_at_no_size(tmp_path):
+    from alignet.doctor import sense
+
+    for weights, level in (("hub", "warning"), ("random", None)):
+        given = [
+            "student=vit_small_16",
+            "student.image_size=96",
+            f"student.weights={weights}",
+            f"paths.artifacts={tmp_path}",
+        ]
+        found = [one.level for one in sense.check_sizes(estimates_of(*given).sources)]
+        assert found == ([level] if level else [])
+
+
 def test_estimated_sizes_are_those_on_disk(tiny, tmp_path):
     made = Pipeline(load(overrides(tiny)))
     config = load([*TINY, *QUICK, f"paths.artifacts={tmp_path}"])
@@ -330,6 +538,33 @@ def test_the_column_of_the_odd_one_is_found_and_vanishes_on_shuffling():
         assert place == "last" or finding.fix.endswith(f"odd_one={place}")
     shuffled = choices._fit(last[:, [2, 0, 1]], draw.permutation(features), np.arange(30), "shuffled")
     assert choices.judge("human_train", declared, shuffled).level == "ok"
+
+
+def test_a_file_whose_pairs_ascend_is_no_fault_where_features_drift_with_the_index():
+    """What `survey import` writes: features that know the order of the objects alone say nothing of a column."""
+    draw, m = np.random.default_rng(1), 40
+    away = np.exp(0.1 * np.arange(m)) * draw.choice([-1, 1], m)
+    features = np.stack([away, draw.standard_normal(m)], 1).astype(np.float32)
+    questions = np.sort(random_rows(m, 20_000), 1)
+    declared = dataclasses.replace(load([]).data.sets["human_train"])
+
+    def written(odd, order=(0, 1, 2)):
+        kept = np.array([[1, 2, 0], [0, 2, 1], [0, 1, 2]])[odd]
+        return np.take_along_axis(questions, kept, 1)[:, order]
+
+    guessed = written(draw.integers(0, 3, len(questions)))
+    fit = choices._fit(guessed, features, np.arange(m), "drifting features")
+    assert max(fit.shares) > 0.36  # more than a third, by a dozen standard errors
+    assert np.allclose(fit.shares, fit.expected, atol=0.015)
+    assert choices.judge("human_train", declared, fit).level == "ok"
+    at = features[questions]
+    sims = np.stack([(at[:, a] * at[:, b]).sum(1) for a, b in ((1, 2), (0, 2), (0, 1))], 1)
+    people = np.where(draw.random(len(questions)) < 0.3, sims.argmax(1), draw.integers(0, 3, len(questions)))
+    for order, level in (((0, 1, 2), "ok"), ((2, 0, 1), "fault")):  # the odd one last, and first in truth
+        fit = choices._fit(written(people, order), features, np.arange(m), "features that people agree with")
+        finding = choices.judge("human_train", declared, fit)
+        assert finding.level == level
+    assert finding.fix.endswith("odd_one=first")
 
 
 @pytest.mark.parametrize("declared", ["last", "first", "middle"])
@@ -381,19 +616,68 @@ def test_values_of_the_command_line_are_told_from_those_of_the_papers():
     assert "given on this command line" in lines
 
 
+def test_a_group_that_is_chosen_is_one_line():
+    given = [
+        "experiment=photos",
+        "paths.photos=x",
+        "teacher=siglip_base",
+        "student=vit_small_16",
+        "student.image_size=96",
+    ]
+    lines = origins.assumption_lines(origins.values(dataclasses.asdict(load(given)), given))
+    said = [line.split()[0] for line in lines if "given on this command line" in line]
+    assert said == ["teacher", "student", "student.image_size"]
+
+
+@pytest.mark.parametrize("path", sorted(conf_folder().rglob("*.yaml")), ids=lambda path: path.stem)
+def test_no_value_of_ours_is_credited_to_a_paper(path):
+    """A mark that names another number than the value says that the value is ours."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"\s*([\w.]+): +([\d.e+-]+) +#", line):
+            mark = origins.comments(line.strip()).get(found[1], "")
+            numbers = re.findall(r"(?<![\w.-])\d[\d,.]*(?:e-?\d+)?", re.sub(r"[A-Z](\.\d+)+", "", mark))
+            if any(float(number.replace(",", "").rstrip(".")) != float(found[2]) for number in numbers):
+                assert "ours" in mark, line
+
+
+def test_what_an_experiment_sets_without_a_mark_is_ours(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "config.yaml").write_text("vice:\n  k: 5  # kept [VICE]\n  pi: 0.6  # weight [VICE]\n")
+    (tmp_path / "experiment/world.yaml").write_text(
+        "vice:\n  k: 2\ncluster: {clusters: 500, seed: 1}  # c [paper]\n"
+    )
+    composed = {
+        "experiment_name": "world",
+        "vice": {"k": 2, "pi": 0.6},
+        "cluster": {"clusters": 500, "seed": 1},
+    }
+    found = {one.key: one.ours for one in origins.values(composed, [], tmp_path)}
+    assert found == {"vice.k": True, "vice.pi": False, "cluster.clusters": False, "cluster.seed": True}
+
+
 def test_weights_of_hubs_are_named_without_fetching_them(tmp_path, monkeypatch):
+    from alignet import hub
+
     student = load([]).student
-    timm_model = dataclasses.replace(student, architecture="vit_base_patch16_224.augreg_in1k", weights="hub")
-    assert hub_files(timm_model) == [("timm/vit_base_patch16_224.augreg_in1k", "model.safetensors")]
+    vit = dataclasses.replace(student, architecture="vit_base_patch16_224.augreg_in1k", weights="hub")
     clip = dataclasses.replace(
         student, library="open_clip", architecture="ViT-B-16-SigLIP", tag="webli", weights="hub"
     )
-    assert hub_files(clip)[0][0] == "timm/ViT-B-16-SigLIP"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(hub, "present", lambda one: None)
+    for model, repository in ((vit, "timm/vit_base_patch16_224.augreg_in1k"), (clip, "timm/ViT-B-16-SigLIP")):
+        finding = models._hub("student", model)
+        assert finding.level == "fault"
+        assert repository in finding.found
+        assert "prefetch" in finding.fix
+    monkeypatch.setattr(hub, "present", lambda one: [tmp_path])
+    assert models._hub("student", vit).level == "ok"
+    unknown = models._hub("student", dataclasses.replace(clip, tag="none"))
+    assert unknown.level == "fault"
+    assert "its tags" in unknown.found
 
 
 def test_a_network_is_weighed_before_it_is_loaded(monkeypatch, tmp_path):
-    from alignet.doctor import models
-
     student = load([]).student
     assert models.parameter_bytes(
         dataclasses.replace(student, architecture="vit_base_patch16_224", model_args={})

@@ -6,7 +6,8 @@ findings.py     one line of a check: ok, warning or fault, and what to do about 
 sources.py      the sets of data that the graph needs: where they are, and what is in them
 files.py        are they there, and can they be read
 choices.py      human triplets: convention, range, overlap; objects and their images
-models.py       weights, preprocessing against the library's own, device and precision
+models.py       weights, features against the library's own, device and precision
+documented.py   features as each library documents them, which models.py compares with
 sense.py        settings that cannot work together, or hardly
 machine.py      threads, disk and memory against what is needed
 measure.py      short measurements of the real code on this machine

@@ -13,28 +13,32 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from alignet.doctor.measure import Measurements
+from alignet.doctor.findings import duration, plain, size
+from alignet.doctor.measure import Measurements, cores, on
 from alignet.doctor.models import NETWORKS
 from alignet.doctor.sense import images_a_step
-from alignet.doctor.sources import Count, Sources
+from alignet.doctor.sources import Count, Sources, world_images
 from alignet.graph import FINETUNED, Node
 from alignet.memory import memory_limit
 
 EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
 WIDTH = 1024  # features of a model that is not here
 SMALL = 0.15  # seconds: locks, checksums of the inputs, the manifest
-HASH = 400e6  # bytes a second that checksums are made with
+HASH = 400e6  # bytes a second that checksums of artifacts are made with
+IMAGE = 115_000  # bytes of an image that is not here: the mean of ImageNet's training images
+KEPT = 9  # a checkpoint holds what trains and Adam's two moments, and three lie there while one is written
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a node will take: seconds, peak bytes of memory, bytes on disk, and how that was reckoned."""
+    """What a node will take: seconds, peak bytes of this machine's memory, bytes on disk, how that was reckoned."""
 
     seconds: float
     memory: int
     disk: int
     how: str
     extra_disk: int = 0  # bytes of checkpoints while it runs
+    gpu: int = 0  # peak bytes of the GPU's memory
     unknown: bool = False  # a number that it depends on is not known: the estimate is a lower bound
 
 
@@ -94,8 +98,6 @@ class Estimates:
     def _world(self, node: Node) -> Estimate:
         world = self.sources.config.world
         assert world is not None
-        from alignet.doctor.sources import world_images
-
         files = sum(world_images(world, name) for name in ("things", "pool", "fresh", "probe"))
         arrays = world.teacher_images + world.student_images
         disk = files * world.size**2 * 2 + arrays * world.size**2 * 3
@@ -103,11 +105,11 @@ class Estimates:
         return self._small(f"{files + arrays:,} pictures; some were drawn", seconds, disk)
 
     def _pretrain(self, node: Node) -> Estimate:
-        step, memory = self.measured.pretraining(node.role)
+        step, grown = self.measured.pretraining(node.role)
         steps, disk = node.section["steps"], self._weights(node.role)
-        how = f"{steps:,} steps of {step:.2g} s"
-        memory += self.measured.baseline + 4 * disk
-        return Estimate(SMALL + steps * step, memory, disk, how, extra_disk=6 * disk)
+        how = f"{steps:,} steps of {duration(step)}"
+        memory = self.measured.baseline + grown.host + 4 * disk
+        return Estimate(SMALL + steps * step, memory, disk, how, extra_disk=KEPT * disk)
 
     def _weights(self, model: str) -> int:
         forward = self.measured.forward(model)
@@ -117,11 +119,34 @@ class Estimates:
 
     def _index(self, node: Node) -> Estimate:
         name = node.role
-        if self.sources.config.data.sets[name].kind in ("images", "shards"):
+        kind, count = self.sources.config.data.sets[name].kind, Count(1, "counted")
+        if kind in ("images", "shards"):
             count = self.sources.images(name)
-            return self._small(f"{count} images; their checksums are remembered", 2e-4 * count.number,
-                               120 * count.number)  # fmt: skip
-        return self._small("one file", 0.0)
+        # doctor has just remembered the checksums of files that are here; those of images in shards are made again
+        known = node.outside and self.sources.is_there(name) and name not in self.sources.broken
+        if known and kind != "shards":
+            what = f"{count} images" if kind == "images" else "one file"
+            return self._small(f"{what}, checksums are remembered", 2e-5 * count.number, 120 * count.number)
+        number, said = self._bytes(name, count)
+        again = 2 if kind == "shards" and node.outside and not known else 1
+        seconds = again * number / self.measured.hashing() + 2e-5 * count.number
+        disk, unknown = 120 * count.number, count.how == "unknown"
+        how = f"{f'{count} images, ' if kind in ('images', 'shards') else ''}{said} to hash"
+        return Estimate(SMALL + seconds, self.measured.baseline, disk, how, unknown=unknown)
+
+    def _bytes(self, name: str, count: Count) -> tuple[int, str]:
+        """Bytes of a set that are hashed, and in words."""
+        kind, world = self.sources.config.data.sets[name].kind, self.sources.config.world
+        if self.sources.is_there(name):
+            number = self.sources.bytes(name)
+            return number, size(number)
+        if kind not in ("images", "shards"):
+            return 0, "one file"
+        if self.sources.config.data.source == "world" and world is not None:
+            number = count.number * world.size**2 * 2
+            return number, size(number)
+        number = count.number * IMAGE
+        return number, f"{size(number)} (assumed: {IMAGE // 1000} kB each, as ImageNet's)"
 
     def _numbers(self, triplets: str | None) -> tuple[int, int, str, bool]:
         """m, n, in words, and whether one of them is unknown."""
@@ -140,23 +165,16 @@ class Estimates:
         if not m or not n:
             return Estimate(SMALL, self.measured.baseline, 0, said, unknown=True)
         one = vice.settings
-        step, close, memory = self.measured.vice(m, n)
+        step, close, grown = self.measured.vice(m, n)
         steps, epochs = math.ceil(n / one.batch), self._epochs()
         held = self.sources.triplets(str(vice.val)).number if vice.val else 0
         measure = self.measured.soft_labels(m, one.dim // 2 or 1, held) if held else 0.0
         seconds = epochs * (steps * step + close + measure / 2) + one.samples * measure
-        how = (
-            f"{said}; {epochs} epochs assumed, of {self._earliest()} to {one.max_epochs}; {step:.2g} s a step"
-        )
+        how = f"{said}; {epochs} epochs assumed, of {self._earliest()} to {one.max_epochs}; {duration(step)} a step"
         disk = m * one.dim * 8 * 2
-        return Estimate(
-            SMALL + seconds,
-            self.measured.baseline + memory + 24 * n,
-            disk,
-            how,
-            extra_disk=4 * disk,
-            unknown=unknown,
-        )
+        memory, gpu = self.measured.baseline + grown.host + 24 * n, grown.gpu and grown.gpu + 24 * n
+        return Estimate(SMALL + seconds, memory, disk, how, extra_disk=KEPT * 8 * m * one.dim, gpu=gpu,
+                        unknown=unknown)  # fmt: skip
 
     def _earliest(self) -> int:
         vice = self.sources.config.vice
@@ -175,14 +193,16 @@ class Estimates:
         m, n, said, unknown = self._numbers(vice.train)
         if not m or not n:
             return Estimate(SMALL, self.measured.baseline, 0, said, unknown=True)
-        step, close, memory = self.measured.vice(m, n)
+        step, close, grown = self.measured.vice(m, n)
         steps = 2 * math.ceil(n / 2 / vice.settings.batch)
         seconds = self._epochs() * (steps * step + 2 * close)
         return Estimate(
             SMALL + seconds,
-            self.measured.baseline + memory + 24 * n,
+            self.measured.baseline + grown.host + 24 * n,
             4_000,
             f"two fits on halves of {said}; as vice",
+            extra_disk=2 * KEPT * m * vice.settings.dim * 8,
+            gpu=grown.gpu and grown.gpu + 24 * n,
             unknown=unknown,
         )
 
@@ -204,29 +224,47 @@ class Estimates:
         base = "student" if model in FINETUNED else model
         library = self.sources.config.models[base].library
         count, width = self.rows(model, images), self.width(model)
-        size = 2 if self.sources.config.embed.precision == "float16" else 4
-        disk = count.number * (width * size + 40)
+        disk = count.number * (width * (2 if self.sources.config.embed.precision == "float16" else 4) + 40)
         unknown = count.how == "unknown"
         if library == "features":
             return Estimate(SMALL + disk / HASH, self.measured.baseline + 3 * disk, disk, f"{count} rows are copied",
                             unknown=unknown)  # fmt: skip
-        reading = self.measured.reading(images, base)
-        shard = self.sources.config.embed.shard * width * 8
+        reading, embed = self.measured.reading(images, base), self.sources.config.embed
+        shard = embed.shard * width * 8
+        workers, many = self.sources.config.runtime.workers, processes(self.sources)
+        ahead = (1 + 2 * workers) * embed.batch * reading.size  # batches that are ready or being read
         if library not in NETWORKS:
-            return Estimate(SMALL + count.number * reading, self.measured.baseline + shard, disk,
+            seconds = self._while_reading(count.number, reading.seconds, 0.0)
+            return Estimate(SMALL + seconds, many * (self.measured.baseline + shard + ahead), disk,
                             f"{count} images", unknown=unknown)  # fmt: skip
         forward = self.measured.forward(base)
         if forward is None:
             return Estimate(SMALL, self.measured.baseline, disk, "the network cannot be loaded", unknown=True)
-        each = reading + forward.seconds
-        how = f"{count} images; {1 / each:,.3g} images/s in batches of {forward.batch}"
+        seconds = self._while_reading(count.number, reading.seconds, forward.seconds)
+        rate = count.number / seconds if count.number else 1 / (reading.seconds + forward.seconds)
+        how = f"{count} images; {plain(rate)} images/s in batches of {forward.batch}"
+        grown = forward.memory_of(embed.batch) + on(self.measured.device, forward.weights)
         return Estimate(
-            SMALL + forward.load + count.number * each,
-            self.measured.baseline + forward.weights + forward.memory + shard,
+            SMALL + forward.load + seconds,
+            many * (self.measured.baseline + grown.host + shard + ahead),
             disk,
             how,
+            gpu=grown.gpu,
             unknown=unknown,
         )
+
+    def _while_reading(self, images: int, reading: float, computing: float) -> float:
+        """Seconds for images that cost so much each to read and to compute; runtime.workers read ahead of the network.
+
+        On a CPU both want its cores, and no core does two things at once.
+        """
+        runtime, here = self.sources.config.runtime, cores()
+        if not runtime.workers:
+            return images * (reading + computing)
+        each = max(reading / min(runtime.workers, here), computing)
+        if self.measured.device == "cpu":
+            each = max(each, (reading + computing * min(runtime.threads, here)) / here)
+        return images * each
 
     def _distill(self, node: Node) -> Estimate:
         role, width = node.role, self.width(node.role)
@@ -243,16 +281,16 @@ class Estimates:
             return Estimate(SMALL, self.measured.baseline, disk, said, unknown=True)
         inside = 1 - 1 / settings.folds  # of the objects; of the triplets its cube
         members = max(3, round(m * inside))
-        step, rest, memory = self.measured.distill(role, members, width, max(1, round(n * inside**3)))
+        step, rest, grown = self.measured.distill(role, members, width, max(1, round(n * inside**3)))
         fits = settings.folds * len(settings.penalties) * len(settings.lrs)
         seconds = fits * (settings.steps * step + rest) + settings.steps * step / inside**2 + rest / inside**3
-        how = f"{fits + 1} fits of {settings.steps:,} steps; {n:,} triplets of {m:,} objects; {step:.3g} s a step"
+        how = f"{fits + 1} fits of {settings.steps:,} steps; {n:,} triplets of {m:,} objects; {duration(step)} a step"
         return Estimate(
             SMALL + seconds,
-            self.measured.baseline + memory + 60 * n,
+            self.measured.baseline + grown.host + 60 * n,
             disk,
             how,
-            extra_disk=6 * disk,
+            extra_disk=KEPT * disk,
             unknown=unknown,
         )
 
@@ -307,8 +345,9 @@ class Estimates:
         seconds = self.measured.drawing(pool.number, width, count, node.role == "alignet")
         memory = self.measured.baseline + min(8 * 2**30, 4 * pool.number * width) + 100 * count
         return Estimate(
-            SMALL + seconds, memory, 36 * count + 40 * pool.number, f"{count:,} triplets; some were drawn"
-        )
+            SMALL + seconds, memory, 36 * count + 40 * pool.number, f"{count:,} triplets; some were drawn",
+            extra_disk=36 * count,
+        )  # fmt: skip
 
     def _smooth(self, node: Node) -> Estimate:
         pool, p, q = self.sources.images("pool"), self.width("teacher"), self.width("student")
@@ -325,22 +364,25 @@ class Estimates:
         if forward is None or step is None:
             return Estimate(SMALL, self.measured.baseline, 0, "the network cannot be loaded", unknown=True)
         passes = settings.steps * images_a_step(self.sources)
-        encoder = self.measured.models.encoder("student")
-        pixels = math.prod(encoder.data_config["input_size"]) * pool.number
-        held = pixels <= memory_limit() // 4
-        reading = self.measured.reading("pool", "student", pixels=True) * (pool.number if held else passes)
+        reading, many = self.measured.reading("pool", "student", pixels=True), processes(self.sources)
+        pixels = reading.size * pool.number
+        held = pixels * many <= memory_limit() // 4  # as the stage decides; each process holds its own
+        steps = settings.steps * step.seconds
+        if held:
+            steps += self._while_reading(pool.number, reading.seconds, 0.0)
+        else:
+            steps = self._while_reading(passes, reading.seconds, steps / max(passes, 1))
         first = 256 * forward.seconds if isinstance(settings.tau_student, str) else 0.0
-        seconds = forward.load + reading + first + settings.steps * step.seconds
-        memory = (
-            self.measured.baseline
-            + forward.weights
-            + step.memory
-            + (pixels if held else 0)
-            + 4 * pool.number * self.width("teacher")
+        grown = step.memory + on(self.measured.device, forward.weights)
+        batch = math.ceil(images_a_step(self.sources) / settings.accumulate) * reading.size
+        waiting = pixels if held else (1 + 2 * self.sources.config.runtime.workers) * batch
+        memory = many * (
+            self.measured.baseline + grown.host + waiting + 4 * pool.number * self.width("teacher")
         )
-        how = f"{settings.steps:,} steps of {step.seconds:.3g} s ({step.how}); {passes:,} image passes"
-        return Estimate(SMALL + seconds, memory, forward.weights, how, extra_disk=6 * forward.weights,
-                        unknown=pool.how == "unknown")  # fmt: skip
+        how = f"{settings.steps:,} steps of {duration(step.seconds)} ({step.how}); {passes:,} image passes"
+        how += "" if held else "; images are read anew in each step"
+        return Estimate(SMALL + forward.load + first + steps, memory, forward.weights, how,
+                        extra_disk=KEPT * step.trained, gpu=grown.gpu, unknown=pool.how == "unknown")  # fmt: skip
 
     # ---- what came of it
 
@@ -397,3 +439,15 @@ class Estimates:
 
     def _report(self, node: Node) -> Estimate:
         return self._small("table and pictures: assumed", 3.0, 300_000)
+
+
+def processes(sources: Sources) -> int:
+    """How many processes of this run share a machine, as `launch` starts them."""
+    runtime = sources.config.runtime
+    if runtime.launcher == "local":
+        return 1
+    if runtime.processes or runtime.device == "cpu":
+        return max(runtime.processes, 1)
+    import torch
+
+    return max(torch.cuda.device_count(), 1)

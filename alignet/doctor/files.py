@@ -92,7 +92,7 @@ def describe(kind: str, held: Any) -> str:
 def _check_images(sources: Sources, name: str, ids: list[str]) -> Iterator[Finding]:
     """Decode some images (doctor.images) or all; an unreadable one stops `embed` unless it may skip them."""
     chosen = sample(ids, sources.config.doctor.images, sources.config.doctor.seed)
-    refused = [reason for reason in (_refusal(sources, name, identity) for identity in chosen) if reason]
+    refused = [reason for reason in (refusal(sources, name, identity) for identity in chosen) if reason]
     said = f"{sources.path(name)}: {len(ids):,} images, {len(chosen):,} of them decoded"
     if not refused:
         yield ok(f"data.sets.{name}", said)
@@ -104,7 +104,8 @@ def _check_images(sources: Sources, name: str, ids: list[str]) -> Iterator[Findi
         yield fault(f"data.sets.{name}", found, "Or set embed.unreadable=skip to set such images aside")
 
 
-def _refusal(sources: Sources, name: str, identity: str) -> str:
+def refusal(sources: Sources, name: str, identity: str) -> str:
+    """Why an image of a set cannot be read, '' where it can."""
     try:
         open_one(sources, name, identity)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -62,9 +63,33 @@ def collect(checks: Iterable[tuple[str, Callable[[], Iterator[Finding]]]]) -> It
 
 
 def summary(findings: Iterable[Finding]) -> str:
-    """How many of each level, in words."""
-    levels = [finding.level for finding in findings]
-    counts = [(levels.count(level), level) for level in ("fault", "warning", "ok")]
-    return ", ".join(
-        f"{count} {level}{'s' if count != 1 and level != 'ok' else ''}" for count, level in counts
-    )
+    """How many of each level, in words, and what the faults are about."""
+    found = list(findings)
+    said = []
+    for level in ("fault", "warning", "ok"):
+        about = [finding.about for finding in found if finding.level == level]
+        named = f" ({', '.join(dict.fromkeys(about))})" if about and level == "fault" else ""
+        said.append(f"{len(about)} {level}{'s' if len(about) != 1 and level != 'ok' else ''}{named}")
+    return ", ".join(said)
+
+
+def plain(number: float) -> str:
+    """A number with about three digits that count, and no exponent."""
+    if number == 0 or abs(number) >= 100:
+        return f"{number:,.0f}"
+    return f"{number:.{max(0, 2 - math.floor(math.log10(abs(number))))}f}".rstrip("0").rstrip(".")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best."""
+    if seconds < 0.1:
+        return f"{plain(1000 * seconds)} ms"
+    for limit, unit, word in ((100, 1, "s"), (5400, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.{2 if seconds < 10 else 1}f} {word}"
+    return f"{seconds / 86400:,.1f} days"
+
+
+def size(number: float) -> str:
+    """Bytes in MB or GB."""
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"

@@ -10,47 +10,78 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignet.doctor.estimates import Estimate, Estimates
-from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.findings import Finding, duration, fault, ok, one_line, size, warning
 from alignet.doctor.sources import Sources
 from alignet.memory import memory_left, memory_limit
 
 
 @dataclass(frozen=True)
 class Row:
-    """A node of the table: its key, its state, and what making it takes (None: it is there)."""
+    """A node of the table: its key, its state, and what making it takes (None: it is there).
+
+    failed: why that could not be measured, ''.
+    """
 
     key: str
     state: str
     estimate: Estimate | None
+    failed: str = ""
 
 
 def table(sources: Sources, estimates: Estimates) -> list[Row]:
     """A row for every node of the graph, in the order in which they run."""
-    rows = []
-    for key in sources.graph:
-        state = sources.state(key).state
-        rows.append(Row(key, state, None if state == "cached" else estimates.of(key)))
-    return rows
+    return [_row(sources, estimates, key) for key in sources.graph]
+
+
+def _row(sources: Sources, estimates: Estimates, key: str) -> Row:
+    """One row. A measurement that fails takes its own rows' numbers, and no others."""
+    state = sources.state(key).state
+    if state == "cached":
+        return Row(key, state, None)
+    try:
+        return Row(key, state, estimates.of(key))
+    except Exception as error:
+        if os.environ.get("ALIGNET_TRACEBACK"):
+            raise
+        why = one_line(f"{type(error).__name__}: {error}")
+        return Row(
+            key, state, Estimate(0.0, estimates.measured.baseline, 0, "not measured", unknown=True), why
+        )
+
+
+def check_measured(rows: Sequence[Row]) -> Iterator[Finding]:
+    """What could not be measured, each reason once."""
+    for why in dict.fromkeys(row.failed for row in rows if row.failed):
+        keys = [row.key for row in rows if row.failed == why]
+        yield warning(", ".join(keys), f"could not be measured: {why}")
 
 
 def lines(rows: Sequence[Row], start_up: float) -> list[str]:
     """The table as text: every node that has to be made, then the sums."""
     missing = [(row, row.estimate) for row in rows if row.estimate is not None]
-    shown = [("node", "state", "time", "memory", "disk", "how it was estimated")]
+    shown: list[tuple[str, ...]] = [
+        ("node", "state", "time", "memory", "of the GPU", "disk", "how it was estimated")
+    ]
     for row, estimate in missing:
         mark = "at least " if estimate.unknown else ""
         shown.append((row.key, row.state, mark + duration(estimate.seconds), size(estimate.memory),
-                      size(estimate.disk), estimate.how))  # fmt: skip
+                      size(estimate.gpu), size(estimate.disk), estimate.how))  # fmt: skip
     total = start_up + sum(estimate.seconds for _, estimate in missing)
     least = "at least " if any(estimate.unknown for _, estimate in missing) else ""
     shown.append((f"{len(missing)} of {len(rows)} nodes", "", least + duration(total),
                   size(max((estimate.memory for _, estimate in missing), default=0)),
+                  size(max((estimate.gpu for _, estimate in missing), default=0)),
                   size(sum(estimate.disk for _, estimate in missing)),
                   f"in one process, one after the other; {start_up:.0f} s to load the libraries"))  # fmt: skip
-    widths = [max(len(row[column]) for row in shown) for column in range(5)]
+    if not any(estimate.gpu for _, estimate in missing):
+        shown = [(*row[:4], *row[5:]) for row in shown]
+    last = len(shown[0]) - 1
+    widths = [max(len(row[column]) for row in shown) for column in range(last)]
+    sides = ["<", "<", *">" * (last - 2)]
     return [
-        f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  "
-        f"{row[4]:>{widths[4]}}  {row[5]}".rstrip()
+        "  ".join(
+            [*(f"{row[column]:{sides[column]}{widths[column]}}" for column in range(last)), row[last]]
+        ).rstrip()
         for row in shown
     ]
 
@@ -83,17 +114,36 @@ def check_room(sources: Sources, rows: Sequence[Row]) -> Iterator[Finding]:
         yield fault("disk", said, "Free space, or set paths.artifacts to another disk")
     else:
         yield warning("disk", said) if needed > 0.8 * free else ok("disk", said)
-    largest = max(missing, key=lambda one: one.memory)
-    key = next(row.key for row in rows if row.estimate is largest)
-    there, total = memory_left(), memory_limit()
-    said = f"{size(largest.memory)} needed by {key}, {size(there)} free of {size(total)}"
+    largest = max(rows, key=lambda row: row.estimate.memory if row.estimate is not None else -1)
+    assert largest.estimate is not None
+    yield _fits("memory", largest.key, largest.estimate.memory, memory_left(), memory_limit())
     if sources.config.runtime.device == "cuda":
-        yield ok("memory", f"{said}; of the GPU, see the table")
-    elif largest.memory > total:
-        yield fault("memory", said, "Lower finetune.settings.batch, embed.batch or embed.shard, or split the batch "
-                    "with finetune.settings.accumulate")  # fmt: skip
-    else:
-        yield warning("memory", said) if largest.memory > there else ok("memory", said)
+        yield from _check_gpu(rows)
+
+
+def _check_gpu(rows: Sequence[Row]) -> Iterator[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return  # a fault of its own
+    largest = max(rows, key=lambda row: row.estimate.gpu if row.estimate is not None else -1)
+    free, total = torch.cuda.mem_get_info()
+    held = torch.cuda.memory_reserved()  # by the networks that doctor has loaded
+    yield _fits(
+        "GPU memory", largest.key, largest.estimate.gpu if largest.estimate else 0, free + held, total
+    )
+
+
+def _fits(about: str, key: str, needed: int, free: int, total: int) -> Finding:
+    """What the node with the largest need takes, against what is free and what there is."""
+    said = f"{size(needed)} needed by {key}, {size(free)} free of {size(total)}"
+    fix = (
+        "Lower finetune.settings.batch, embed.batch or embed.shard, or split the batch with "
+        "finetune.settings.accumulate"
+    )
+    if needed > total:
+        return fault(about, said, fix)
+    return warning(about, said) if needed > free else ok(about, said)
 
 
 def load_libraries() -> float:
@@ -106,16 +156,3 @@ def load_libraries() -> float:
     import alignet.finetune  # noqa: F401
 
     return time.perf_counter() - began
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best."""
-    for limit, unit, word in ((100, 1, "s"), (5400, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.1f} {word}"
-    return f"{seconds / 86400:,.1f} days"
-
-
-def size(number: float) -> str:
-    """Bytes in MB or GB."""
-    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"

@@ -8,12 +8,16 @@ Shape suffixes: b images in a batch, m objects, n triplets, p features.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import gc
+import hashlib
 import io
 import math
+import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,33 +29,61 @@ from alignet.doctor.models import Models
 from alignet.doctor.sense import images_a_step
 from alignet.doctor.sources import Sources
 
+_OPENED = 24  # images that are opened to time it
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of this machine's memory and bytes of the GPU's, which are never added to each other."""
+
+    host: int = 0
+    gpu: int = 0
+
+    def __add__(self, other: Memory) -> Memory:
+        return Memory(self.host + other.host, self.gpu + other.gpu)
+
+    def times(self, factor: float) -> Memory:
+        """As much of both by a factor."""
+        return Memory(round(self.host * factor), round(self.gpu * factor))
+
+
+def on(device: str, number: float) -> Memory:
+    """Bytes where a device has its memory."""
+    return Memory(gpu=round(number)) if device == "cuda" else Memory(round(number))
+
 
 @dataclass
 class Peak:
-    """By how much memory (bytes) grew at most while something ran: this process's, or on a GPU the GPU's."""
+    """By how much memory grew at most while something ran."""
 
-    memory: int = 0
+    memory: Memory = field(default_factory=Memory)
 
 
 @contextmanager
-def watched() -> Iterator[Peak]:
-    """The growth of memory at its peak while what is inside runs."""
+def watched(device: str) -> Iterator[Peak]:
+    """The growth of memory at its peak while what is inside runs on a device; the GPU's counts on `cuda` alone."""
     import torch
 
     found = Peak()
-    gpu = torch.cuda.is_available()
+    gpu = device == "cuda"
     _forget_peak()
-    before = torch.cuda.memory_allocated() if gpu else _resident("VmRSS")
+    before = _resident("VmRSS"), torch.cuda.memory_allocated() if gpu else 0
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     try:
         yield found
     finally:
-        after = torch.cuda.max_memory_allocated() if gpu else _resident("VmHWM")
-        found.memory = max(0, after - before)
+        after = _resident("VmHWM"), torch.cuda.max_memory_allocated() if gpu else 0
+        found.memory = Memory(*(max(0, late - early) for early, late in zip(before, after)))
 
 
 def _forget_peak() -> None:
+    gc.collect()
+    trim = getattr(
+        ctypes.CDLL(None), "malloc_trim", None
+    )  # of glibc, which keeps what was freed (see set_up)
+    if trim is not None:
+        trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:  # no Linux, or not allowed: the peak since the start is a fair upper bound
@@ -73,13 +105,39 @@ def _resident(which: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def saved_bytes(encoder: Any, images: Any, reduced: bool) -> int:
+    """Bytes that the backward pass of these images keeps of the forward pass, parameters not counted.
+
+    reduced: in bf16, as fine-tuning does. Only parameters with requires_grad are led back to.
+    """
+    import torch
+
+    held = {value.untyped_storage().data_ptr() for value in encoder.module.state_dict().values()}
+    found: dict[int, int] = {}
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor  # alive until the graph is dropped, so no address comes twice
+
+    with (
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=reduced),
+    ):
+        features = encoder.features(images)
+    del features
+    return sum(found.values())
+
+
 def seconds_of(act: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call, with the GPU's work done."""
+    """Wall-clock seconds of one call, with the GPU's work done where one is in use."""
     import torch
 
     began = time.perf_counter()
     act()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter() - began
 
@@ -111,23 +169,37 @@ def _fastest(run: Callable[[], float], most: float) -> float:
 
 @dataclass(frozen=True)
 class Forward:
-    """A network on this machine. seconds: of one image in a batch of `batch`; memory: growth at the peak."""
+    """A network on this machine. seconds: of one image in a batch of `batch`; memory: growth at the peak with it."""
 
     seconds: float
     batch: int
     width: int
     weights: int  # bytes
-    memory: int
+    memory: Memory
     load: float  # seconds to build it
+
+    def memory_of(self, images: int) -> Memory:
+        """The growth with so many images at once."""
+        return self.memory.times(images / self.batch)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of fine-tuning. seconds: of a whole step; memory: growth at the peak; how: what was measured."""
+    """A step of fine-tuning. seconds: of a whole step; memory: growth at the peak with the whole batch; how: what was
+    measured; trained: bytes of the parameters that train."""
 
     seconds: float
-    memory: int
+    memory: Memory
     how: str
+    trained: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Opening and preparing an image. seconds: of one; size: bytes of what it becomes."""
+
+    seconds: float
+    size: int
 
 
 @dataclass
@@ -156,11 +228,11 @@ class Measurements:
 
     # ---- images and networks
 
-    def reading(self, images: str, model: str, pixels: bool = False) -> float:
-        """Seconds to open and prepare one image of a set for a model (`pixels`: without normalising)."""
+    def reading(self, images: str, model: str, pixels: bool = False) -> Reading:
+        """Opening and preparing one image of a set for a model (`pixels`: without normalising)."""
         return self.once(("reading", images, model, pixels), lambda: self._reading(images, model, pixels))
 
-    def _reading(self, images: str, model: str, pixels: bool) -> float:
+    def _reading(self, images: str, model: str, pixels: bool) -> Reading:
         from alignet.evaluate.baselines import colour_histogram, raw_pixels
 
         encoder = self.models.encoder(model) if model in self.models.networks() else None
@@ -175,22 +247,24 @@ class Measurements:
                 else (lambda one: colour_histogram([one]))
             )
         opens = self._opens(images)
-        act(opens[0]())  # lazy imports
+        size = act(opens[0]()).nbytes  # lazy imports
         began = time.perf_counter()
         for open_it in opens:
             act(open_it())
-        return (time.perf_counter() - began) / len(opens)
+        return Reading((time.perf_counter() - began) / len(opens), size)
 
     def _opens(self, images: str) -> list[Callable[[], Any]]:
-        """Functions that open some images of a set; of one that is not here, a picture as a file of its kind."""
+        """Functions that open some images of a set, without those that cannot be read, which the check of files
+        reports; of a set that is not here, a picture as a file of its kind."""
         from PIL import Image
 
-        from alignet.doctor.files import open_one, sample
+        from alignet.doctor.files import open_one, refusal, sample
 
         ids = self.sources.read(images) if images in self.sources.config.data.sets else None
-        if ids:
-            chosen = sample(ids, 24, self.sources.config.doctor.seed)
-            return [lambda name=name: open_one(self.sources, images, name) for name in chosen]  # type: ignore[misc]
+        chosen = sample(ids, _OPENED, self.sources.config.doctor.seed) if ids else []
+        readable = [name for name in chosen if not refusal(self.sources, images, name)]
+        if readable:
+            return [lambda name=name: open_one(self.sources, images, name) for name in readable]  # type: ignore[misc]
         world = self.sources.config.world
         size, kind = (
             (world.size, "PNG") if world is not None else (500, "JPEG")
@@ -198,7 +272,16 @@ class Measurements:
         coarse = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
         held = io.BytesIO()
         Image.fromarray(coarse).resize((size, size)).save(held, kind)
-        return [lambda: Image.open(io.BytesIO(held.getvalue())).convert("RGB")] * 24
+        return [lambda: Image.open(io.BytesIO(held.getvalue())).convert("RGB")] * _OPENED
+
+    def hashing(self) -> float:
+        """Bytes a second that checksums of several files are made with, where the disk is no slower."""
+
+        def measure() -> float:
+            block = bytes(32 * 2**20)
+            return len(block) / _fastest(lambda: seconds_of(lambda: hashlib.sha256(block).digest()), 1.0)
+
+        return self.once("hashing", measure) * min(4, cores())  # data.index reads four files at a time
 
     def forward(self, model: str) -> Forward | None:
         """A network's forward pass at embed.batch, or at fewer images where that would take too long."""
@@ -211,9 +294,10 @@ class Measurements:
         if encoder is None:
             return None
         shape = tuple(encoder.data_config["input_size"])
-        with torch.no_grad(), watched() as peak:
-            one = torch.zeros((1, *shape), device=encoder.device)
-            encoder.features(one)
+        one = torch.zeros((1, *shape), device=encoder.device)
+        with torch.no_grad():
+            encoder.features(one)  # what is kept once is no image's share
+        with torch.no_grad(), watched(encoder.device.type) as peak:
             batch, taken = 1, _fastest(lambda: seconds_of(lambda: encoder.features(one)), self.budget / 8)
             while batch < self.sources.config.embed.batch and 4 * taken < self.budget / 2:
                 batch = min(4 * batch, self.sources.config.embed.batch)
@@ -239,26 +323,59 @@ class Measurements:
         part = (
             math.ceil(settings.batch / settings.accumulate) if drawn else settings.batch
         )  # backpropagated at once
-        whole = (
-            3 * forward.seconds * images_a_step(self.sources) / settings.accumulate
-        )  # backward: about two forward
+        images = math.ceil(images_a_step(self.sources) / settings.accumulate)
+        whole = 3 * forward.seconds * images  # backward: about two forward
         least = min(1 if drawn else 8, part)
+        trained, once, each = self._training()
+        # the start, the gradient and Adam's moments; on a GPU the result as well, which is copied from there
+        fixed = on(self.device, 4 * trained + once) + Memory(forward.weights if self.device == "cuda" else 0)
+        # what backward needs of each image, and one layer's work
+        reckoned = fixed + on(self.device, each * images) + forward.memory_of(images)
         if whole * least / part * 3 > 4 * self.budget:
-            memory = forward.memory * part * 6 // forward.batch + 4 * forward.weights
             how = f"3 forward passes an image; one of {forward.batch} images was measured"
-            return Step(whole * settings.accumulate, memory, how)
+            return Step(whole * settings.accumulate, reckoned, how, trained)
         size = min(part, max(least, round(part * self.budget / whole)))
         steps = max(2, min(8, int(2 * self.budget / (whole * size / part))))
         small = dataclasses.replace(
             settings, batch=size, accumulate=1, warmup=0, tau_student=1e6, clusters_per_batch=0, lr=1e-9, pull=0.0,
             steps=steps + 1,
         )  # fmt: skip
-        with watched() as peak:
+        with watched(self.device) as peak:
             taken = self._finetune(small)
         what = "triplets" if drawn else "images"
+        memory = _most(reckoned, scaled(peak.memory, fixed, part / size))
         return Step(
-            taken * part / size * settings.accumulate, peak.memory, f"{steps} steps of {size:,} {what}"
+            taken * part / size * settings.accumulate, memory, f"{steps} steps of {size:,} {what}", trained
         )
+
+    def _training(self) -> tuple[int, int, int]:
+        """Bytes of the parameters that train; bytes kept for the backward pass of any batch, and of each image."""
+        import torch
+
+        settings, encoder = self.sources.config.finetune.settings, self.models.encoder("student")
+        names = [name for name in encoder.trainable() if not name.startswith(tuple(settings.frozen))]
+        held = dict(encoder.module.named_parameters())
+        with self._trainable(names):
+            two = torch.zeros((2, *encoder.data_config["input_size"]), device=encoder.device)
+            first, both = (
+                saved_bytes(encoder, two[:count], settings.precision == "bf16") for count in (1, 2)
+            )
+        trained = sum(held[name].numel() * held[name].element_size() for name in names)
+        each = max(both - first, 0)
+        return trained + 4 * settings.head * (encoder.width + 1), max(first - each, 0), each
+
+    @contextmanager
+    def _trainable(self, names: Collection[str]) -> Iterator[None]:
+        """The student with gradients for these parameters alone; as it was afterwards."""
+        held = dict(self.models.encoder("student").module.named_parameters())
+        flags = {name: value.requires_grad for name, value in held.items()}
+        for name, value in held.items():
+            value.requires_grad_(name in names)
+        try:
+            yield
+        finally:
+            for name, value in held.items():
+                value.requires_grad_(flags[name])
 
     def _finetune(self, settings: Any) -> float:
         """Seconds a step: the difference of a long run and of one of a single step."""
@@ -267,7 +384,6 @@ class Measurements:
         from alignet.finetune import PoolTeacher, TripletAnswers, finetune
 
         encoder = self.models.encoder("student")
-        flags = {name: value.requires_grad for name, value in encoder.module.named_parameters()}
         shape = tuple(encoder.data_config["input_size"])
         pool = self.sources.images("pool").number or 1024
         m = max(settings.batch, 3, min(pool, 3 * settings.batch))
@@ -283,19 +399,16 @@ class Measurements:
             short = dataclasses.replace(settings, steps=steps)
             return seconds_of(lambda: finetune(encoder, images, teacher, short, original=original))
 
-        try:
+        with self._trainable(encoder.trainable()):  # finetune freezes by itself, and leaves it so
             return rate(run, 1, 2 * self.budget, settings.steps - 1)[0]
-        finally:
-            for name, value in encoder.module.named_parameters():
-                value.requires_grad_(flags[name])
 
     # ---- people
 
-    def vice(self, m: int, n: int) -> tuple[float, float, int]:
+    def vice(self, m: int, n: int) -> tuple[float, float, Memory]:
         """Seconds of a step and of the end of an epoch of VICE for m objects, and the peak memory."""
         return self.once(("vice", m, n), lambda: self._vice(m, n))
 
-    def _vice(self, m: int, n: int) -> tuple[float, float, int]:
+    def _vice(self, m: int, n: int) -> tuple[float, float, Memory]:
         import torch
 
         from alignet.vice.fit import fit_vice
@@ -310,7 +423,7 @@ class Measurements:
             rows = torch.from_numpy(triplets)
             return seconds_of(lambda: fit_vice(rows, None, objects=m, settings=settings, device=self.device))
 
-        with watched() as peak:
+        with watched(self.device) as peak:
             step, rest = rate(run, 3, self.budget / 2, 60)
         return step, rest, peak.memory
 
@@ -340,11 +453,11 @@ class Measurements:
 
         return self.once(("soft", m, d, n), measure)
 
-    def distill(self, role: str, m: int, p: int, n: int) -> tuple[float, float, int]:
+    def distill(self, role: str, m: int, p: int, n: int) -> tuple[float, float, Memory]:
         """Seconds of a step, and of the rest of a fit of a map, for n triplets of m objects; peak memory."""
         return self.once(("distill", role, m, p, n), lambda: self._distill(role, m, p, n))
 
-    def _distill(self, role: str, m: int, p: int, n: int) -> tuple[float, float, int]:
+    def _distill(self, role: str, m: int, p: int, n: int) -> tuple[float, float, Memory]:
         import torch
 
         from alignet.distill import fit_map
@@ -364,7 +477,7 @@ class Measurements:
                 )
             )
 
-        with watched() as peak:
+        with watched("cpu") as peak:
             step, rest = rate(run, 1, self.budget / 2, 20)
         return step * (n / less if settings.batch >= n else 1), rest * n / less, peak.memory
 
@@ -475,11 +588,11 @@ class Measurements:
 
         return self.once("picture", measure)
 
-    def pretraining(self, role: str) -> tuple[float, int]:
+    def pretraining(self, role: str) -> tuple[float, Memory]:
         """Seconds of a step of the world's own pretraining, and the peak memory."""
         from alignet.pretrain import pretrain_student, pretrain_teacher
 
-        def measure() -> tuple[float, int]:
+        def measure() -> tuple[float, Memory]:
             config = self.sources.config
             assert config.pretrain is not None
             assert config.world is not None
@@ -494,11 +607,30 @@ class Measurements:
                     return seconds_of(lambda: pretrain_teacher(images, said, words=60, settings=short))
                 return seconds_of(lambda: pretrain_student(images, draw.integers(0, 2, n), settings=short))
 
-            with watched() as peak:
+            with watched("cpu") as peak:
                 step = rate(run, 1, self.budget, 10)[0]
             return step, peak.memory
 
         return self.once(("pretraining", role), measure)
+
+
+def scaled(measured: Memory, fixed: Memory, factor: float) -> Memory:
+    """What grew by `measured`, of which `fixed` does not depend on the batch, for `factor` times the batch."""
+    return Memory(
+        *(
+            min(grown, still) + round(max(grown - still, 0) * factor)
+            for grown, still in ((measured.host, fixed.host), (measured.gpu, fixed.gpu))
+        )
+    )
+
+
+def _most(one: Memory, other: Memory) -> Memory:
+    return Memory(max(one.host, other.host), max(one.gpu, other.gpu))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def random_rows(m: int, n: int) -> np.ndarray:

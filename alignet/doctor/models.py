@@ -6,17 +6,16 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from alignet.config import ModelSettings
 from alignet.doctor.files import open_one, sample
-from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.findings import Finding, fault, ok, plain, warning
 from alignet.doctor.sources import Sources
 from alignet.memory import memory_left
 
 NETWORKS = ("timm", "open_clip", "transformers")  # libraries whose models are networks
-_TOLERANCE = {"cpu": 1e-4, "cuda": 5e-3}  # of the largest feature; a GPU may round convolutions to TF32
+_TOLERANCE = {"cpu": 1e-4, "cuda": 5e-3}  # of the largest feature; a GPU adds up in another order
 _IMAGES = 2  # that both embed
 
 
@@ -54,7 +53,7 @@ class Models:
 
             artifact = self.sources.state(f"pretrain[{name}]").artifact
             return str(weights_of(artifact)) if artifact is not None else None
-        return "" if hub_files(model) and all(cached(*file) for file in hub_files(model)) else None
+        return "" if _absent(model) == [] else None
 
     def encoder(self, name: str) -> Any:
         """The loaded Encoder, or None (then `failed` says why). Absent weights are replaced by random ones."""
@@ -127,50 +126,6 @@ def device(sources: Sources) -> str:
     return wanted if wanted == "cpu" or torch.cuda.is_available() else "cpu"
 
 
-# ---- weights on a hub, without downloading anything
-
-
-def hub_files(model: ModelSettings) -> list[tuple[str, str]]:
-    """(repository, file) or ('', url) of a model's weights on the hub; empty where that cannot be told."""
-    if model.library == "timm":
-        import timm
-
-        config: Mapping[str, Any] = {}
-        if timm.is_model(model.architecture):
-            found = timm.get_pretrained_cfg(model.architecture)
-            config = {} if found is None else found.to_dict()
-        if config.get("hf_hub_id"):
-            return [(str(config["hf_hub_id"]), config.get("hf_hub_filename") or "model.safetensors")]
-        return [("", str(config["url"]))] if config.get("url") else []
-    if model.library == "open_clip":
-        import open_clip
-
-        config = open_clip.get_pretrained_cfg(model.architecture, model.tag) or {}
-        if config.get("hf_hub"):
-            repository, _, file = config["hf_hub"].rpartition("/")
-            return [(repository, file or "open_clip_model.safetensors")]
-        return [("", str(config["url"]))] if config.get("url") else []
-    return [(model.architecture, "config.json"), (model.architecture, "model.safetensors")]
-
-
-def cached(repository: str, file: str) -> Path | None:
-    """Where the hub's cache has a file (of safetensors or of torch), or None. Nothing is fetched."""
-    if repository:
-        from huggingface_hub import try_to_load_from_cache
-
-        names = [file, "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors"]
-        for name in names if "config" not in file else [file]:
-            found = try_to_load_from_cache(repository, name)
-            if isinstance(found, str):
-                return Path(found)
-        return None
-    import torch
-
-    name = file.rpartition("/")[2]
-    folders = (Path(torch.hub.get_dir()) / "checkpoints", Path("~/.cache/clip").expanduser())
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
-
-
 # ---- checks
 
 
@@ -197,19 +152,28 @@ def check_weights(sources: Sources, models: Models) -> Iterator[Finding]:
             )
 
 
+def _absent(model: ModelSettings) -> list[str] | None:
+    """Repositories whose files the hub's cache lacks; None for a model without weights on the hub."""
+    from alignet import hub
+
+    try:
+        wanted = hub.wanted(model.library, model.architecture, model.tag)
+    except ValueError:
+        return None
+    return [one.repo for one in wanted if hub.present(one) is None]
+
+
 def _hub(name: str, model: ModelSettings) -> Finding:
-    files = hub_files(model)
-    if not files:
-        return fault(
-            name, f"{model.architecture} {getattr(model, 'tag', '')}: {model.library} knows no weights of it on a hub",
-            f"Give a file ({name}.weights=file, {name}.weights_set=<set>) or another architecture",
-        )  # fmt: skip
-    absent = [
-        f"{repository or 'url'} {file}" for repository, file in files if cached(repository, file) is None
-    ]
+    from alignet import hub
+
+    try:
+        hub.wanted(model.library, model.architecture, model.tag)
+    except ValueError as error:
+        return fault(name, str(error))
+    absent = _absent(model)
     if not absent:
         return ok(name, f"{model.architecture}: weights are in the cache")
-    found = f"{model.architecture}: weights are not in the cache: {', '.join(absent)}"
+    found = f"{model.architecture}: files of {', '.join(absent)} are not in the cache"
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         return fault(
             name, f"{found}, and HF_HUB_OFFLINE=1 forbids fetching them",
@@ -226,36 +190,32 @@ def _hub(name: str, model: ModelSettings) -> Finding:
 def check_preprocessing(sources: Sources, models: Models) -> Iterator[Finding]:
     """Are the features those of the library's own documented way, on real images of the pool?
 
-    timm has such a way beside `Encoder`. open_clip's and transformers' own preprocessing is what `Encoder` calls; of
-    them it is checked that the 8-bit pixels that fine-tuning keeps become the same numbers.
+    And do the 8-bit pixels that fine-tuning keeps become the numbers that the network was given?
     """
     import torch
 
-    for name, model in models.networks().items():
+    from alignet.doctor.documented import documented_features
+
+    for name in models.networks():
         if models.failed.get(name) or (encoder := models.encoder(name)) is None:
             continue
         images = _pictures(sources, encoder)
         prepared = torch.stack([encoder.transform(image) for image in images])
         kept = torch.stack([encoder.normalise(encoder.pixels(image)) for image in images])
-        away, what = (
-            _apart(kept, prepared),
-            f"fine-tuning's 8-bit pixels equal {model.library}'s own preprocessing",
-        )
-        if model.library == "timm":
-            from alignet.backbones import timm_features
-
-            with torch.no_grad():
-                found = encoder.features(prepared.to(encoder.device)).float().cpu()
-                away = max(away, _apart(found, timm_features(encoder, images).float().cpu()))
-            what = "features equal timm's own"
+        with torch.no_grad():
+            found = encoder.features(prepared.to(encoder.device))
+            found, expected = documented_features(encoder, images, found)
+        away = max(_apart(kept, prepared), _apart(found.float().cpu(), expected.float().cpu()))
+        what = f"features equal {encoder.backbone.library}'s own"
         span = f"{prepared.min():.2f}..{prepared.max():.2f} on {len(images)} pictures"
         said = f"{in_words(encoder.data_config)} ({span})"
-        if away <= _TOLERANCE[encoder.device.type]:
-            yield ok(name, f"{said}; {what} to {away:.0e}")
+        tolerance = _TOLERANCE[encoder.device.type]
+        if away <= tolerance:
+            yield ok(name, f"{said}; {what}, to {plain(tolerance)} of the largest")
         else:
             yield fault(
                 name,
-                f"{said}; expected that {what}, found {away:.1e} of the largest between them",
+                f"{said}; expected that {what}, found {plain(away)} of the largest between them",
                 "The preprocessing or the weights are not the model's own; check model_args and image_size",
             )
 

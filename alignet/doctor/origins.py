@@ -17,6 +17,7 @@ from alignet.cli import conf_folder
 
 # Sections that decide what is computed; the others say where things are and how they are shown.
 METHOD = ("teacher", "student", "vice", "soft_labels", "distill", "cluster", "triplets", "smooth", "finetune")
+GROUPS = ("teacher", "student")  # chosen whole by name
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.\- ]+):(?P<rest>.*)$")
 _MARK = re.compile(r"\[([^\[\]]*(?:ours|paper|official|VICE|gLocal)[^\[\]]*)\]")
 
@@ -41,9 +42,12 @@ def values(composed: Mapping[str, Any], overrides: Sequence[str], folder: Path |
     marks: dict[str, str] = {}
     for path, prefix in active_files(folder or conf_folder(), overrides, str(composed["experiment_name"])):
         said = comments(path.read_text(encoding="utf-8"), prefix)
-        marks |= {key: text for key, text in said.items() if text or key not in marks}
+        marks |= said  # a later file's own value is no longer what an earlier comment spoke of
     given = {item.lstrip("+~").partition("=")[0] for item in overrides}
-    found = []
+    groups = {item.partition("=")[0]: item.partition("=")[2] for item in overrides if "=" in item}
+    chosen = [Value(name, groups[name], "", True) for name in GROUPS if name in groups]
+    given -= {one.key for one in chosen}  # one choice, whose values have the marks of their file
+    found = chosen
     for section in METHOD:
         for key, value in leaves(composed.get(section), section):
             changed = any(key == item or key.startswith(f"{item}.") for item in given)
@@ -65,7 +69,7 @@ def active_files(folder: Path, overrides: Sequence[str], experiment: str) -> lis
                 chosen[entry[1]] = entry[2]
             elif entry := re.match(r"^\s+- /(\S+)", line):
                 recipes.append(folder / f"{entry[1]}.yaml")
-    for group in ("teacher", "student"):
+    for group in GROUPS:
         name = given.get(group, chosen[group])
         seen.append((folder / group / f"{name}.yaml", group))
     files = [(folder / "config.yaml", ""), *seen, *((path, "") for path in recipes), (file, "")]
@@ -96,7 +100,17 @@ def comments(text: str, prefix: str = "") -> dict[str, str]:
         comment = match["rest"].partition(" #")[2]
         mark = _MARK.search(comment)
         found[last] = mark[1] if mark else ""
+        found |= {
+            f"{last}.{name}": found[last] if name != "seed" else ""
+            for name in _in_braces(match["rest"].partition(" #")[0])
+        }
     return found
+
+
+def _in_braces(text: str) -> list[str]:
+    """The keys of a mapping that is written on one line, which share its comment; a seed has no source."""
+    inner = re.fullmatch(r"\s*\{(.*)\}\s*", text)
+    return re.findall(r"(?:^|,)\s*([\w.\-]+):(?=\s)", inner[1]) if inner else []
 
 
 def leaves(value: Any, key: str) -> list[tuple[str, Any]]:
@@ -108,7 +122,7 @@ def leaves(value: Any, key: str) -> list[tuple[str, Any]]:
 
 def assumption_lines(found: Sequence[Value]) -> list[str]:
     """The values that are no paper's: with their marks, then those that the command line set, then the rest by name."""
-    method = [one for one in found if one.key.partition(".")[0] not in ("teacher", "student")]
+    method = [one for one in found if one.key.partition(".")[0] not in GROUPS]
     shown = [
         (one.key, _short(one.value), "given on this command line" + (f" (comment: {one.mark})" if one.mark else "")
          if one.overridden else one.mark)

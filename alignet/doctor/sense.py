@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.findings import Finding, fault, ok, plain, warning
 from alignet.doctor.models import NETWORKS, Models
 from alignet.doctor.sources import Sources
 
@@ -30,7 +30,8 @@ def check_finetune(sources: Sources, models: Models) -> Iterator[Finding]:
         yield warning("finetune.steps", said, fix) if passes < 0.5 else ok("finetune.steps", said)
     total = settings.lr * settings.pull * settings.steps / 2
     yield ok(
-        "finetune.pull", f"lr x pull x steps / 2 = {total:.2g}: how often the way back to the start is taken"
+        "finetune.pull",
+        f"lr x pull x steps / 2 = {plain(total)}: how often the way back to the start is taken",
     )
     encoder = models.encoder("student") if "student" in models.networks() else None
     if encoder is None:
@@ -73,7 +74,7 @@ def check_sizes(sources: Sources) -> Iterator[Finding]:
 
         found = timm.get_pretrained_cfg(model.architecture) if timm.is_model(model.architecture) else None
         own = model.model_args.get("img_size") or (found.input_size[1] if found is not None else 0)
-        if own and own != model.image_size and model.weights != "pretrain":
+        if own and own != model.image_size and model.weights not in ("pretrain", "random"):
             yield warning(
                 f"{name}.image_size", f"{model.image_size} pixels, and {model.architecture} was trained at {own}",
                 f"Set {name}.image_size=0, unless that is meant",

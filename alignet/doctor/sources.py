@@ -16,7 +16,7 @@ import numpy as np
 
 from alignet.artifacts import ArtifactError
 from alignet.config import Config, FeaturesSet, ImagesSet, SetSettings, TripletsSet
-from alignet.data.sets import exists, listed_name
+from alignet.data.sets import exists, files_of, listed_name
 from alignet.graph import Node
 from alignet.pipeline import Pipeline, State
 
@@ -178,6 +178,14 @@ class Sources:
         if self.config.data.source == "world" and world is not None:
             return Count(world_images(world, Path(self.config.data.sets[name].path or "").name), "drawn")
         return self._assumed(name)
+
+    def bytes(self, name: str) -> int:
+        """Bytes of the files of a set that is there."""
+        one = self.config.data.sets[name]
+        ids = Path(one.ids) if isinstance(one, FeaturesSet) and one.ids else None
+        found = files_of(one.kind, self._path(name), getattr(one, "under", ""), ids)
+        files = found.values() if isinstance(found, Mapping) else (p for p in found.rglob("*") if p.is_file())
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def triplets(self, name: str) -> Count:
         """Number of triplets of a set."""

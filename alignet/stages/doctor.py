@@ -70,6 +70,7 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
 
     def measured() -> Any:
         rows.extend(machine.table(sources, Estimates(sources, measurements)))
+        yield from machine.check_measured(rows)
         yield from machine.check_room(sources, rows)
 
     _show(collect([("estimates", measured)]), found)
@@ -80,9 +81,6 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
         _print("what is missing, and what it will take here", machine.lines(rows, start_up))
     _origins(config, overrides)
     print(f"\n{summary(found)}")
-    for finding in found:
-        if finding.level == "fault":
-            print(finding.line(0))
     return sum(finding.level == "fault" for finding in found)
 
 
