@@ -160,7 +160,7 @@ def _absent(model: ModelSettings) -> list[str] | None:
         wanted = hub.wanted(model.library, model.architecture, model.tag)
     except ValueError:
         return None
-    return [one.repo for one in wanted if hub.present(one) is None]
+    return list(dict.fromkeys(one.repo for one in wanted if hub.present(one) is None))
 
 
 def _hub(name: str, model: ModelSettings) -> Finding:
