@@ -41,48 +41,73 @@ def main(
     argv: Sequence[str] | None = None,
     finish: Callable[[], None] | None = None,
     launches: bool = False,
+    typed: Sequence[str] | None = None,
 ) -> None:
     """Run one stage's command line; exits with status 1 and one message on bad input, 75 when asked to end.
 
     argv: without the program's name, by default the process's own. finish: what to do after all jobs of a multirun.
     launches: whether runtime.launcher may start other processes for it. Of several processes that were started,
-    the first runs `act` and the others follow it.
+    the first runs `act` and the others follow it. typed: the command line to give again,
+    where argv is only a part of it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         print(help_text(stage, doc))
         return
-    try:
-        with interrupt.listening():
-            if processes.join().first:
-                _run(stage, act, arguments, launches)
-                if finish is not None:
-                    finish()
-                processes.current().tell("")
-            else:
-                from alignet.pipeline import follow
+    with interrupt.listening():  # to the last word: what ends one process of several signals the others
+        try:
+            _take_part(stage, act, arguments, finish, launches)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        except Exception as error:
+            _end_of(error, stage, list(arguments if typed is None else typed))
 
-                follow()
-            processes.leave()
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except interrupt.Stopped as stopped:
-        again = f"python -m alignet.stages.{stage} {shlex.join(arguments)}".rstrip()
-        anew = " (force=true would begin anew)" if "force=true" in arguments else ""
+
+def _take_part(
+    stage: str,
+    act: Callable[[Config], None],
+    arguments: list[str],
+    finish: Callable[[], None] | None,
+    launches: bool,
+) -> None:
+    """Run the command line as the first process of its run, or follow the first."""
+    if processes.join().first:
+        _run(stage, act, arguments, launches)
+        if finish is not None:
+            finish()
+        processes.current().tell("")
+    else:
+        from alignet.pipeline import follow
+
+        follow()
+    processes.leave()
+
+
+def _end_of(error: Exception, stage: str, typed: list[str]) -> NoReturn:
+    """End with the status and the message of what went wrong, or with how to go on where the run was asked to end."""
+    everyone = processes.current()
+    lost = isinstance(error, processes.PeerLost)
+    # a worker dies of a signal that comes before it ignores them
+    dead_worker = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    asked = everyone.was_asked()
+    if isinstance(error, interrupt.Stopped) or (asked and (lost or dead_worker)):
+        everyone.note_asked()
+        stopped = error if isinstance(error, interrupt.Stopped) else interrupt.stop()
+        again = f"python -m alignet.stages.{stage} {shlex.join(typed)}".rstrip()
+        anew = " (force=true would begin anew)" if "force=true" in typed else ""
         line = f"{stopped}; what was finished is kept. To go on, run the same command again{anew}: {again}"
-        _end(interrupt.STATUS, line if processes.current().first else None)
-    except processes.PeerLost as lost:
+        _end(interrupt.STATUS, line if everyone.first else None, lost)
+    if lost:
         _end(
             1,
-            f"error: another process of this run has ended without a word (killed, or out of memory?): {lost}. What "
+            f"error: another process of this run has ended without a word (killed, or out of memory?): {error}. What "
             f"was finished is kept: run the same command again.",
-            lost=True,
+            lost,
         )
-    except Exception as error:
-        message = None if os.environ.get("ALIGNET_TRACEBACK") else explain(error)
-        if message is None and processes.current().size == 1:
-            raise
-        _end(1, traceback.format_exc() if message is None else f"error: {message}")
+    message = None if os.environ.get("ALIGNET_TRACEBACK") else explain(error)
+    if message is None and everyone.size == 1:
+        raise error
+    _end(1, traceback.format_exc() if message is None else f"error: {message}")
 
 
 def _run(stage: str, act: Callable[[Config], None], arguments: list[str], launches: bool) -> None:
@@ -165,14 +190,57 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
 
 
-def quoted(override: str) -> str:
-    """A role or a path in the quotes that Hydra's grammar wants around brackets, spaces and the like."""
+# keys whose values are text whatever they look like, and of these the ones that name a file or a folder
+_TEXT = re.compile(r"role|survey\.(title|consent|hand_in)")
+_PATH = re.compile(
+    r"paths\.\w+|data\.sets\.[\w-]+\.(path|ids|under)|survey\.(images|folder|posterior|consent_file)|runtime\.slurm\.logs"
+)
+_SWEEP = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\(.*\)")
+
+
+def quoted(override: str, several: bool = False) -> str:
+    """An override of Hydra's grammar for one that was typed: paths and texts are quoted, and ~ becomes the home folder.
+
+    So a folder may be called `2024`, `a,b` or `[x]`, and a title may hold any letter. null, interpolations and what is
+    quoted already stay what they are. several: for a multirun, whose commas part values.
+    """
     key, equals, value = override.partition("=")
-    plain = re.fullmatch(r"[\w./:,-]*", value) or value[:1] in "'\"" or value == "null"
-    worded = key == "role" or key.startswith(("paths.", "survey."))
-    if not equals or plain or not worded or (value.startswith("[") and key != "role"):
+    name = key.lstrip("+")
+    path = bool(_PATH.fullmatch(name))
+    if not equals or not (path or _TEXT.fullmatch(name)):
         return override
-    return f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if several and _SWEEP.fullmatch(value):
+        return override
+    parts = _at_commas(value) if several else [value]
+    return f"{key}=" + ",".join(_quoted(part, path) for part in parts)
+
+
+def _quoted(value: str, path: bool) -> str:
+    if value in ("", "null") or (len(value) > 1 and value[0] in "'\"" and value[0] == value[-1]):
+        return value
+    if (
+        "${" in value and "'" in value
+    ):  # quotes of the interpolation's own, which mean nothing inside of others
+        return value
+    if path:
+        value = os.path.expanduser(value)
+    # a backslash is one, unless a quote follows
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value) + "'"
+
+
+def _at_commas(value: str) -> list[str]:
+    """The parts of a text between commas that stand outside of brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for letter in value:
+        if letter == "," and not depth and not quote:
+            parts.append("")
+            continue
+        parts[-1] += letter
+        if letter == quote or (letter in "'\"" and len(parts[-1]) == 1):
+            quote = "" if quote else letter
+        elif not quote:
+            depth += (letter in "[{(") - (letter in "]})")
+    return parts
 
 
 def load(overrides: Sequence[str]) -> Config:
@@ -187,7 +255,7 @@ def product(overrides: Sequence[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = OverridesParser.create().parse_overrides([quoted(item, several=True) for item in overrides])
     (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return [list(job) for job in jobs]
 

@@ -35,7 +35,7 @@ from alignet.answers import AnsweredTriplets, Comparison, ImageBatches, PoolTeac
 from alignet.backbones import Encoder, classifier_head
 from alignet.checkpoints import Checkpoints
 from alignet.config import FinetuneSettings
-from alignet.interrupt import stop
+from alignet.interrupt import ignore, stop
 from alignet.processes import Processes, current
 from alignet.progress import progress
 from alignet.triplets import kl_divergence, similarities
@@ -479,7 +479,7 @@ def _loader(
     loader: Any = torch.utils.data.DataLoader(
         images, batch_sampler=_Rows(batches, parts, order, everyone), num_workers=workers,
         generator=torch.Generator(), pin_memory=student.encoder.device.type == "cuda",
-        multiprocessing_context="fork" if workers else None,
+        multiprocessing_context="fork" if workers else None, worker_init_fn=ignore,
     )  # fmt: skip
     return iter(loader)
 

@@ -3,7 +3,8 @@
     SIGTERM (kill, SLURM, torchrun), SIGUSR1, SIGUSR2 (sbatch --signal) -> asked() -> Stopped -> exit status 75
 
 The status is sysexits' EX_TEMPFAIL, "try again later": whoever requeues jobs can tell it from a failure. A further
-signal changes nothing; kill -9 is safe at any moment.
+signal changes nothing; kill -9 is safe at any moment. SLURM, `timeout` and a terminal signal all processes of a group:
+those that only read images ignore it, and end with the one that they read for.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ def stop_if_asked() -> None:
     """Raise Stopped if a signal has asked this process to end: for moments in which nothing is unsaved."""
     if asked():
         raise stop()
+
+
+def ignore(_: int = 0) -> None:
+    """What a DataLoader's worker does first (worker_init_fn): torch lets it die of SIGTERM, and its reader with it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -65,6 +65,7 @@ def torchrun(stage: str, arguments: list[str], runtime: RuntimeSettings) -> int:
     options = ["--standalone", f"--nproc-per-node={_processes(runtime)}"]
     try:
         with _as_sigterm():
+            interrupt.stop_if_asked()  # since the first moment: importing torch takes seconds
             run(parse_args([*options, *command(stage, arguments)]))
     except ChildFailedError as error:
         _, first = error.get_first_failure()  # the others end because of it
@@ -84,11 +85,14 @@ def _processes(runtime: RuntimeSettings) -> int:
 
 @contextmanager
 def _as_sigterm() -> Iterator[None]:
-    # torchrun passes SIGTERM on to its processes, and would die of the other signals
-    others = [number for number in interrupt.SIGNALS if number != signal.SIGTERM]
-    before = {number: signal.getsignal(number) for number in others}
-    for number in others:
+    # torchrun passes SIGTERM on to its processes once there are some, and would die of the other signals
+    def end(*_: object) -> None:
+        raise interrupt.Stopped("stopped by SIGTERM")
+
+    before = {number: signal.getsignal(number) for number in interrupt.SIGNALS}
+    for number in interrupt.SIGNALS:
         signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ _IDLE = timedelta(
     days=20
 )  # for a stage that the first process makes alone; gloo counts milliseconds in 32 bits
 _BUCKET = 1 << 25  # numbers that are summed at once: 128 MB of float32
-_SAID = "alignet/said"
+_SAID, _ASKED = "alignet/said", "alignet/asked"
 
 
 class PeerLost(RuntimeError):
@@ -149,6 +149,21 @@ class Processes:
 
         if self.size > 1 and device == "cuda" and self._steps is None:
             self._steps = dist.new_group(backend="nccl", timeout=_STEP)
+
+    def note_asked(self) -> None:
+        """Let the others know that this process ends because it was asked to, and not of a failure."""
+        if self._store is not None:
+            with suppress(RuntimeError):  # the store has ended, with whoever would have asked
+                self._store.add(_ASKED, 1)
+
+    def was_asked(self) -> bool:
+        """Whether this process, or another that has said so, was asked to end."""
+        if interrupt.asked() or self._store is None:
+            return interrupt.asked()
+        try:
+            return self._store.add(_ASKED, 0) > 0
+        except RuntimeError:
+            return False
 
     def may_speak(self, lost: bool) -> bool:
         """Whether this process is the one to say why the run ends: only the first that asks is.

@@ -1,5 +1,7 @@
 """Configuration: the values in conf/ are complete, and a wrong one is named with what was expected."""
 
+from pathlib import Path
+
 import pytest
 
 from alignet.cli import compose, explain, help_text, load, product
@@ -82,6 +84,46 @@ def test_help_shows_the_section_with_its_comments():
     text = help_text("soft_labels", "What it does.")
     assert "posterior samples" in text
     assert "experiment" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2024", "2024"), ("a,b", "a,b"), ("[a]", "[a]"), ("{a}", "{a}"), ("true", "true"), ("null", None),
+        ("Übung", "Übung"),
+        ("a\\b", "a\\b"), ("a\\", "a\\"), ("a\\'b", "a\\'b"), ("it's", "it's"),
+        ("'x y'", "x y"), ('"x y"', "x y"), ("'", "'"),
+        ("~/ph", str(Path.home() / "ph")), ("x~", "x~"), ("${paths.artifacts}/x y", "./artifacts/x y"),
+        ("${oc.env:NOWHERE,'a b'}", "a b"), ("${paths.artifacts}", "./artifacts"),
+    ],
+)  # fmt: skip
+def test_a_path_is_what_was_typed(value, expected):
+    assert compose([f"paths.images={value}"])["paths"]["images"] == expected
+    sets = compose(["+data.sets.mine={kind: images, path: x, under: ''}", f"data.sets.mine.path={value}"])
+    assert sets["data"]["sets"]["mine"]["path"] == expected
+
+
+def test_texts_of_a_survey_may_hold_anything():
+    survey = compose(
+        [
+            "survey.title=Übung, Teil (2): ~",
+            "survey.consent=2024",
+            "survey.posterior=null",
+            "survey.objects=7",
+        ]
+    )["survey"]
+    assert (survey["title"], survey["consent"], survey["posterior"]) == ("Übung, Teil (2): ~", "2024", None)
+    assert survey["objects"] == 7
+
+
+def test_a_multirun_parts_paths_and_roles_at_commas_outside_of_brackets():
+    jobs = product(["paths.photos=~/it's b,2024,'c,d'", "role=evaluate[ud.labels],vice", "seed=1"])
+    assert len(jobs) == 6
+    found = {(one["paths"]["photos"], one["role"]) for one in map(compose, jobs)}
+    assert {photos for photos, _ in found} == {str(Path.home() / "it's b"), "2024", "c,d"}
+    assert {role for _, role in found} == {"evaluate[ud.labels]", "vice"}
+    assert [compose(job)["seed"] for job in product(["seed=choice(3,4)"])] == [3, 4]
+    assert len(product(["paths.photos=choice(a,b)"])) == 2
 
 
 def test_roles_with_brackets_and_paths_with_spaces_need_no_quotes():

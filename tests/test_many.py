@@ -35,9 +35,11 @@ VARIANTS = {
 }  # fmt: skip
 
 
-def start(command, **options):
-    """A command in its own process group, with one thread."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+def start(command, more=None, **options):
+    """A command with one thread, and with more variables in its environment."""
+    environment = (
+        os.environ | (more or {}) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    )
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
     )
@@ -152,6 +154,24 @@ main("embed", "", lambda config: run_stage(config, "embed"))
 """
 
 
+SLOW = """
+import os, time
+from alignet.cli import main
+from alignet.pipeline import run_stage
+from alignet.stages import embed
+from alignet.stages import _read
+opener = _read.opener
+def slow(work, source):
+    read = opener(work, source)
+    def one(name):
+        time.sleep(0 if os.environ.get("RANK") == "0" else 0.1)
+        return read(name)
+    return one
+_read.opener = slow
+main("embed", "", lambda config: run_stage(config, "embed"))
+"""
+
+
 @pytest.mark.parametrize("how", ["error", "kill"])
 def test_what_ends_one_process_ends_all_with_one_message(tiny, tmp_path, how):
     root = copy(tiny, tmp_path)
@@ -201,6 +221,65 @@ def test_a_signal_ends_at_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_pa
     shutil.copytree(root, whole, ignore=lambda _, names: {"finetune"} & set(names))
     run_stage(load(overrides(whole, *options)), "finetune")
     assert resumed.read_bytes() == (whole / resumed.relative_to(root)).read_bytes()
+
+
+def test_a_signal_to_the_whole_group_leaves_workers_reading_until_the_shard_can_be_left(tiny, tmp_path):
+    """SLURM, timeout and kill -- -GROUP signal the workers of a DataLoader too, for which torch has its own handler."""
+    root = copy(tiny, tmp_path)
+    slow = tmp_path / "slow.py"
+    slow.write_text(SLOW)
+    options = overrides(root, "role=student.probe", "runtime.workers=2", "embed.batch=2", "embed.shard=30")
+    process = start([sys.executable, str(slow), *options], start_new_session=True)
+    while process.poll() is None and not list(root.glob("embed/*.partial/**/features-*.npy")):
+        time.sleep(0.02)
+    time.sleep(0.5)  # so that the workers of the next shard have begun
+    os.killpg(process.pid, signal.SIGTERM)
+    status, _, err = finish(process)
+    assert status == interrupt.STATUS, err
+    assert "stopped by SIGTERM" in errors(err)[0]
+    assert "Traceback" not in err
+    assert not list(root.glob("embed/*/MANIFEST.json"))
+
+
+@pytest.mark.parametrize("who", ["all", "the other"])
+def test_a_first_process_that_only_waits_ends_as_one_that_was_asked(tiny, tmp_path, who):
+    """It has finished its shards; the other, which has not, ends because of the signal."""
+    root = copy(tiny, tmp_path)
+    slow = tmp_path / "slow.py"
+    slow.write_text(SLOW)
+    options = overrides(root, "role=student.probe", "embed.batch=1", "embed.shard=30")
+    script = [sys.executable, str(slow), *options]
+    port = str(29500 + os.getpid() % 10000)
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [start(script, more=shared | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in (0, 1)]
+    while ranks[1].poll() is None and not list(root.glob("embed/*.partial/**/features-00002.npy")):
+        time.sleep(0.02)
+    time.sleep(0.5)
+    for process in ranks if who == "all" else ranks[1:]:
+        process.send_signal(signal.SIGUSR2)
+    (first, _, said), (second, _, other) = (finish(process) for process in ranks)
+    assert (first, second) == (interrupt.STATUS, interrupt.STATUS), said + other
+    assert "run the same command again" in errors(said)[0]
+    assert errors(other) == []
+
+
+def test_torchrun_that_is_signalled_before_it_has_processes_starts_none(tiny, monkeypatch, capsys):
+    from torch.distributed import run as torch_run
+
+    monkeypatch.setattr(torch_run, "run", lambda _: pytest.fail("started"))
+    kept = launch._processes
+
+    def signalled(runtime):  # as while torch is imported
+        os.kill(os.getpid(), signal.SIGTERM)
+        return kept(runtime)
+
+    monkeypatch.setattr(launch, "_processes", signalled)
+    options = overrides(tiny, "runtime.launcher=torchrun", "runtime.processes=2")
+    with pytest.raises(SystemExit) as caught:
+        cli.main("finetune", "", lambda _: pytest.fail("ran here"), options, launches=True)
+    assert caught.value.code == interrupt.STATUS
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_signal_between_nodes_and_in_a_checkpoint(tmp_path):

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from alignet.interrupt import ignore
 from alignet.progress import progress
 
 LIBRARIES = ("timm", "open_clip", "transformers")
@@ -223,7 +224,7 @@ class ImageFiles(torch.utils.data.Dataset):
 
     def load(self, workers: int = 0) -> Tensor:
         """All of them at once as one uint8 tensor (m, 3, H, W)."""
-        loader = torch.utils.data.DataLoader(self, batch_size=64, num_workers=workers)
+        loader = torch.utils.data.DataLoader(self, batch_size=64, num_workers=workers, worker_init_fn=ignore)
         with progress("read", len(self), "images") as advance:
             parts = []
             for part in loader:
@@ -262,7 +263,9 @@ def _batches(images: Any, batch: int, workers: int) -> Iterable[Tensor]:
     if isinstance(images, Tensor):
         yield from images.split(batch)
     elif hasattr(images, "__len__") and hasattr(images, "__getitem__"):
-        yield from torch.utils.data.DataLoader(images, batch_size=batch, num_workers=workers)
+        yield from torch.utils.data.DataLoader(
+            images, batch_size=batch, num_workers=workers, worker_init_fn=ignore
+        )
     else:
         held: list[Tensor] = []
         for image in images:

@@ -106,6 +106,7 @@ def _opened(work: StageRun, source: ImageSource, names: list[str], transform: An
     """The batches of a shard: (ids, images or None, [(id, why it cannot be read)]), read ahead by `runtime.workers`."""
     import torch
 
+    from alignet.interrupt import ignore
     from alignet.stages import _read
 
     settings, workers, read = work.section["embed"], work.runtime.workers, _read.opener(work, source)
@@ -130,6 +131,7 @@ def _opened(work: StageRun, source: ImageSource, names: list[str], transform: An
     return torch.utils.data.DataLoader(
         Batches(), batch_size=None, num_workers=workers, generator=torch.Generator(),
         pin_memory=work.runtime.device == "cuda", multiprocessing_context="fork" if workers else None,
+        worker_init_fn=ignore,
     )  # fmt: skip
 
 

@@ -128,6 +128,7 @@ def _in_memory(images: Any, processes: int, workers: int) -> Any:
     """
     import torch
 
+    from alignet.interrupt import ignore
     from alignet.memory import memory_limit
 
     first = images[0]
@@ -137,7 +138,7 @@ def _in_memory(images: Any, processes: int, workers: int) -> Any:
     # torch asks the global generator for a seed unless it is given one
     loader = torch.utils.data.DataLoader(
         images, batch_size=64, num_workers=workers, generator=torch.Generator(),
-        multiprocessing_context="fork" if workers else None,
+        multiprocessing_context="fork" if workers else None, worker_init_fn=ignore,
     )  # fmt: skip
     done = 0
     for part in loader:
