@@ -1,6 +1,6 @@
 """Pretrained weights that a configuration takes from a hub: which files they are, whether they are here, a download.
 
-    ModelSettings with weights=hub -> wanted -> present, listed -> fetch -> the libraries' own cache (HF_HOME)
+    ModelSettings with weights=hub -> wanted -> cached, listed -> fetch -> the libraries' own cache (HF_HOME)
 
 The libraries find the files there by themselves, so without network the cache and HF_HUB_OFFLINE=1 are enough.
 Nothing here is downloaded without being asked for.
@@ -9,6 +9,7 @@ Nothing here is downloaded without being asked for.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 TIMM = ("model.safetensors", "pytorch_model.bin")
 OPEN_CLIP = ("open_clip_model.safetensors",)
+INDEX = "model.safetensors.index.json"  # names the files that weights of several gigabytes are parted into
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
 
 
@@ -38,6 +40,19 @@ class Remote:
     name: str
     size: int | None  # bytes
     sha256: str | None
+    commit: str | None = None  # of the repository, as it is now
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What of a repository the cache holds: paths of files, names of those that it lacks, and what it does not know.
+
+    unknown: optional files that are not here, where nobody has asked yet whether the repository has them.
+    """
+
+    paths: tuple[Path, ...]
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
 
 
 def wanted(library: str, architecture: str, tag: str = "") -> list[Wanted]:
@@ -51,7 +66,7 @@ def wanted(library: str, architecture: str, tag: str = "") -> list[Wanted]:
     if library == "open_clip":
         return _open_clip(architecture, tag)
     if library == "transformers":
-        weights = ("model.safetensors", "model.safetensors.index.json")
+        weights = ("model.safetensors", INDEX)
         files = (("config.json",), ("preprocessor_config.json",), weights)
         return [Wanted(architecture, tag or None, files, TOKENIZER)]
     raise ValueError(
@@ -95,17 +110,51 @@ def _open_clip(architecture: str, tag: str) -> list[Wanted]:
 
 
 def present(one: Wanted) -> list[Path] | None:
-    """The files in the cache, or None unless one of each tuple is there."""
+    """The files in the cache, or None where one is known to be missing."""
+    found = cached(one)
+    return None if found.missing else list(found.paths)
+
+
+def cached(one: Wanted) -> Cached:
+    """What the cache holds of the files: one of each tuple, the parts that an index names, and the optional ones."""
+    paths: list[Path] = []
+    missing: list[str] = []
+    unknown: list[str] = []
+    for names in one.files:
+        here = [path for path in (_path(one, name) for name in names) if isinstance(path, Path)][:1]
+        missing += [] if here else [" or ".join(names)]
+        paths += here
+        for name in _parts(here[0]) if here and here[0].name == INDEX else []:
+            part = _path(one, name)
+            if isinstance(part, Path):
+                paths.append(part)
+            else:
+                missing.append(name)
+    for name in one.optional:
+        found = _path(one, name)
+        if isinstance(found, Path) and found not in paths:
+            paths.append(found)
+        elif found is None:
+            unknown.append(name)
+    return Cached(tuple(paths), tuple(missing), tuple(unknown))
+
+
+def _path(one: Wanted, name: str) -> Path | bool | None:
+    """A file in the cache; False where it is known that the repository has none, None where nothing is known."""
     from huggingface_hub import try_to_load_from_cache
 
-    paths = []
-    for names in one.files:
-        cached = (try_to_load_from_cache(one.repo, name, revision=one.revision) for name in names)
-        path = next((item for item in cached if isinstance(item, str)), None)
-        if path is None:
-            return None
-        paths.append(Path(path))
-    return paths
+    found = try_to_load_from_cache(one.repo, name, revision=one.revision)
+    return Path(found) if isinstance(found, str) else None if found is None else False
+
+
+def _parts(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{index}: expected an index of safetensors files with `weight_map`, found another text ({error}); delete "
+            f"the file and prefetch again."
+        ) from error
 
 
 def listed(one: Wanted) -> list[Remote]:
@@ -123,10 +172,24 @@ def listed(one: Wanted) -> list[Remote]:
         if name is None:
             raise ValueError(f"{one.repo}: expected one of {', '.join(names)} on the hub, found none.")
         chosen.append(name)
-    if "model.safetensors.index.json" in chosen:
+    if INDEX in chosen:
         chosen += [name for name in there if name.startswith("model-") and name.endswith(".safetensors")]
     chosen += [name for name in one.optional if name in there and name not in chosen]
-    return [Remote(one, name, there[name].size, _sha256(there[name])) for name in chosen]
+    return [Remote(one, name, there[name].size, _sha256(there[name]), answer.sha) for name in chosen]
+
+
+def remember_absent(one: Wanted, names: Iterable[str]) -> None:
+    """Ask for files that the repository lacks, so that the cache knows it, and so does whoever has no network."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for name in names:
+        try:
+            hf_hub_download(one.repo, name, revision=one.revision)
+        except EntryNotFoundError:  # the client writes that down
+            continue
+        except Exception as error:
+            raise _unreachable(one, error) from error
 
 
 def _sha256(sibling: Any) -> str | None:

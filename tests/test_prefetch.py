@@ -30,12 +30,15 @@ def weights() -> bytes:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's protocol as its client needs for one file."""
+    """As much of the hub's protocol as its client needs: one file of weights, or `files` of a repository."""
 
     payload, listed = b"", ""
+    files: dict[str, bytes] = {}  # noqa: RUF012
 
     def do_GET(self):
-        if self.path.startswith("/api/models/"):
+        if self.files:
+            self.of_repository()
+        elif self.path.startswith("/api/models/"):
             held = {"sha256": self.listed, "size": len(self.payload), "pointerSize": 1}
             sibling = {
                 "rfilename": "model.safetensors",
@@ -50,6 +53,20 @@ class Hub(BaseHTTPRequestHandler):
             self.send_error(404)
 
     do_HEAD = do_GET
+
+    def of_repository(self):
+        name = self.path.rpartition("/")[2]
+        if self.path.startswith("/api/models/"):
+            siblings = [{"rfilename": one, "size": len(text)} for one, text in self.files.items()]
+            self.answer(json.dumps({"id": "x", "sha": COMMIT, "siblings": siblings}).encode())
+        elif name in self.files:
+            self.answer(self.files[name])
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
     def answer(self, body):
         self.send_response(200)
@@ -111,6 +128,45 @@ def test_weights_are_listed_then_downloaded_then_found_without_network(server, t
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ | offline
     )
     assert loaded.stdout.split()[-1] == Hub.listed
+
+
+def test_parts_and_optional_files_count(server, tmp_path, monkeypatch):
+    """A download that ended early is not taken for a whole one: not by its index, and not by the weights alone."""
+    parts = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": {"a": parts[0], "b": parts[1], "c": parts[0]}}
+    texts = {"config.json": b"{}", "preprocessor_config.json": b"{ }", hub.INDEX: json.dumps(index).encode()}
+    tokens = {"tokenizer.json": b"{  }"}
+    monkeypatch.setattr(Hub, "files", texts | dict.fromkeys(parts, b"x") | tokens)
+    options = ["student.library=transformers", "student.architecture=org/net"]
+    offline = server | {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert "6 files missing" in prefetch(server, *options).stdout
+
+    done = prefetch(server, *options, "runtime.download=true")
+    assert "everything is here now" in done.stdout, done.stderr
+    again = prefetch(offline, *options)
+    assert "everything is here:" in again.stdout, again.stderr  # that it has no spiece.model is known
+    assert again.stdout.count("  here  ") == 6
+
+    (snapshot,) = (tmp_path / "hf").rglob(f"snapshots/{COMMIT}")
+    (snapshot / parts[1]).unlink()
+    told = prefetch(offline, *options)
+    assert told.returncode == 1
+    assert f"not here org/net: {parts[1]}" in told.stdout
+    told = prefetch(server, *options)
+    assert f"missing  org/net/{parts[1]}" in told.stdout
+    assert "1 files missing" in told.stdout
+
+    (snapshot / "tokenizer.json").unlink()
+    assert "2 files missing" in prefetch(server, *options).stdout
+    assert "everything is here now" in prefetch(server, *options, "runtime.download=true").stdout
+    (snapshot / "tokenizer.json").unlink()
+    told = prefetch(offline, *options)
+    assert told.returncode == 0
+    assert "unknown  org/net/tokenizer.json" in told.stdout
+    assert "everything is here" not in told.stdout
+    (snapshot / hub.INDEX).unlink()
+    (snapshot / hub.INDEX).write_text("{}")
+    assert "expected an index of safetensors files" in prefetch(offline, *options).stderr
 
 
 def test_a_file_that_arrives_changed_is_refused(server):

@@ -25,9 +25,19 @@ def act(config: Config) -> None:
         print("no model of this configuration takes its weights from a hub; nothing to download")
         return
     missing: list[Remote] = []
+    unsure: list[str] = []
+    repositories: list[Wanted] = []
     for name, model in models.items():
         for one in hub.wanted(model.library, model.architecture, getattr(model, "tag", "")):
-            missing += _print(name, model, one)
+            repositories.append(one)
+            lacks, unknown = _print(name, model, one, config.runtime.download)
+            missing, unsure = missing + lacks, unsure + unknown
+    if unsure and not missing:
+        print(
+            f"the weights are here; whether {', '.join(unsure)} exist is not known without network: run prefetch "
+            f"with network and runtime.download=true once"
+        )
+        return
     if not missing:
         print("everything is here: the stages run without network, with HF_HUB_OFFLINE=1")
         return
@@ -39,24 +49,52 @@ def act(config: Config) -> None:
     for remote in missing:
         path, digest = hub.fetch(remote)
         print(f"downloaded {remote.wanted.repo}/{remote.name}  sha256 {digest}  {path}", flush=True)
+    for one in repositories:
+        left = hub.cached(one).missing
+        if left:
+            raise ValueError(
+                f"{one.repo}: expected everything to be here now, found no {', '.join(left)}; the repository has "
+                f"changed meanwhile or is incomplete: prefetch again."
+            )
     print("everything is here now: the stages run without network, with HF_HUB_OFFLINE=1")
 
 
-def _print(name: str, model: ModelSettings, one: Wanted) -> list[Remote]:
-    """One line for each file of a repository; returns those that are missing."""
+def _print(name: str, model: ModelSettings, one: Wanted, download: bool) -> tuple[list[Remote], list[str]]:
+    """One line for each file of a repository. Returns those that are missing, and names that only the hub could judge.
+
+    The hub is asked only where the cache does not know everything.
+    """
     from alignet import hub
 
     print(f"{name}: {model.name}, {model.library} {model.architecture}; licence: {model.licence}")
-    here = hub.present(one)
-    if here is not None:
-        for path in here:
+    cached = hub.cached(one)
+    remotes: list[Remote] = []
+    unsure: list[str] = []
+    if cached.missing or cached.unknown:
+        try:
+            remotes = hub.listed(one)
+        except ValueError:
+            if cached.missing:
+                if cached.paths:
+                    print(f"  not here {one.repo}: {', '.join(cached.missing)}", flush=True)
+                raise
+            unsure = [f"{one.repo}/{missing}" for missing in cached.unknown]
+        else:
+            if download:
+                listed = {remote.name for remote in remotes}
+                hub.remember_absent(one, [absent for absent in cached.unknown if absent not in listed])
+    # files of an older state of the repository are none of the present one
+    here = {path.name for path in cached.paths if not remotes or path.parent.name == remotes[0].commit}
+    for path in cached.paths:
+        if path.name in here:
             print(f"  here     {one.repo}/{path.name}  {path.stat().st_size / 1e6:,.1f} MB  {path}")
-        return []
-    remotes = hub.listed(one)
-    for remote in remotes:
+    missing = [remote for remote in remotes if remote.name not in here]
+    for remote in missing:
         size = "size unknown" if remote.size is None else f"{remote.size / 1e6:,.1f} MB"
         print(f"  missing  {one.repo}/{remote.name}  {size}  sha256 {remote.sha256 or 'not listed'}")
-    return remotes
+    for unknown in unsure:
+        print(f"  unknown  {unknown}")
+    return missing, unsure
 
 
 if __name__ == "__main__":
