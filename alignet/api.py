@@ -185,11 +185,19 @@ def embed(
 ) -> Embedding:
     """Features of images, in memory. For a million of them use `python -m alignet.stages.embed`, which resumes.
 
-    model: what `load` returned or takes. images: a folder (at any depth), one file, a list of paths, of PIL images
-    or of arrays (H, W, 3) uint8. ids: the path below the folder, the path as given, or the number as text. batch:
-    images a forward pass. unreadable: "stop" raises ValueError at an image that cannot be read, "skip" sets it
-    aside. max_pixels: larger images are refused before they are decoded. pixels: what pixels of more
-    than 8 bits and of several bands mean. threads: images decoded at once.
+    model: what `load` returned or takes.
+
+    images, and what their ids are:
+        a folder, at any depth: the path below it
+        WebDataset shards (a folder of .tar files, one of them, a pattern such as `train-{000..146}.tar`): the member's
+        name
+        one image file: its name; a list of paths: the path as given
+        one PIL image, a list of PIL images (RGB or grey) or of uint8 arrays (H, W, 3) or (H, W), one uint8 array
+        (m, H, W, 3) or, of grey images, (m, H, W): the number as text
+
+    One array (H, W, 3) is refused: put it into a list. batch: images a forward pass. unreadable: "stop" raises
+    ValueError at an image that cannot be read, "skip" sets it aside. max_pixels: larger images are refused before they
+    are decoded. pixels: what pixels of more than 8 bits and of several bands mean. threads: images decoded at once.
 
     The features go into scikit-learn as they are:
 
@@ -302,6 +310,8 @@ def _backbone(model: str, feature: str, image_size: int, weights: str) -> Backbo
                 f"weights: expected none beside the folder {path}, which has its own, found {weights}."
             )
         return folder_backbone(path, feature, image_size)
+    if ":" not in model and "/" not in model:
+        _check_timm(model)
     library, _, name = (model if ":" in model else f"timm:{model}").partition(":")
     if library not in LIBRARIES or not name or (library == "timm" and "/" in name):
         raise ValueError(
@@ -320,6 +330,20 @@ def _backbone(model: str, feature: str, image_size: int, weights: str) -> Backbo
         name, _, tag = name.partition("@")
     chosen = feature or ("output" if _meets_text(library, name, tag) else "pooled")
     return Backbone(library, name, weights, {}, image_size, chosen, tag)
+
+
+def _check_timm(model: str) -> None:
+    """ValueError where a bare name is no model of timm; a folder it is not either."""
+    import difflib
+
+    import timm
+
+    if not timm.is_model(model):
+        near = ", ".join(difflib.get_close_matches(model, timm.list_models(), n=3)) or "none"
+        raise ValueError(
+            f"model: expected a folder, a model of timm, or LIBRARY:NAME, found {model!r}: there is no folder of that "
+            f"name and no timm model; similar names: {near}."
+        )
 
 
 def _meets_text(library: str, name: str, tag: str) -> bool:

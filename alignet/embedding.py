@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ from PIL import Image
 from alignet.artifacts import fingerprint
 from alignet.data.images import SUFFIXES, list_images
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy, open_image
+from alignet.interrupt import stop_if_asked
 from alignet.progress import progress
 
 if TYPE_CHECKING:
@@ -68,8 +70,10 @@ def given_images(images: Any, *, max_pixels: int = MAX_PIXELS, policy: PixelPoli
 
     images: a folder (at any depth; an id is the path below it), WebDataset shards (a folder of .tar files, one of them,
     or a pattern such as `train-{000..146}.tar`; an id is the member's name), one image file, a sequence of paths (an id
-    is the path as given), or of PIL images or arrays (H, W, 3) or (H, W) uint8, or one array (m, H, W, 3) (an id is the
-    number). max_pixels, policy: as of `open_image`, for files. ValueError for anything else, naming what was found.
+    is the path as given), one PIL image, a sequence of PIL images or of uint8 arrays (H, W, 3) or (H, W), or one uint8
+    array (m, H, W, 3) or, of grey images, (m, H, W) (an id is the number). max_pixels, policy: as of `open_image`, for
+    files. ValueError for anything else, naming what was found; so for an array (H, W, 3), whose rows would pass for
+    grey images.
     """
     read = partial(open_image, max_pixels=max_pixels, policy=policy)
     if isinstance(images, (str, Path)):
@@ -80,13 +84,31 @@ def given_images(images: Any, *, max_pixels: int = MAX_PIXELS, policy: PixelPoli
             return _from_shards(path, max_pixels, policy)
         ids = list_images(path).ids
         return _from_paths(ids, [path / name for name in ids], read)
-    given = list(images)
+    given = _sequence(images)
     if not given:
         raise ValueError("images: expected at least one image, found none; check the list.")
     if all(isinstance(one, (str, Path)) for one in given):
         return _from_paths([str(one) for one in given], [Path(one) for one in given], read)
     pictures = [picture(one, f"image {row}") for row, one in enumerate(given)]
     return GivenImages(tuple(str(row) for row in range(len(given))), lambda row: pictures[row], {})
+
+
+def _sequence(images: Any) -> list[Any]:
+    """The images of what is no path; ValueError for one image that would be taken for many."""
+    if isinstance(images, Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray) and (images.ndim < 3 or (images.ndim == 3 and images.shape[-1] <= 4)):
+        raise ValueError(
+            f"images: expected an array (m, H, W, 3), or (m, H, W) of grey images, found {images.shape}; put one image "
+            f"into a list: [image]."
+        )
+    try:
+        return list(images)
+    except TypeError:
+        raise ValueError(
+            f"images: expected a folder, a list of paths, of PIL images or of uint8 arrays, found "
+            f"{type(images).__name__}; give one of these."
+        ) from None
 
 
 def picture(image: Any, name: str) -> Image.Image:
@@ -123,7 +145,8 @@ def rows_of(
     """Features of some rows of a source, in batches of at most `batch` images.
 
     unreadable: "stop" raises ValueError at the first image that cannot be read, "skip" sets it aside. threads:
-    images decoded at once; the result does not depend on it. ValueError where a feature is not finite.
+    images decoded at once; the result does not depend on it. ValueError where a feature is not finite; Stopped where a
+    signal asks a listening process to end (see interrupt).
     """
     if unreadable not in UNREADABLE:
         raise ValueError(f"unreadable: expected one of {', '.join(UNREADABLE)}, found {unreadable!r}")
@@ -131,6 +154,7 @@ def rows_of(
     parts: list[np.ndarray] = []
     refused: list[tuple[str, str]] = []
     for names, read in _read(model, source, rows, batch, threads):
+        stop_if_asked()  # the rows are begun again
         tensors = []
         for name, image in zip(names, read):
             try:
@@ -166,8 +190,11 @@ def write_embedding(
     shard: int,
     unreadable: str,
     threads: int,
-) -> dict[str, Any]:
-    """Embed a source into `folder`, a block of `shard` images at a time. Returns images, width, unreadable.
+) -> tuple[dict[str, Any], float]:
+    """Embed a source into `folder`, a block of `shard` images at a time.
+
+    Returns the numbers of images, features, unreadable images and images embedded by this call, and the seconds that
+    reading and embedding these took.
 
     A block is finished once its features have been renamed into place in `checkpoints`; a second call goes on behind
     it. precision: float32 or float16, of what is stored. ValueError where not one image could be read.
@@ -178,6 +205,7 @@ def write_embedding(
     blocks = [range(len(source.ids))[start : start + shard] for start in range(0, len(source.ids), shard)]
     done = [number for number in range(len(blocks)) if _block(checkpoints, number).is_file()]
     finished = sum(len(blocks[number]) for number in done)
+    started = time.monotonic()
     with progress("embedding", len(source.ids), "images", done=finished) as advance:
         for number, rows in enumerate(blocks):
             if number not in done:
@@ -191,16 +219,18 @@ def write_embedding(
                     advance=advance,
                 )
                 _write_block(checkpoints, number, found, precision)
+    seconds = time.monotonic() - started
     count = _assemble(folder, checkpoints, len(blocks), format)
     if not count:
         reason = (folder / "unreadable.txt").read_text(encoding="utf-8").splitlines()[0]
         raise ValueError(f"images: expected at least one that can be read, found none: {reason}")
-    return {
+    figures = {
         "images": count,
         "width": model.width,
         "unreadable": len(source.ids) - count,
         "embedded": len(source.ids) - finished,
     }
+    return figures, seconds
 
 
 def parquet_library() -> Any:

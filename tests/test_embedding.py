@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import tarfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from safetensors.torch import save_file
 
 import alignet
 from alignet import embedding as module
+from alignet import interrupt
 from alignet.data.features import load_features
 from alignet.data.pixels import PixelPolicy
 from alignet.stages._embed_images import main, peel
@@ -79,6 +82,55 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(place: Path, monk
     for name in ("features.npy", "ids.txt"):
         assert Path("resumed", name).read_bytes() == Path("whole", name).read_bytes()
     assert json.loads(Path("resumed/MANIFEST.json").read_text())["metrics"]["embedded"] == 6
+
+
+def test_a_signal_ends_between_batches_and_the_line_to_go_on_is_whole(
+    place: Path, monkeypatch, capsys
+) -> None:
+    run("output=whole", "batch=2")
+    kept = alignet.api.Model.encode
+    calls = []
+
+    def signalled(self, images):
+        calls.append(len(images))
+        if len(calls) == 3:  # the first batch of the second block
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return kept(self, images)
+
+    monkeypatch.setattr(alignet.api.Model, "encode", signalled)
+    with pytest.raises(SystemExit) as ended:
+        run("output=stopped", "batch=2")
+    assert ended.value.code == interrupt.STATUS
+    said = capsys.readouterr().err
+    again = "python -m alignet.stages.embed images=photos model=net embed.shard=4 threads=1 output=stopped batch=2"
+    assert said.strip().endswith(again)
+    assert calls == [2, 2, 2]
+    run("output=stopped", "batch=2")
+    assert calls == [2, 2, 2, 2, 2, 2]
+    assert Path("stopped/features.npy").read_bytes() == Path("whole/features.npy").read_bytes()
+
+
+def test_a_home_folder_is_found(place: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(place))
+    main("doc", ["images=~/photos", "model=~/net", "output=~/out", "threads=1"])
+    assert (place / "out/features.npy").is_file()
+
+
+def test_one_image_and_stacks_of_arrays(place: Path) -> None:
+    one = np.asarray(Image.open("photos/0.png"))
+    alone = alignet.embed("net", [one])
+    assert alone.ids == ["0"]
+    assert np.array_equal(alignet.embed("net", Image.open("photos/0.png")).features, alone.features)
+    assert np.array_equal(alignet.embed("net", one[None]).features, alone.features)
+    grey = np.asarray(Image.open("photos/0.png").convert("L"))
+    stack = alignet.embed("net", np.stack([grey, grey.T[:40, :40].repeat(2, 1)[:, :50]]))
+    assert stack.features.shape == (2, 256)
+    assert np.allclose(stack.features[:1], alignet.embed("net", [grey]).features, atol=1e-6)
+    for wrong in (one, np.dstack([one, one[..., :1]]), grey, grey[0]):
+        with pytest.raises(ValueError, match=r"put one image into a list: \[image\]"):
+            alignet.embed("net", wrong)
+    with pytest.raises(ValueError, match=r"expected a folder, a list of paths, .* found int"):
+        alignet.embed("net", 5)
 
 
 def test_work_begun_on_other_images_is_not_gone_on_with(place: Path, monkeypatch) -> None:
@@ -173,6 +225,14 @@ def test_parquet_holds_the_same_or_says_what_to_install(place: Path, capsys) -> 
         (["model=net"], "images: expected a folder of images, found none; add images="),
         (["images=gone", "model=net"], "gone: expected a folder of images"),
         (["images=photos", "model=gone/net"], "which is no folder here"),
+        (
+            ["images=photos", "model=nothere"],
+            "there is no folder of that name and no timm model; similar names",
+        ),
+        (
+            ["images=photos", "model=net", "runtime.launcher=torchrun"],
+            "expected one process, found runtime.launcher=torchrun",
+        ),
         (["images=photos", "model=net", "format=csv"], "format: expected npy or parquet, found 'csv'"),
         (["images=photos", "model=net", "image_size=big"], "image_size: expected pixels"),
         (["images=photos", "model=net", "bach=3"], "bach"),

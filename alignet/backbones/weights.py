@@ -81,6 +81,7 @@ def not_downloaded(name: str, repository: str, error: Exception) -> ValueError:
     home = os.environ.get("HF_HOME", "~/.cache/huggingface")
     return ValueError(
         f"backbone {name}: expected to download its pretrained weights ({repository}), found: {reason}; fetch them "
-        f"on a machine with internet and copy its HF_HOME here (now {home}), or set weights=file and weights_set to "
-        f"a set with a .safetensors file or the model's folder."
+        f"on a machine with internet and copy its HF_HOME here (now {home}). Or load a file: in a run, weights=file "
+        f"and weights_set of the model; in alignet.load, weights=FILE.safetensors; there and in `embed images=`, "
+        f"model=FOLDER as the library saves one."
     )

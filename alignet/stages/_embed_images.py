@@ -7,6 +7,7 @@ No node of the graph: what it needs beside OWN comes from the sections `embed` a
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignet import cli
+from alignet import cli, processes
 
 if TYPE_CHECKING:
     from alignet.api import Model
@@ -35,11 +36,12 @@ SHORT = {
 
 def main(doc: str, argv: Sequence[str] | None = None) -> None:
     """The command line of the stage `embed`: a node, or with images= and model= any images."""
-    own, rest = peel(sys.argv[1:] if argv is None else argv)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    own, rest = peel(typed)
     if not own:
         cli.stage_main("embed", doc)
         return
-    cli.main("embed", doc, lambda config: embed(own, config), rest)
+    cli.main("embed", doc, lambda config: embed(own, config), rest, typed=typed)
 
 
 def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -54,6 +56,7 @@ def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def embed(own: dict[str, str], config: Config) -> None:
     """Embed what is not embedded yet; say what was made, where, how fast, and what to do with it."""
     options = _options(own)
+    _check_alone(config)
     from alignet import api
     from alignet.artifacts import work_at
     from alignet.data.pixels import reading
@@ -62,6 +65,7 @@ def embed(own: dict[str, str], config: Config) -> None:
 
     if options["format"] == "parquet":
         parquet_library()
+    reading_seconds = 0.0
     began, started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     source = given_images(options["images"], **reading(asdict(config.pixels)))
     set_up(config.runtime)
@@ -81,7 +85,7 @@ def embed(own: dict[str, str], config: Config) -> None:
         if work.finished():
             made = work.publish()
         else:
-            metrics = write_embedding(
+            metrics, reading_seconds = write_embedding(
                 model,
                 source,
                 folder=work.folder,
@@ -95,12 +99,14 @@ def embed(own: dict[str, str], config: Config) -> None:
             )
             seconds = time.monotonic() - started
             made = work.commit(metrics, provenance(began, seconds, config.runtime, processes=1))
-    _announce(made, options, time.monotonic() - started)
+    _announce(made, options, reading_seconds, time.monotonic() - started)
 
 
 def _options(own: dict[str, str]) -> dict[str, str]:
     """OWN with its defaults; ValueError for what is missing or unknown."""
     options = OWN | own
+    for name in ("images", "model", "output", "map"):  # shells expand ~ behind = only in some cases
+        options[name] = os.path.expanduser(options[name])
     for name, meant in (("images", "a folder of images"), ("model", "a folder, or LIBRARY:NAME")):
         if not options[name]:
             raise ValueError(f"{name}: expected {meant}, found none; add {name}=...")
@@ -111,6 +117,17 @@ def _options(own: dict[str, str]) -> dict[str, str]:
             f"image_size: expected pixels, 0 for the model's own, found {options['image_size']!r}"
         )
     return options
+
+
+def _check_alone(config: Config) -> None:
+    """ValueError where more processes than one are asked for."""
+    launcher, size = config.runtime.launcher, processes.current().size
+    if launcher != "local" or size > 1:
+        found = f"runtime.launcher={launcher}" if launcher != "local" else f"{size} processes"
+        raise ValueError(
+            f"embed images=...: expected one process, found {found}; start it without a launcher, once for each part "
+            f"of the images (docs/embed.md), or embed a node of the graph, which several processes share."
+        )
 
 
 def _default_output(options: dict[str, str]) -> str:
@@ -173,9 +190,10 @@ def _is_there(target: Path, built_from: dict[str, str], force: bool) -> bool:
     return True
 
 
-def _announce(made: Artifact, options: dict[str, str], seconds: float) -> None:
+def _announce(made: Artifact, options: dict[str, str], reading_seconds: float, seconds: float) -> None:
+    """reading_seconds: of reading and forward passes, 0 where there were none; seconds: of everything."""
     figures, folder = made.metrics, made.folder
-    rate = f"{figures['embedded'] / max(seconds, 1e-9):,.1f} images/s, " if figures["embedded"] else ""
+    rate = f"{figures['embedded'] / reading_seconds:,.1f} images/s, " if reading_seconds else ""
     names = ", ".join(sorted(made.manifest["files"]))
     print(
         f"{figures['images']:,} images x {figures['width']:,} features -> {folder} ({names}), {rate}{seconds:,.0f} s"
