@@ -143,7 +143,7 @@ def stage_main(stage: str, doc: str | None) -> None:
     """The command line of a stage that makes one node."""
 
     def act(config: Config) -> None:
-        from alignet.pipeline import run_stage
+        from alignet.commands import run_stage
 
         run_stage(config, stage)
 

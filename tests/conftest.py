@@ -52,7 +52,7 @@ def overrides(root: Path, *more: str) -> list[str]:
 def tiny(tmp_path_factory) -> Path:
     """The store of one finished run of the tiny world. Tests that change it take a copy."""
     from alignet.cli import load
-    from alignet.pipeline import run_pipeline
+    from alignet.commands import run_pipeline
 
     root = tmp_path_factory.mktemp("tiny")
     run_pipeline(load(overrides(root)))

@@ -9,8 +9,9 @@ from conftest import overrides
 
 from alignet.artifacts import ArtifactError, Store, locked
 from alignet.cli import load
+from alignet.commands import print_leftovers
 from alignet.housekeeping import leftovers, remove
-from alignet.pipeline import Pipeline, print_leftovers
+from alignet.pipeline import Pipeline
 
 
 def run(*arguments):

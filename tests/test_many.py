@@ -20,7 +20,8 @@ from alignet import cli, interrupt, launch
 from alignet.artifacts import ArtifactError
 from alignet.checkpoints import Checkpoints
 from alignet.cli import load
-from alignet.pipeline import Pipeline, StageRun, run_stage
+from alignet.commands import run_stage
+from alignet.pipeline import Pipeline, StageRun
 from alignet.processes import Processes
 
 TESTS = Path(__file__).parent
@@ -140,7 +141,7 @@ def test_features_do_not_depend_on_workers(tiny, tmp_path):
 FAILING = """
 import os, signal, sys
 from alignet.cli import main
-from alignet.pipeline import run_stage
+from alignet.commands import run_stage
 from alignet.stages import embed
 how, write = sys.argv.pop(1), embed._write_shard
 def fail(folder, number, ids, features):
@@ -157,7 +158,7 @@ main("embed", "", lambda config: run_stage(config, "embed"))
 SLOW = """
 import os, time
 from alignet.cli import main
-from alignet.pipeline import run_stage
+from alignet.commands import run_stage
 from alignet.stages import embed
 from alignet.stages import _read
 opener = _read.opener

@@ -50,7 +50,7 @@ def own(tiny, folder, root, *more, experiment="own"):
 def test_the_map_from_elsewhere_gives_the_same_student_as_the_run_that_learned_it(
     tiny, handed_on, tmp_path, capsys
 ):
-    from alignet.pipeline import run_pipeline
+    from alignet.commands import run_pipeline
 
     opened = []
     record = lambda event, details: opened.append(str(details[0])) if event == "open" else None  # noqa: E731
@@ -149,7 +149,7 @@ def with_people(tiny, handed_on, people, root, *more):
 
 
 def test_own_triplets_go_through_vice_to_an_exported_student(tiny, handed_on, people, tmp_path, capsys):
-    from alignet.pipeline import run_pipeline
+    from alignet.commands import run_pipeline
 
     config = load(with_people(tiny, handed_on, people, tmp_path))
     run_pipeline(config)

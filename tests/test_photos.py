@@ -28,7 +28,8 @@ SHORT = [
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     from alignet.cli import load
-    from alignet.pipeline import Pipeline, run_pipeline
+    from alignet.commands import run_pipeline
+    from alignet.pipeline import Pipeline
 
     root = tmp_path_factory.mktemp("photos")
     config = load([*SHORT, f"paths.artifacts={root}"])

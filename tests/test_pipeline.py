@@ -16,7 +16,8 @@ from conftest import overrides
 from alignet import pipeline as pipelines
 from alignet.artifacts import ArtifactError
 from alignet.cli import load
-from alignet.pipeline import Pipeline, print_status, run_pipeline, run_stage
+from alignet.commands import print_status, run_pipeline, run_stage
+from alignet.pipeline import Pipeline
 from alignet.stages import _read
 
 

@@ -13,9 +13,10 @@ from toys import TOYS
 
 from alignet.backbones import configuration, folder_backbone, load_encoder
 from alignet.cli import compose, load
+from alignet.commands import run_pipeline
 from alignet.data.index import scan
 from alignet.data.sets import files_of
-from alignet.pipeline import Pipeline, run_pipeline
+from alignet.pipeline import Pipeline
 
 STUDENTS = {"open_clip": TOYS["open_clip output"], "transformers": TOYS["siglip output"]}
 

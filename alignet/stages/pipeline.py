@@ -11,7 +11,7 @@ from alignet.config import Config
 
 def act(config: Config) -> None:
     """Do what the first line says."""
-    from alignet.pipeline import run_pipeline
+    from alignet.commands import run_pipeline
 
     run_pipeline(config)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def act(config: Config) -> None:
     """Do what the first line says."""
-    from alignet.pipeline import print_status
+    from alignet.commands import print_status
 
     print_status(config)
 
@@ -33,7 +33,7 @@ def prune(arguments: Sequence[str], delete: bool) -> None:
     configs: list[Config] = []
 
     def finish() -> None:
-        from alignet.pipeline import print_leftovers
+        from alignet.commands import print_leftovers
 
         print_leftovers(configs, delete)
 
