@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of tests on two cores; before torch is imported
 
 # A world small enough for a test: the whole chain in well under a minute. Its figures mean nothing.
 TINY = [
