@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alignet.artifacts import ArtifactError, Store
 from alignet.config import Config
-from alignet.pipeline import Pipeline, command, given_options
+from alignet.pipeline import Pipeline, command, given_options, outside_ids, outside_path
 
 
 def run_stage(config: Config, stage: str) -> None:
@@ -130,6 +130,9 @@ def print_leftovers(configs: list[Config], delete: bool) -> None:
                     f"{key} cannot be named, so what it needs cannot be told from what nothing needs: {state.why}"
                 )
             needed.add(store.folder(pipeline.identity(key)))
+            outside = pipeline.graph[key].outside
+            if outside:  # a map, weights or features that another run left in this very store
+                needed |= _holding(store.root, outside_path(config, outside), outside_ids(config, outside))
     found = leftovers(store, needed, VERSIONS)
     for leftover in found:
         if delete:
@@ -146,6 +149,13 @@ def print_leftovers(configs: list[Config], delete: bool) -> None:
         print(
             f"next, to delete them: python -m alignet.stages.status prune remove {_prune_options()}".rstrip()
         )
+
+
+def _holding(root: Path, *paths: Path | None) -> set[Path]:
+    """The artifact folders of a store that paths lead into."""
+    inside = [path.resolve().relative_to(root.resolve()).parts for path in paths
+              if path is not None and path.resolve().is_relative_to(root.resolve())]  # fmt: skip
+    return {root.joinpath(*parts[:2]) for parts in inside if len(parts) >= 2}
 
 
 def _prune_options() -> str:

@@ -77,6 +77,21 @@ def test_no_node_of_it_depends_on_people(tiny, handed_on, tmp_path):
     assert "index[map]" in graph
 
 
+def test_pruning_keeps_what_another_run_left_in_the_same_store_for_this_one(
+    tiny, handed_on, tmp_path, capsys
+):
+    from alignet.commands import print_leftovers
+
+    shutil.copytree(tiny, tmp_path / "store")
+    teacher = Pipeline(load(overrides(tmp_path / "store"))).state("export[teacher]").artifact
+    lines = [item for item in own(tiny, handed_on, tmp_path / "store") if not item.startswith("paths.map")]
+    print_leftovers([load([*lines, f"paths.map={teacher.file('map.npz')}"])], delete=True)
+    text = capsys.readouterr().out
+    assert "finetune[alignet]" in text
+    assert "export[teacher]" not in text
+    assert teacher.file("map.npz").is_file()
+
+
 def test_a_map_of_another_width_is_refused(tiny, handed_on, tmp_path):
     np.savez(tmp_path / "narrow.npz", weights=np.eye(3, dtype=np.float32), mean=0.0, std=1.0)
     pipeline = Pipeline(
