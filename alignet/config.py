@@ -131,9 +131,10 @@ class DatasetSet:
 
 @dataclass(frozen=True)
 class FileSet:
-    """One file: a CSV table, an .npy array, weights (.safetensors), a W, b map or an embedding (.npz)."""
+    """One file: a CSV table, an .npy array, weights (.safetensors), a W, b map or an embedding (.npz), trials with
+    response times (.csv, .parquet), judged similarities (.mat, .npy, .csv), or another that its reader knows."""
 
-    kind: Literal["table", "array", "weights", "map", "embedding"]
+    kind: Literal["table", "array", "weights", "map", "embedding", "trials", "judgements", "file"]
     path: str | None
 
 
@@ -598,6 +599,19 @@ class ExportSection:
 
 
 @dataclass(frozen=True)
+class LevelsSection:
+    """Which participants and trials of a data set with response times count, see data.levels."""
+
+    catch_accuracy: float
+    max_misses: int
+    slow_ms: float
+
+    def __post_init__(self) -> None:
+        _at_least("levels", 0, catch_accuracy=self.catch_accuracy, max_misses=self.max_misses)
+        _positive("levels", slow_ms=self.slow_ms)
+
+
+@dataclass(frozen=True)
 class EvaluateSection:
     """What is measured, on what, for which rows of the table."""
 
@@ -720,6 +734,7 @@ class Config:
     smooth: SmoothSettings | None
     finetune: FinetuneSection
     export: ExportSection
+    levels: LevelsSection
     evaluate: EvaluateSection
     report: ReportSettings
     doctor: DoctorSettings

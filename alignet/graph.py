@@ -11,6 +11,7 @@ A node is a stage in a role. The four settings of a student are four ways throug
      embed[teacher.pool] + embed[student.pool] -> smooth            (if configured, finetune reads it instead)
      embed[student.pool] ---------------------------------------> finetune          (to keep its classifier's answers)
      embed[student.*] + soft_labels -> distill[student]           (the setting `ud`)
+     index[trials] -> levels                                      (choices with response times, by triplet)
      every setting -> evaluate[setting.dataset] -> report
 
 What somebody else has made enters in the place of a fit and is otherwise the same node: a published
@@ -28,11 +29,12 @@ from alignet.config import Config, ImagesSet, MapSource, ViceSection
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
     "world": 2, "pretrain": 1, "index": 1, "vice": 1, "reliability": 2, "soft_labels": 1, "embed": 1, "distill": 1,
-    "cluster": 1, "triplets": 1, "smooth": 1, "finetune": 2, "evaluate": 1, "export": 2, "report": 2,
+    "cluster": 1, "triplets": 1, "smooth": 1, "finetune": 2, "levels": 1, "evaluate": 2, "export": 2, "report": 2,
 }  # fmt: skip
 
 # A row of the table: the model whose features are read, and the node whose affine map is applied to them.
-SETTINGS = {
+SETTINGS: dict[str, tuple[str | None, str | None]] = {
+    "data": (None, None),  # no model: what an evaluation says of people, triplets or data alone
     "pixels": ("pixels", None),
     "histogram": ("histogram", None),
     "teacher-original": ("teacher", None),
@@ -301,10 +303,18 @@ class _Builder:
     def features(self, setting: str, images: str) -> dict[str, str]:
         """Inputs that give a table row's features of an image set: raw rows and perhaps a map."""
         model, mapping = SETTINGS[setting]
+        if model is None:
+            raise ValueError(
+                f"evaluate: expected no images in the setting {setting}, which has no model, found {images!r}"
+            )
         inputs = {"features": self.embed(model, images)}
         if mapping:
             inputs["map"] = self.distill("teacher" if mapping == "distill[teacher]" else "student")
         return inputs
+
+    def levels(self, trials: str) -> str:
+        """The trials of a data set of people's choices and response times, cleaned and counted by triplet."""
+        return self.add("levels", trials, self.config.levels, {"trials": self.index(trials)})
 
     def evaluate(self, name: str, setting: str) -> str:
         dataset = self.config.evaluate.datasets[name]
@@ -324,6 +334,8 @@ class _Builder:
         }  # fmt: skip
         if "objects" in dataset.data and "test" in dataset.images:
             section["object_ids"] = self.object_ids(dataset.images["test"])
+        if "pictures" in dataset.data:
+            section["pixels"] = asdict(self.config.pixels)
         return self.add("evaluate", f"{setting}.{name}", section, inputs)
 
     def named(self, key: str) -> str:
@@ -335,6 +347,10 @@ class _Builder:
             return self.index(role)
         if stage == "vice":
             return self.vice()
+        if stage == "levels":
+            return self.levels(role)
+        if stage == "soft_labels":
+            return self.soft_labels(role)
         if stage == "smooth":
             return self.taught()
         if stage in ("distill", "cluster", "triplets", "finetune"):

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from toys import SIGLIP, TOYS, backbone, pictures
 
 from alignet.backbones import configuration, embed_images, load_encoder, text_features
-from alignet.evaluate.families import FAMILIES, Material
 from alignet.evaluate.zero_shot import class_vectors, prompts, zero_shot
+from alignet.families import FAMILIES, Material
 
 NAMES = ["dog", "fire_engine", "leaf", "lizard"]
 TEMPLATES = ["a photo of a {}.", "a drawing of the {}"]
@@ -128,7 +128,7 @@ def test_the_family_takes_the_text_tower_of_the_base_network(library: str, tmp_p
     material = Material(
         "d", "original", {"test": (features, ["0.png", "1.png", "2.png"])},
         {"weights": folder, "labels": tmp_path / "labels.csv"}, {}, {}, lambda rows: rows, lambda name, count: None,
-        None, 50, 0,
+        lambda name: None, None, 50, 0,
     )  # fmt: skip
     options = {
         "label": "label", "templates": TEMPLATES, "library": library, "architecture": case.architecture, "tag": "",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alignet.artifacts import ArtifactError
-from alignet.config import Config, FeaturesSet, ImagesSet, SetSettings, TripletsSet
+from alignet.config import Config, DatasetSet, FeaturesSet, ImagesSet, SetSettings, TripletsSet
 from alignet.data.sets import exists, files_of, listed_name
 from alignet.graph import Node
 from alignet.pipeline import Pipeline, State
@@ -127,10 +127,12 @@ class Sources:
             from alignet.data.embeddings import load_embedding
 
             return load_embedding(path, self.objects().number)
-        from alignet.data.alignet_npz import load_dataset
+        if isinstance(one, DatasetSet):
+            from alignet.data.alignet_npz import load_dataset
 
-        ids = self.read("pool")
-        return None if ids is None else load_dataset(path, ids, missing=one.missing, order=one.order)
+            ids = self.read("pool")
+            return None if ids is None else load_dataset(path, ids, missing=one.missing, order=one.order)
+        return path
 
     def _features(self, one: FeaturesSet, path: Path) -> Any:
         from alignet.data.features import load_features

@@ -1,14 +1,16 @@
 """One family of metrics for one row of the table.
 
 reads   the features that evaluate.datasets.<name> names, as the setting sees them; its files
-writes  scores.json: a list of metric, value, 95% interval, n, chance, ceiling, note
+writes  scores.json: a list of metric, value, 95% interval, n, chance, ceiling, note; and a Parquet table for each
+        figure of its family
 roles   <setting>.<dataset>, e.g. alignet.report
 cost    seconds
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from alignet.pipeline import StageRun
@@ -16,10 +18,8 @@ if TYPE_CHECKING:
 
 def run(work: StageRun) -> dict[str, Any]:
     """Compute the scores of this role."""
-    from dataclasses import asdict
-
-    from alignet.artifacts import write_json
-    from alignet.evaluate.families import Material, family
+    from alignet.evaluate.result import Result, write_result
+    from alignet.families import Material, family
     from alignet.stages import _read
 
     section, transform = work.section, _read.transform(work)
@@ -44,11 +44,27 @@ def run(work: StageRun) -> dict[str, Any]:
         dataset=section["dataset"], setting=section["setting"], features=features, files=files, nodes=nodes, raw=raw,
         transform=transform or (lambda rows: rows),
         triplets=lambda name, objects: _read.triplets(work, f"data.{name}", objects),
-        object_rows=rows_of_objects, bootstrap=section["bootstrap"], seed=section["seed"],
+        picture=_picture(work), object_rows=rows_of_objects, bootstrap=section["bootstrap"], seed=section["seed"],
     )  # fmt: skip
-    scores = family(section["family"])(material, section["options"])
-    write_json(work.folder / "scores.json", [asdict(score) for score in scores])
-    return {score.metric: score.value for score in scores}
+    found = family(section["family"])(material, section["options"])
+    result = found if isinstance(found, Result) else Result(found)
+    write_result(work.folder, result)
+    return {score.metric: score.value for score in result.scores}
+
+
+def _picture(work: StageRun) -> Callable[[str], Any]:
+    """What opens an image of the input `data.pictures` by its id."""
+    from alignet.stages import _read
+
+    if "data.pictures" not in work.inputs:
+        return lambda name: _no_pictures(work.section["dataset"])
+    return _read.opener(work, _read.images(work, "data.pictures"))
+
+
+def _no_pictures(dataset: str) -> NoReturn:
+    raise ValueError(
+        f"evaluate.datasets.{dataset}.data: expected an image set as `pictures`, found none; add it"
+    )
 
 
 if __name__ == "__main__":

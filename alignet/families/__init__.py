@@ -1,0 +1,32 @@
+"""The families of metrics: each turns named features and files into scores, and tables behind its figures.
+
+FAMILIES is the only place that lists them. To add one, write a function (Material, options) in a file of this package
+and add it here; if its page is to show more than its scores, add a builder in alignet/report/sections.py.
+What a family is given is named in the configuration (evaluate.datasets), so the graph knows none of them.
+"""
+
+from __future__ import annotations
+
+from alignet.families.choices import agreement, odd_one_out, teacher_labels
+from alignet.families.classification import linear_probe, top1, zero_shot
+from alignet.families.material import Family, Material
+from alignet.families.similarity import rsa
+
+__all__ = ["FAMILIES", "Family", "Material", "family"]
+
+FAMILIES: dict[str, Family] = {
+    "odd_one_out": odd_one_out,
+    "rsa": rsa,
+    "linear_probe": linear_probe,
+    "top1": top1,
+    "zero_shot": zero_shot,
+    "teacher_labels": teacher_labels,
+    "agreement": agreement,
+}
+
+
+def family(name: str) -> Family:
+    """The family's function; ValueError lists the valid names."""
+    if name not in FAMILIES:
+        raise ValueError(f"unknown family of metrics {name!r}: expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]

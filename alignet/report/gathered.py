@@ -1,0 +1,50 @@
+"""All results of one evaluation over models and settings, as builders of sections read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alignet.evaluate.bootstrap import Score
+from alignet.evaluate.result import Columns, Result
+
+SETTINGS = ("original", "distillation", "ud", "alignet")  # of a model, in the paper's order
+TITLES = {"original": "original", "distillation": "distillation", "ud": "UD", "alignet": "AligNet",
+          "direct": "direct", "global": "global", "glocal": "gLocal"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model in a setting. model: `student`, `teacher` or `baseline`; on a page of several students their names."""
+
+    model: str
+    setting: str  # original | distillation | ud | alignet | data | a baseline's name
+
+    @property
+    def title(self) -> str:
+        """As text."""
+        return f"{self.model} {TITLES.get(self.setting, self.setting)}"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """One data set of the configuration: its family, its options, and what each row came to, in the table's order."""
+
+    dataset: str
+    family: str
+    options: Mapping[str, Any]
+    results: Mapping[Row, Result]
+
+    def scores(self, metric: str) -> dict[Row, Score]:
+        """The score of each row that has this metric."""
+        return {
+            row: score
+            for row, result in self.results.items()
+            for score in result.scores
+            if score.metric == metric
+        }
+
+    def tables(self, name: str) -> dict[Row, Columns]:
+        """The table of each row that has it."""
+        return {row: result.tables[name] for row, result in self.results.items() if name in result.tables}

@@ -1,0 +1,27 @@
+"""Which builder turns an evaluation's family into blocks of the page, and in what section they stand.
+
+A builder takes the Gathered of one data set and returns blocks. Families without one show their scores in the
+table of settings alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from alignet.report.blocks import Block
+from alignet.report.gathered import Gathered
+
+Builder = Callable[[Gathered], Sequence[Block]]
+
+SECTIONS = {  # key -> title, in the order of the page
+    "alignment": "Agreement with people",
+    "uncertainty": "Uncertainty and response times",
+    "people": "What people did",
+    "similarity": "Similarity judgments",
+    "generalisation": "Generalisation",
+    "representations": "Representations",
+    "triplets": "Triplets",
+    "ablations": "Ablations",
+}
+
+BUILDERS: dict[str, tuple[str, Builder]] = {}  # family -> (key of its section, builder)
