@@ -467,6 +467,8 @@ class WorldSettings:
     world: people judge a few hundred things, and a pool shows many more. teacher_images, student_images:
     pictures for pretraining.
     say_category, say_concept, say_colour, say_background: how often a caption names each.
+    participants: of the trials with response times, in fives; participant_trials: of each. rated: pictures of each
+    concept in the sets of one category that are rated for similarity.
     """
 
     size: int
@@ -487,17 +489,22 @@ class WorldSettings:
     say_concept: float
     say_colour: float
     say_background: float
+    participants: int
+    participant_trials: int
+    rated: int
     seed: int
 
     def __post_init__(self) -> None:
         counts = ("exemplars", "pool", "fresh", "probe", "train_triplets", "val_triplets", "test_triplets")
-        for name in (*counts, "teacher_images", "student_images"):
+        for name in (*counts, "teacher_images", "student_images", "participant_trials", "rated"):
             _check_world(name, getattr(self, name) >= 1, "at least 1", getattr(self, name))
         _check_world("size", self.size >= 16 and self.size % 2 == 0, "an even number from 16", self.size)
         _check_world("concepts", 2 <= self.concepts <= 6, "2..6", self.concepts)
         _check_world("strangers", 0 <= self.strangers < self.pool, f"0..{self.pool - 1}", self.strangers)
         _check_world("unjudged", 0 < self.unjudged < self.concepts, f"1..{self.concepts - 1}", self.unjudged)
         _check_world("ceiling", 0.4 <= self.ceiling <= 0.95, "0.4..0.95", self.ceiling)
+        fives = self.participants >= 15 and self.participants % 5 == 0
+        _check_world("participants", fives, "a multiple of 5 from 15", self.participants)
         _check_world("seed", self.seed >= 0, "zero or more", self.seed)
         for name in ("say_category", "say_concept", "say_colour", "say_background"):
             _check_world(name, 0 <= getattr(self, name) <= 1, "a share in 0..1", getattr(self, name))

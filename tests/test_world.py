@@ -34,6 +34,9 @@ SETTINGS = WorldSettings(
     say_concept=0.6,
     say_colour=0.5,
     say_background=0.3,
+    participants=15,
+    participant_trials=20,
+    rated=2,
     seed=5,
 )
 
@@ -61,7 +64,7 @@ def test_the_same_settings_give_the_same_bytes_and_another_seed_others(made, tmp
     write_world(tmp_path / "other", replace(SETTINGS, seed=6))
     other = digests(tmp_path / "other")
     same = {name for name, digest in digests(folder).items() if other.get(name) == digest}
-    assert same == {"pretrain/vocabulary.txt"}
+    assert same == {"pretrain/vocabulary.txt", "hierarchy.csv"}
 
 
 def test_pictures_are_as_many_and_as_large_as_asked_for(made):

@@ -11,6 +11,7 @@
     triplets/{train,val}.npy    choices between objects, int32 (n, 3), odd one last
     evaluation/{all,coarse,unjudged}.npy  choices between fresh pictures: rows of their sorted ids, odd one last
     evaluation/*_probabilities.npy        the exact P of the three pairs [01, 02, 12], float32 (n, 3)
+    people/, images/judged/, hierarchy.csv, pool_labels.csv               see world_people
     pretrain/{teacher,student}_images.npy uint8 (n, size, size, 3); teacher_captions.npy uint8 (n, 4) words,
                                 0 where none is said; student_labels.npy uint8 (n,); vocabulary.txt
 
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from alignet.config import WorldSettings
+from alignet.data import world_people
 from alignet.data.drawing import BACKGROUNDS, CATEGORIES, COLOURS, OUTLINES, TEXTURES, Look, draw
 from alignet.progress import progress
 
@@ -50,7 +52,7 @@ SPREAD = 0.2  # a concept's weight on each dimension differs by up to this share
 
 _STREAMS = (  # what is drawn at random; appending keeps the others' draws
     "concepts", "things", "pool", "fresh", "probe", "teacher", "student",
-    "train", "val", "all", "coarse", "unjudged", "captions",
+    "train", "val", "all", "coarse", "unjudged", "captions", "judged", "judgments", "trials",
 )  # fmt: skip
 
 
@@ -93,9 +95,17 @@ def write_world(folder: Path, settings: WorldSettings) -> dict[str, Any]:
         "teacher": _spread(everything, settings.teacher_images, _rng(settings, "teacher")),
         "student": _spread(everything, settings.student_images, _rng(settings, "student")),
     }
+    judged_sets = world_people.judged_sets(world, settings)
+    drawn["judged"] = np.concatenate(list(judged_sets.values()))
+    folders = {"judged": [f"{name}/images" for name, rows in judged_sets.items() for _ in rows]}
     with progress("world: drawing", sum(map(len, drawn.values())), "pictures") as advance:
-        ids = {name: _write_pictures(folder, name, drawn[name], world, settings, advance) for name in drawn}
+        made = {
+            name: _write_pictures(folder, name, drawn[name], world, settings, advance, folders.get(name))
+            for name in drawn
+        }
+    ids = {name: [one for one, _ in pictures] for name, pictures in made.items()}
     _write_objects(folder, ids["things"], drawn["things"], world)
+    _write_people(folder, made, drawn, world, settings)
     np.save(folder / "pretrain" / "student_labels.npy", drawn["student"].astype(np.uint8))
     _write_choices(folder, drawn["things"], world, settings)
     metrics: dict[str, Any] = {"concepts": len(everything), "judged_concepts": len(judged)}
@@ -239,8 +249,27 @@ def _write_objects(folder: Path, ids: list[str], concepts: np.ndarray, world: Co
     _write_csv(folder / "objects.csv", ("index", "unique_id", "category", "photo", "split", "concept"), rows)
 
 
-def _write_pictures(folder, name, concepts, world, settings, advance) -> list[str]:
-    """Draw one set of pictures; returns their ids in the order of `concepts` (none for pretraining)."""
+def _write_people(folder: Path, made, drawn, world: Concepts, settings: WorldSettings) -> None:
+    """What participants do that is only measured on."""
+    fresh: dict[int, list[str]] = {}
+    for (name, _), concept in zip(made["fresh"], drawn["fresh"].tolist(), strict=True):
+        fresh.setdefault(concept, []).append(name)
+    (folder / "people").mkdir(exist_ok=True)
+    trials = folder / "people" / "trials.csv"
+    world_people.write_trials(trials, world, fresh, settings, _rng(settings, "trials"))
+    world_people.write_judgments(folder, world, settings, _rng(settings, "judgments"))
+    classes = [
+        world.names[concept] if concept != STRANGER else f"{CATEGORIES[category]}_other"
+        for (_, category), concept in zip(made["pool"], drawn["pool"].tolist(), strict=True)
+    ]
+    world_people.write_hierarchy(folder, world, [name for name, _ in made["pool"]], classes)
+
+
+def _write_pictures(folder, name, concepts, world, settings, advance, folders=None) -> list[tuple[str, int]]:
+    """Draw one set of pictures; returns (id, category) in the order of `concepts` (none for pretraining).
+
+    folders: of each picture below the set's own, for sets that are parted.
+    """
     rng = _rng(settings, name, 0)
     backgrounds = rng.integers(len(BACKGROUNDS), size=len(concepts))
     pretraining = name in ("teacher", "student")
@@ -251,7 +280,7 @@ def _write_pictures(folder, name, concepts, world, settings, advance) -> list[st
     if name == "teacher":
         captions = _captions(concepts, backgrounds, world, settings)
         np.save(folder / "pretrain" / "teacher_captions.npy", captions)
-    ids = []
+    made = []
     for index, (concept, background) in enumerate(zip(concepts.tolist(), backgrounds.tolist(), strict=True)):
         rng = _rng(settings, name, 1, index)
         look = world.looks[concept] if concept != STRANGER else stranger(world, rng)
@@ -259,14 +288,18 @@ def _write_pictures(folder, name, concepts, world, settings, advance) -> list[st
         if pretraining:
             array[index] = np.asarray(picture)
         else:
-            ids.append(f"{index:05d}.png" if name == "pool" else f"{world.names[concept]}_{index:05d}.png")
-            picture.save(folder / "images" / name / ids[-1], compress_level=1)
+            own = f"{index:05d}.png" if name == "pool" else f"{world.names[concept]}_{index:05d}.png"
+            if folders is not None:  # numbered first: the order of names is that of the ratings
+                own = f"{folders[index]}/{index:05d}_{world.names[concept]}.png"
+                (folder / "images" / name / own).parent.mkdir(parents=True, exist_ok=True)
+            picture.save(folder / "images" / name / own, compress_level=1)
+            made.append((own, look.category))
         advance()
     if pretraining:
         array.flush()
     if name in ("fresh", "probe"):
-        _write_labels(folder / "images" / name / "labels.csv", ids, concepts, world)
-    return ids
+        _write_labels(folder / "images" / name / "labels.csv", [own for own, _ in made], concepts, world)
+    return made
 
 
 def _write_labels(path: Path, ids: list[str], concepts: np.ndarray, world: Concepts) -> None:
