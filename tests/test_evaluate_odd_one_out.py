@@ -2,11 +2,19 @@
 
 import itertools
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from alignet.evaluate.odd_one_out import odd_one_out
+from alignet.evaluate import odd_one_out as module
+from alignet.evaluate.bootstrap import interval, object_draws
+from alignet.evaluate.odd_one_out import dot_products, odd_one_out
+from alignet.triplets import correct, entropy, probabilities, similarities
 
 
 def scores(features, triplets, **options):
@@ -64,6 +72,54 @@ def test_values_equal_brute_force_on_five_objects():
     for name, count in right.items():
         assert found[name].value == pytest.approx(count / len(triplets))
     assert found["triplet_entropy"].value == pytest.approx(nats / len(triplets))
+
+
+def test_blocks_and_gathered_rows_give_what_all_at_once_gives(monkeypatch):
+    features, triplets, _ = planted(objects=40, n=2000)
+    x = torch.from_numpy(features.astype(np.float64))
+    whole = similarities(x, torch.from_numpy(triplets))
+    unit = similarities(x / x.norm(dim=1, keepdim=True), torch.from_numpy(triplets))
+    values = torch.stack(
+        [correct(whole).double(), correct(unit).double(), entropy(probabilities(whole, whole.std().item()))],
+        1,
+    ).numpy()
+    draws = object_draws(values, triplets, draws=100, seed=0)
+    for block in (module._BLOCK, 7):
+        monkeypatch.setattr(module, "_BLOCK", block)
+        found = scores(features, triplets, tau="spread")
+        for column, metric in enumerate(("odd_one_out", "odd_one_out_cosine", "triplet_entropy")):
+            score = found[metric]
+            assert score.value == pytest.approx(values[:, column].mean(), abs=1e-12)
+            assert (score.low, score.high) == pytest.approx(interval(draws[column]), abs=1e-12)
+    monkeypatch.setattr(module, "_GATHERED", 18 * 11)
+    many = torch.cat([x, torch.zeros(5000, 6, dtype=torch.float64)])  # too many rows for a Gram matrix
+    torch.testing.assert_close(dot_products(many, triplets), whole, atol=1e-12, rtol=0)
+
+
+LARGE = """
+import resource
+import numpy as np
+from alignet.evaluate.odd_one_out import odd_one_out
+generator = np.random.default_rng(0)
+features = generator.normal(size=(1854, 768)).astype(np.float32)
+triplets = (generator.integers(1854, size=(500_000, 1)) + np.arange(3) * generator.integers(1, 600, (500_000, 1))) % 1854
+odd_one_out(features, triplets[:1000], dataset="small", tau="spread", seed=0, bootstrap=2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+odd_one_out(features, triplets, dataset="large", tau="spread", seed=0, bootstrap=100)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
+def test_half_a_million_triplets_never_take_n_times_width_of_memory():
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE], capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": root},
+    )  # fmt: skip
+    assert (
+        float(done.stdout) < 250
+    )  # MiB; 500,000 x 768 float32 would be 1,465, and three times that for triplets
 
 
 @pytest.mark.parametrize(

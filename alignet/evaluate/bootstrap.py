@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 LEVEL = 0.95  # of every interval
-_BLOCK = 256  # triplets weighted at once: block x draws float32 stays within a core's cache
+_BLOCK, _DRAWS = (
+    512,
+    128,
+)  # triplets and draws weighted at once: their float32 product stays in a core's cache
 
 
 @dataclass(frozen=True)
@@ -75,24 +78,57 @@ def object_draws(values: np.ndarray, units: np.ndarray, *, draws: int, seed: int
     few triplets cover the objects the interval is conservative: it resamples each triplet's own noise up
     to eight times. Draws that hold no triplet are left out, so B may be less than `draws`.
     """
-    ids, inverse = np.unique(units, return_inverse=True)
-    objects = inverse.reshape(units.shape)
-    second = np.where(objects[:, 1] == objects[:, 0], len(ids), objects[:, 1])  # row len(ids) counts 1
-    repeated = (objects[:, 2] == objects[:, 0]) | (objects[:, 2] == objects[:, 1])
-    columns = (objects[:, 0], second, np.where(repeated, len(ids), objects[:, 2]))
-    counts = object_counts(len(ids), draws=draws, seed=seed)
-    table = np.ones((len(ids) + 1, draws), dtype=np.float32)
-    table[:-1] = counts.T  # (objects + 1, B), a row contiguous: rows are what is gathered below
-    statistics = np.column_stack([values, np.ones(len(values))]).astype(np.float32).T.copy()  # (k + 1, n)
-    sums = np.zeros((len(statistics), draws))
-    for start in range(0, len(values), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        weights = table.take(columns[0][block], axis=0)
-        weights *= table.take(columns[1][block], axis=0)
-        weights *= table.take(columns[2][block], axis=0)
-        sums += statistics[:, block] @ weights
+    objects, number = renumbered(units)
+    counts = object_counts(number, draws=draws, seed=seed)
+    every = np.column_stack([values.astype(np.float32), np.ones(len(values), dtype=np.float32)])
+    sums = object_sums(every, objects, counts)
     held = sums[-1] > 0
     return sums[:-1, held] / sums[-1, held]
+
+
+def renumbered(units: np.ndarray) -> tuple[np.ndarray, int]:
+    """The integer ids of any shape as numbers from 0, in their order and without gaps; and how many ids occur."""
+    if units.size and units.min() >= 0 and units.max() < 4 * units.size:  # millions of rows in a moment
+        occurs = np.zeros(int(units.max()) + 1, dtype=bool)
+        occurs[units] = True
+        return (np.cumsum(occurs) - 1)[units], int(occurs.sum())
+    ids, inverse = np.unique(units, return_inverse=True)
+    return inverse.reshape(units.shape), len(ids)
+
+
+def object_sums(values: np.ndarray, objects: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums (k, B) float64 of values (n, k) over triplets, each weighed as `object_draws` says.
+
+    objects: (n, 3) int, the number of each object shown. counts: (B, objects), how often each draw holds it. Weights
+    and products are float32, which is exact for whole numbers; memory does not grow with n times the draws.
+    """
+    none = counts.shape[1]  # the number of an object that every draw holds once
+    second = np.where(objects[:, 1] == objects[:, 0], none, objects[:, 1])
+    repeated = (objects[:, 2] == objects[:, 0]) | (objects[:, 2] == objects[:, 1])
+    columns = (objects[:, 0], second, np.where(repeated, none, objects[:, 2]))
+    statistics = np.ascontiguousarray(np.asarray(values, dtype=np.float32).T)  # (k, n)
+    sums = np.zeros((len(statistics), len(counts)))
+    for start in range(0, len(counts), _DRAWS):
+        few = counts[start : start + _DRAWS].T  # (objects, draws): rows are what is gathered below
+        table = np.ones((none + 1, few.shape[1]), dtype=np.float32)
+        table[:-1] = few
+        sums[:, start : start + _DRAWS] = _weighted_sums(statistics, columns, table)
+    return sums
+
+
+def _weighted_sums(statistics: np.ndarray, columns: tuple[np.ndarray, ...], table: np.ndarray) -> np.ndarray:
+    """Sums (k, draws) over triplets of statistics (k, n) times the product of the rows of `table` they name."""
+    sums = np.zeros((len(statistics), table.shape[1]))
+    weights, factor = np.empty((2, _BLOCK, table.shape[1]), dtype=np.float32)
+    for start in range(0, statistics.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, statistics.shape[1])
+        held, other = weights[: stop - start], factor[: stop - start]
+        table.take(columns[0][start:stop], axis=0, out=held, mode="clip")  # "raise" would copy
+        for column in columns[1:]:
+            table.take(column[start:stop], axis=0, out=other, mode="clip")
+            held *= other
+        sums += statistics[:, start:stop] @ held
+    return sums
 
 
 def object_counts(objects: int, *, draws: int, seed: int) -> np.ndarray:

@@ -9,10 +9,13 @@ import numpy as np
 import torch
 
 from alignet.evaluate.bootstrap import Score, interval, object_draws
-from alignet.triplets import check_triplets, correct, entropy, similarities
+from alignet.triplets import PAIRS, check_triplets, correct, entropy, similarities_of
 from alignet.triplets import probabilities as triplet_probabilities
 
 CHANCE = 1 / 3
+_MOST_ROWS = 20_000  # whose Gram matrix is held: 3.2 GB
+_BLOCK = 1 << 18  # triplets measured at a time
+_GATHERED = 1 << 24  # numbers of rows of features that are gathered at a time
 _DECIMALS = 10  # two similarities this close (relative to the triplet's largest) are a tie
 
 
@@ -26,6 +29,7 @@ def odd_one_out(
     bootstrap: int = 1000,
     probabilities: np.ndarray | None = None,
     ceiling: float | None = None,
+    ceiling_note: str = "",
     units: np.ndarray | None = None,
     over: str = "objects",
     note: str = "",
@@ -35,21 +39,19 @@ def odd_one_out(
     features: (m, p) finite. triplets: (n, 3) int, the odd one last. tau: temperature of the entropy, or "spread": the
     standard deviation of the triplets' similarities, at which spaces of different scale compare.
     probabilities: (n, 3) exact P of the pairs [01, 02, 12], whose mean maximum is the exact noise
-    ceiling; otherwise `ceiling` may give one within (0, 1]. units: (m,) ids of what the interval
-    resamples, by default each row (see bootstrap.object_draws); `over` names it. `note` is appended to
-    the notes. Entropy is in nats, within [0, ln 3]. A tie for the largest similarity counts as wrong.
+    ceiling; otherwise `ceiling` may give one within (0, 1], and `ceiling_note` say where it is from. units: (m,)
+    ids of what the interval resamples, by default each row (see bootstrap.object_draws); `over` names it. `note` is
+    appended to the notes. Entropy is in nats, within [0, ln 3]. A tie for the largest similarity counts as wrong.
     """
     x = _checked(features, triplets, dataset)
-    ceiling, ceiling_note = _ceiling(probabilities, ceiling, len(triplets), dataset)
+    ceiling, exact = _ceiling(probabilities, ceiling, len(triplets), dataset)
+    ceiling_note = exact or ceiling_note
     if not (tau == "spread" or (not isinstance(tau, str) and tau > 0)):
         raise ValueError(f"{dataset}: expected tau above 0, or spread, for the triplet entropy, found {tau}")
-    index = torch.from_numpy(np.ascontiguousarray(triplets, dtype=np.int64))
-    lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    dots, cosines = similarities(x, index), similarities(x / lengths.clamp_min(1e-300), index)
-    right, right_cosine = _strictly(dots), _strictly(cosines)
-    at = max(dots.std().item(), 1e-300) if isinstance(tau, str) else tau
-    nats = entropy(triplet_probabilities(dots, at))
-    values = torch.stack([right.double(), right_cosine.double(), nats], 1).numpy()
+    dots = dot_products(x, triplets)
+    at = spread(dots) if isinstance(tau, str) else tau
+    lengths = torch.linalg.vector_norm(x, dim=1)
+    values, ties, ties_cosine = _measured(dots, triplets, lengths, at)
     rows = np.arange(len(features)) if units is None else np.asarray(units)
     if rows.shape != (len(features),):
         raise ValueError(f"{dataset}: expected one unit per row {(len(features),)}, found {rows.shape}")
@@ -58,8 +60,8 @@ def odd_one_out(
     shared = [f"{empty} of {bootstrap} draws held no triplet" if empty else "", note]
     zero = int((lengths == 0).sum())
     notes = {
-        "odd_one_out": [ceiling_note, _said(_tied(dots))],
-        "odd_one_out_cosine": [ceiling_note, _said(_tied(cosines)), f"{zero} zero vectors" if zero else ""],
+        "odd_one_out": [ceiling_note, _said(ties)],
+        "odd_one_out_cosine": [ceiling_note, _said(ties_cosine), f"{zero} zero vectors" if zero else ""],
         "triplet_entropy": [_entropy_note(tau, probabilities)],
     }
     scores = []
@@ -79,8 +81,54 @@ def odd_one_out(
                 note="; ".join(text for text in texts + shared if text),
             )
         )
-    ties = float(_tied(dots))
-    return [*scores, Score("ties", dataset, ties, None, None, len(triplets), "triplets", "", note=note)]
+    return [
+        *scores,
+        Score("ties", dataset, float(ties), None, None, len(triplets), "triplets", "", note=note),
+    ]
+
+
+def dot_products(features: torch.Tensor, triplets: np.ndarray) -> torch.Tensor:
+    """Similarities [s01, s02, s12] (n, 3) float64 of triplets (n, 3) over features (m, p) float64.
+
+    Where there are many triplets to a row, the Gram matrix is computed once and looked up; else rows are gathered block
+    by block. n x p is never held.
+    """
+    m, width = features.shape
+    dots = torch.empty((len(triplets), 3), dtype=torch.float64)
+    if m <= 4096 or (m <= _MOST_ROWS and m * m <= 16 * len(triplets)):
+        gram = (features @ features.T).flatten()
+        for start in range(0, len(triplets), _BLOCK):
+            block = torch.from_numpy(triplets[start : start + _BLOCK].astype(np.int64))
+            for pair, (one, other) in enumerate(PAIRS):
+                dots[start : start + _BLOCK, pair] = gram[block[:, one] * m + block[:, other]]
+        return dots
+    step = max(1, _GATHERED // (3 * width))
+    for start in range(0, len(triplets), step):
+        block = torch.from_numpy(triplets[start : start + step].astype(np.int64))
+        dots[start : start + step] = similarities_of(features[block].unbind(1))
+    return dots
+
+
+def spread(dots: torch.Tensor) -> float:
+    """The standard deviation of the triplets' similarities, a temperature at which spaces of any scale compare."""
+    return max(dots.std().item(), 1e-300)
+
+
+def _measured(
+    dots: torch.Tensor, triplets: np.ndarray, lengths: torch.Tensor, tau: float
+) -> tuple[np.ndarray, int, int]:
+    """Right by dot product, right by cosine and entropy at tau (n, 3) float64; ties of both, block by block."""
+    inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
+    values, ties, ties_cosine = torch.empty_like(dots), 0, 0
+    for start in range(0, len(dots), _BLOCK):
+        own = slice(start, start + _BLOCK)
+        scale = inverse[torch.from_numpy(triplets[own].astype(np.int64))]
+        cosines = dots[own] * torch.stack([scale[:, one] * scale[:, other] for one, other in PAIRS], 1)
+        by_dot, by_cosine = _rounded(dots[own]), _rounded(cosines)
+        values[own, 0], values[own, 1] = correct(by_dot).double(), correct(by_cosine).double()
+        values[own, 2] = entropy(triplet_probabilities(dots[own], tau))
+        ties, ties_cosine = ties + _tied(by_dot), ties_cosine + _tied(by_cosine)
+    return values.numpy(), ties, ties_cosine
 
 
 def _entropy_note(tau: float | str, exact: np.ndarray | None) -> str:
@@ -130,10 +178,5 @@ def _rounded(sims: torch.Tensor) -> torch.Tensor:
     return torch.round(sims / torch.where(largest == 0, 1.0, largest), decimals=_DECIMALS)
 
 
-def _strictly(sims: torch.Tensor) -> torch.Tensor:
-    return correct(_rounded(sims))
-
-
-def _tied(sims: torch.Tensor) -> int:
-    rounded = _rounded(sims)
+def _tied(rounded: torch.Tensor) -> int:
     return int(((rounded == rounded.amax(1, keepdim=True)).sum(1) > 1).sum())
