@@ -51,6 +51,7 @@ _STYLES = {
     "top1": _Style("ImageNet top-1, %", 100, 1, True),
     "top1_refit": _Style("top-1, refitted head, %", 100, 1, True),
     "zero_shot": _Style("zero-shot accuracy, %", 100, 1, True),
+    "few_shot": _Style("few-shot accuracy, %", 100, 1, True),
     "triplet_entropy": _Style("triplet entropy, nats"),
 }
 _HIDDEN = ("ties", "rsa_p")  # told in the notes of the scores they belong to; kept in the JSON

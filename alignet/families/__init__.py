@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from alignet.families.choices import agreement, odd_one_out, teacher_labels
 from alignet.families.classification import linear_probe, top1, zero_shot
+from alignet.families.generalisation import few_shot
 from alignet.families.material import Family, Material
 from alignet.families.similarity import rsa
 
@@ -22,6 +23,7 @@ FAMILIES: dict[str, Family] = {
     "zero_shot": zero_shot,
     "teacher_labels": teacher_labels,
     "agreement": agreement,
+    "few_shot": few_shot,
 }
 
 

@@ -1,0 +1,90 @@
+"""Families of generalisation: readouts learned on little or on other data than they are tested on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from alignet.evaluate.result import Result
+from alignet.families.material import Material, Options
+
+
+def few_shot(material: Material, options: Options) -> Result:
+    """Accuracy after a few labelled images of each class; see evaluate.few_shot.
+
+    Names: features `train` and `test`; or `all`, of which the share options.split trains. options: shots, draws, C,
+    few (stop | skip); labels: `folder` (an id's part before the first slash), `table` (the column options.label of
+    the tables train_labels and test_labels, or all_labels) or `cls` (of shards: the sets train_shards and
+    test_shards, or all_shards, are the same shards).
+    """
+    from alignet.evaluate.few_shot import few_shot as measure
+    from alignet.evaluate.few_shot import split_rows
+
+    note = ""
+    if "all" in material.features:
+        features, labels = material.features["all"][0], _labels(material, options, "all")
+        rows, rest = split_rows(labels, options["split"], seed=material.seed, dataset=material.dataset)
+        parts = [features[rows], labels[rows], features[rest], labels[rest]]
+        note = f"no official split: {options['split']:.0%} of each class, drawn at random, to train from"
+    else:
+        parts = []
+        for part in ("train", "test"):
+            parts += [_features(material, part), _labels(material, options, part)]
+    return measure(
+        *parts, dataset=material.dataset, shots=options["shots"], draws=options["draws"], C=options["C"],
+        seed=material.seed, few=options["few"], note=note,
+    )  # fmt: skip
+
+
+def _features(material: Material, part: str) -> np.ndarray:
+    if part not in material.features:
+        raise ValueError(
+            f"evaluate.datasets.{material.dataset}.images: expected {part}, found {', '.join(material.features)}; "
+            "add it"
+        )
+    return material.features[part][0]
+
+
+def _labels(material: Material, options: Options, part: str) -> np.ndarray:
+    """The class of each image of a part, text or numbers (n,)."""
+    _features(material, part)
+    ids, source = material.features[part][1], options["labels"]
+    if source == "table":
+        return material.column(f"{part}_labels", options["label"], ids)
+    if source == "folder":
+        return _folders(ids, material.dataset)
+    if source == "cls":
+        return _in_shards(material, part, ids)
+    raise ValueError(
+        f"evaluate.datasets.{material.dataset}.options.labels: expected folder, table or cls, found {source!r}"
+    )
+
+
+def _folders(ids: list[str], dataset: str) -> np.ndarray:
+    bare = [name for name in ids if "/" not in name]
+    if bare:
+        raise ValueError(
+            f"{dataset}: expected images in folders of classes, found {len(bare)} beside them, the first {bare[0]}; "
+            "move them into the folders of their classes, or give a table (options.labels=table)."
+        )
+    return np.array([name.partition("/")[0] for name in ids])
+
+
+def _in_shards(material: Material, part: str, ids: list[str]) -> np.ndarray:
+    from alignet.data.shards import shard_labels
+
+    name = f"{part}_shards"
+    if name not in material.files:
+        raise ValueError(
+            f"evaluate.datasets.{material.dataset}.data: expected {name}, the set of shards whose .cls members are the "
+            f"labels, found {', '.join(material.files) or 'nothing'}; add it"
+        )
+    known: dict[str, Any] = shard_labels(material.files[name])
+    missing = [one for one in ids if one not in known]
+    if missing:
+        raise ValueError(
+            f"{material.files[name]}: expected the labels of every image of {part}, found none for {len(missing)}, the "
+            f"first {missing[0]}; name the same shards as images and as data."
+        )
+    return np.array([known[one] for one in ids])
