@@ -52,6 +52,9 @@ _STYLES = {
     "top1_refit": _Style("top-1, refitted head, %", 100, 1, True),
     "zero_shot": _Style("zero-shot accuracy, %", 100, 1, True),
     "few_shot": _Style("few-shot accuracy, %", 100, 1, True),
+    "breeds": _Style("BREEDS, other subclasses, %", 100, 1, True),
+    "breeds_source": _Style("BREEDS, the same subclasses, %", 100, 1, True),
+    "transfer": _Style("ImageNet probe carried over, %", 100, 1, True),
     "triplet_entropy": _Style("triplet entropy, nats"),
 }
 _HIDDEN = ("ties", "rsa_p")  # told in the notes of the scores they belong to; kept in the JSON

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from alignet.evaluate.few_shot import draw_examples, few_shot, split_rows, standardisation, t_interval
+from alignet.evaluate.few_shot import draw_examples, few_shot, split_rows, t_interval
+from alignet.evaluate.readout import standardisation
 from alignet.families.generalisation import few_shot as family
 from alignet.families.material import Material
 

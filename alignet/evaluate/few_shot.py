@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from alignet.evaluate.bootstrap import LEVEL, Score
+from alignet.evaluate.readout import standardisation
 from alignet.evaluate.result import Result
 
 
@@ -151,16 +152,6 @@ def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     return max(mean - width, 0.0), min(mean + width, 1.0)
 
 
-def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation (p,) float64 of features (n, p), by blocks; a column that is constant has deviation 1."""
-    n, block = len(features), 8192
-    parts = [features[start : start + block] for start in range(0, n, block)]
-    mean = sum(part.sum(0, dtype=np.float64) for part in parts) / n
-    variance = sum(((part - mean) ** 2).sum(0) for part in parts) / n
-    spread = np.sqrt(variance)
-    return mean, np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1e-300), spread, 1.0)
-
-
 def _enough(labels: np.ndarray, shots: int, few: str, dataset: str) -> tuple[np.ndarray, np.ndarray]:
     """Classes with at least `shots` training images, and the others."""
     if few not in ("stop", "skip"):
@@ -187,6 +178,9 @@ def _fit(x: np.ndarray, labels: np.ndarray, *, C: float, max_iter: int):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told in the score's note
+        warnings.filterwarnings(
+            "ignore", "The number of unique classes"
+        )  # one image a class is what is asked for
         return LogisticRegression(C=C, max_iter=max_iter).fit(x, labels)
 
 

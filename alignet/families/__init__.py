@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from alignet.families.choices import agreement, odd_one_out, teacher_labels
 from alignet.families.classification import linear_probe, top1, zero_shot
-from alignet.families.generalisation import few_shot
+from alignet.families.generalisation import breeds, few_shot, transfer
 from alignet.families.material import Family, Material
 from alignet.families.similarity import rsa
 
@@ -24,6 +24,8 @@ FAMILIES: dict[str, Family] = {
     "teacher_labels": teacher_labels,
     "agreement": agreement,
     "few_shot": few_shot,
+    "breeds": breeds,
+    "transfer": transfer,
 }
 
 

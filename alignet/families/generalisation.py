@@ -88,3 +88,58 @@ def _in_shards(material: Material, part: str, ids: list[str]) -> np.ndarray:
             f"first {missing[0]}; name the same shards as images and as data."
         )
     return np.array([known[one] for one in ids])
+
+
+def breeds(material: Material, options: Options) -> Result:
+    """Superclasses learned on source subclasses and tested on target ones; see evaluate.breeds.
+
+    Names: features `train` and `test` of ImageNet's training and validation images, in folders of wnids. Files: the
+    benchmark's `hierarchy`, `names` and `classes` with options.task (entity13, entity30, living17, nonliving26); or the
+    table `split`. options: C, per_subclass (training images of each at most, or null).
+    """
+    from alignet.data.breeds import TASKS, load_hierarchy, load_split, split_task
+    from alignet.data.imagenet import wnids
+    from alignet.evaluate.breeds import breeds as measure
+
+    if "split" in material.files:
+        split = load_split(material.files["split"])
+    elif {"hierarchy", "names", "classes"} <= material.files.keys():
+        if options["task"] not in TASKS:
+            raise ValueError(
+                f"{material.dataset}: expected options.task among {', '.join(TASKS)}, found {options['task']!r}"
+            )
+        paths = (material.files[name] for name in ("hierarchy", "names", "classes"))
+        split = split_task(load_hierarchy(*paths), TASKS[options["task"]])
+    else:
+        raise ValueError(
+            f"evaluate.datasets.{material.dataset}.data: expected hierarchy, names and classes, or split, found "
+            f"{', '.join(material.files) or 'nothing'}; add them"
+        )
+    (train, train_ids), (test, test_ids) = (
+        (_features(material, part), material.features[part][1]) for part in ("train", "test")
+    )
+    return measure(
+        train, wnids(train_ids, f"{material.dataset}: train"), test, wnids(test_ids, f"{material.dataset}: test"),
+        split, dataset=material.dataset, C=options["C"], per_subclass=options["per_subclass"], seed=material.seed,
+        bootstrap=material.bootstrap,
+    )  # fmt: skip
+
+
+def transfer(material: Material, options: Options) -> Result:
+    """A linear probe on ImageNet carried to its other test sets; see evaluate.transfer.
+
+    Names: features `train`, and any of `val`, `v2`, `a`, `r`, `c`; the file `real` (ReaL's labels of `val`). options:
+    C, per_class (training images of each class at most, or null).
+    """
+    from alignet.data.imagenet import load_real, wnids
+    from alignet.evaluate.transfer import transfer as measure
+
+    features = _features(material, "train")
+    ids = material.features["train"][1]
+    classes = len(set(wnids(ids, f"{material.dataset}: train").tolist()))
+    real = load_real(material.files["real"], classes) if "real" in material.files else None
+    tests = {name: rows for name, rows in material.features.items() if name != "train"}
+    return measure(
+        features, ids, tests, dataset=material.dataset, C=options["C"], per_class=options["per_class"],
+        seed=material.seed, bootstrap=material.bootstrap, real=real,
+    )  # fmt: skip
