@@ -57,7 +57,11 @@ _STYLES = {
     "transfer": _Style("ImageNet probe carried over, %", 100, 1, True),
     "triplet_entropy": _Style("triplet entropy, nats"),
 }
-_HIDDEN = ("ties", "rsa_p")  # told in the notes of the scores they belong to; kept in the JSON
+_HIDDEN = (  # told in the notes of the scores they belong to, or on the page; kept in the JSON
+    "ties", "rsa_p", "hierarchy_order", "hierarchy_subordinate", "hierarchy_basic", "hierarchy_superordinate",
+    "hierarchy_across", "relations_nearer_answered", "relations_nearer_cluster_boundary", "relations_nearer_random",
+    "participation_ratio",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from alignet.families.choices import agreement, odd_one_out, teacher_labels
 from alignet.families.classification import linear_probe, top1, zero_shot
 from alignet.families.generalisation import breeds, few_shot, transfer
 from alignet.families.material import Family, Material
+from alignet.families.representations import hierarchy, projection, relations, space
 from alignet.families.similarity import rsa
 
 __all__ = ["FAMILIES", "Family", "Material", "family"]
@@ -26,6 +27,10 @@ FAMILIES: dict[str, Family] = {
     "few_shot": few_shot,
     "breeds": breeds,
     "transfer": transfer,
+    "hierarchy": hierarchy,
+    "relations": relations,
+    "space": space,
+    "projection": projection,
 }
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from alignet.report.blocks import Block
 from alignet.report.gathered import Gathered
+from alignet.report.hierarchy import hierarchy, relations
+from alignet.report.representations import projection, space
 
 Builder = Callable[[Gathered], Sequence[Block]]
 
@@ -24,4 +26,9 @@ SECTIONS = {  # key -> title, in the order of the page
     "ablations": "Ablations",
 }
 
-BUILDERS: dict[str, tuple[str, Builder]] = {}  # family -> (key of its section, builder)
+BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, builder)
+    "hierarchy": ("representations", hierarchy),
+    "relations": ("triplets", relations),
+    "space": ("representations", space),
+    "projection": ("representations", projection),
+}
