@@ -629,9 +629,18 @@ class EvaluateSection:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """The table and the picture."""
+    """The page, its table and its picture.
+
+    headline: the data set of the summary; null: the first that asks for odd ones out, else for agreement. published: of
+    the paper's data sets (report.published.KEYS) this run's that are read against them; the mean where several are named.
+    redistribute: false or a sentence: pictures on the page may not be handed on. licences: what data -> its licence.
+    """
 
     title: str
+    headline: str | None
+    published: Mapping[str, str | tuple[str, ...]]
+    redistribute: bool | str
+    licences: Mapping[str, str]
     picture_images: str | None  # null: no picture
     picture_labels: str | None  # a table with a row for each of those images; null: by cluster of the teacher
     id_column: str

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 UNKNOWN_COLOUR, OTHER_COLOUR = "#d3d6db", "#8b929c"
-INK, FAINT = "#1f2328", "#6b7280"
+INK, FAINT, SPINE = "#1f2328", "#6b7280", "#d0d4da"
 # Eight hues are as many as colour-blind readers can tell apart, so only so many categories are named.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a4fbf", "#8a6d3b")
 MARKERS = ("o", "s", "^", "D", "v", "P")  # of the learning rates
@@ -110,6 +110,38 @@ def concepts_before_and_after(
     which is drawn in light grey; the eight commonest are coloured, the others dark grey. `caption` is put
     before what the picture says of itself. what: "concepts", or "images" whose categories are clusters.
     """
+    text = _caption(caption, Counter(name for name in categories if name), len(categories), what)
+    wrapped = textwrap.wrap(text, 150)
+    foot = 0.2 + 0.19 * len(wrapped)  # inches
+    with _style():
+        figure = concepts_figure(before, after, categories, titles=titles, foot=foot)
+        figure.text(
+            0.5, foot / figure.get_figheight(), "\n".join(wrapped), ha="center", va="top", fontsize=9, color=FAINT,
+            linespacing=1.5,
+        )  # fmt: skip
+        _save(figure, path)
+    return text
+
+
+def concepts_figure(
+    before: np.ndarray,
+    after: np.ndarray,
+    categories: Sequence[str],
+    *,
+    titles: tuple[str, str] = ("original", "AligNet"),
+    ink: str = INK,
+    faint: str = FAINT,
+    paper: str = "white",
+    hues: Sequence[str] = COLOURS,
+    spine: str = SPINE,
+    foot: float = 0.0,
+) -> Any:
+    """The picture alone, in given colours, as a matplotlib figure; foot: inches that are left free below it.
+
+    The arguments are concepts_before_and_after's; hues: colours of the commonest categories, as many as are named.
+    """
+    from matplotlib.figure import Figure
+
     if not len(before) == len(after) == len(categories):
         raise ValueError(
             f"the picture of concepts: expected the same concepts before and after, each with a category or "
@@ -120,34 +152,26 @@ def concepts_before_and_after(
     shares = [neighbour_share(x, categories) for x in (before, after)]
     counts = Counter(name for name in categories if name)
     common = sorted(name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_NAMED])
-    text = _caption(caption, counts, len(categories), what)
-    wrapped = textwrap.wrap(text, 150)
     entries = len(common) + (len(counts) > len(common)) + (counts.total() < len(categories))
-    foot, legend = 0.2 + 0.19 * len(wrapped), 0.1 + 0.26 * -(-entries // _LEGEND_COLUMNS)  # inches
-    with _style():
-        from matplotlib.figure import Figure
-
-        height = 4.75 + foot + legend
-        figure = Figure(figsize=(10.4, height))
-        axes = figure.subplots(1, 2, gridspec_kw={"wspace": 0.09})
-        bottom = (foot + legend + 0.42) / height
-        figure.subplots_adjust(left=0.03, right=0.985, top=1 - 0.5 / height, bottom=bottom)
-        for axis, panel, title, (share, _) in zip(axes, panels, titles, shares):
-            _scatter(axis, panel, list(categories), common)
-            axis.set_title(title, loc="left", fontsize=15, fontweight="bold", color=INK, pad=9)
-            said = f"nearest neighbour of the same category: {share:.0%}"
-            axis.set_title(said, loc="right", fontsize=10.5, color=FAINT, pad=9)
-        figure.legend(
-            *axes[0].get_legend_handles_labels(), loc="upper center", ncol=min(_LEGEND_COLUMNS, entries),
-            frameon=False, fontsize=10.5, bbox_to_anchor=(0.5, (foot + legend + 0.12) / height),
-            handletextpad=0.3, columnspacing=1.8, markerscale=1.25,
-        )  # fmt: skip
-        figure.text(
-            0.5, foot / height, "\n".join(wrapped), ha="center", va="top", fontsize=9, color=FAINT,
-            linespacing=1.5,
-        )  # fmt: skip
-        _save(figure, path)
-    return text
+    legend = 0.1 + 0.26 * -(-entries // _LEGEND_COLUMNS)  # inches
+    height = 4.75 + foot + legend
+    figure = Figure(figsize=(10.4, height))
+    axes = figure.subplots(1, 2, gridspec_kw={"wspace": 0.09})
+    bottom = (foot + legend + 0.42) / height
+    figure.subplots_adjust(left=0.03, right=0.985, top=1 - 0.5 / height, bottom=bottom)
+    for axis, panel, title, (share, _) in zip(axes, panels, titles, shares):
+        _scatter(axis, panel, list(categories), common, hues, paper)
+        for edge in axis.spines.values():
+            edge.set_color(spine)
+        axis.set_title(title, loc="left", fontsize=15, fontweight="bold", color=ink, pad=9)
+        said = f"nearest neighbour of the same category: {share:.0%}"
+        axis.set_title(said, loc="right", fontsize=10.5, color=faint, pad=9)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="upper center", ncol=min(_LEGEND_COLUMNS, entries),
+        frameon=False, fontsize=10.5, bbox_to_anchor=(0.5, (foot + legend + 0.12) / height),
+        handletextpad=0.3, columnspacing=1.8, markerscale=1.25,
+    )  # fmt: skip
+    return figure
 
 
 def alignment_curve(
@@ -200,7 +224,14 @@ def alignment_curve(
         _save(figure, path)
 
 
-def _scatter(axis: Any, panel: Projection, categories: Sequence[str], named: Sequence[str]) -> None:
+def _scatter(
+    axis: Any,
+    panel: Projection,
+    categories: Sequence[str],
+    named: Sequence[str],
+    hues: Sequence[str],
+    paper: str,
+) -> None:
     """Points of one panel: no category below, other categories above them, the named ones on top."""
     labels = np.array(categories)
     unknown = labels == ""
@@ -208,11 +239,11 @@ def _scatter(axis: Any, panel: Projection, categories: Sequence[str], named: Seq
         ("no category", unknown, UNKNOWN_COLOUR, 26),
         ("other category", ~unknown & ~np.isin(labels, named), OTHER_COLOUR, 26),
     ]
-    layers += [(name, labels == name, COLOURS[index], 46) for index, name in enumerate(named)]
+    layers += [(name, labels == name, hues[index], 46) for index, name in enumerate(named)]
     for order, (name, chosen, colour, size) in enumerate(layers):
         if chosen.any():
             axis.scatter(
-                *panel.points[chosen].T, s=size, color=colour, linewidths=0.6, edgecolors="white",
+                *panel.points[chosen].T, s=size, color=colour, linewidths=0.6, edgecolors=paper,
                 zorder=order, label=name,
             )  # fmt: skip
     axis.set_aspect("equal", adjustable="datalim")
@@ -221,8 +252,6 @@ def _scatter(axis: Any, panel: Projection, categories: Sequence[str], named: Seq
     axis.set_yticks([])
     axis.set_xlabel(f"component 1: {panel.explained[0]:.0%} of the variance", labelpad=5)
     axis.set_ylabel(f"component 2: {panel.explained[1]:.0%}", labelpad=4)
-    for spine in axis.spines.values():
-        spine.set_color("#d0d4da")
 
 
 def _rate_line(axis: Any, points: Sequence[CurvePoint], number: int) -> None:
@@ -271,7 +300,7 @@ def _style() -> Iterator[None]:
     import matplotlib
 
     settings: Any = {"font.family": "DejaVu Sans", "axes.labelcolor": FAINT, "axes.labelsize": 10.5}
-    settings |= {"axes.edgecolor": "#d0d4da", "xtick.color": FAINT, "ytick.color": FAINT}
+    settings |= {"axes.edgecolor": SPINE, "xtick.color": FAINT, "ytick.color": FAINT}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(settings)

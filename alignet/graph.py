@@ -29,7 +29,7 @@ from alignet.config import Config, ImagesSet, MapSource, ViceSection
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
     "world": 3, "pretrain": 1, "index": 1, "vice": 1, "reliability": 2, "soft_labels": 1, "embed": 1, "distill": 1,
-    "cluster": 1, "triplets": 1, "smooth": 1, "finetune": 2, "levels": 1, "evaluate": 2, "export": 2, "report": 2,
+    "cluster": 1, "triplets": 1, "smooth": 1, "finetune": 2, "levels": 1, "evaluate": 2, "export": 2, "report": 3,
 }  # fmt: skip
 
 # A row of the table: the model whose features are read, and the node whose affine map is applied to them.
@@ -414,6 +414,10 @@ class _Builder:
             else:
                 inputs["clusters"] = self.cluster("alignet")
         section = asdict(report) | {"banner": self.config.banner, "seed": self.config.seed}
+        section["models"] = {
+            name: {"name": model.name, "licence": model.licence}
+            for name, model in (("teacher", self.config.teacher), ("student", self.config.student))
+        }
         for role in self.config.finetune.roles:
             inputs[f"finetune.{role}"] = self.finetune(role)
         if self.config.vice is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ _STYLES = {
 _HIDDEN = (  # told in the notes of the scores they belong to, or on the page; kept in the JSON
     "ties", "rsa_p", "hierarchy_order", "hierarchy_subordinate", "hierarchy_basic", "hierarchy_superordinate",
     "hierarchy_across", "relations_nearer_answered", "relations_nearer_cluster_boundary", "relations_nearer_random",
-    "participation_ratio",
+    "participation_ratio", "changed_towards", "changed_against",
 )  # fmt: skip
 
 
@@ -160,6 +160,65 @@ def settings_json(rows: Sequence[Row], *, title: str = "", notes: Iterable[str] 
         allow_nan=False,
         ensure_ascii=False,
     )
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric on one data set over all rows, as it is printed."""
+
+    title: str
+    dataset: str
+    mark: str  # " (a)", of its footnote, or ""
+    scores: Sequence[Score | None]  # one for each row
+    texts: Sequence[tuple[str, str]]  # value and interval of each
+    best: Collection[int]  # the best student rows
+    closed: str  # what `alignet` covers of the way from the original to the ceiling, in percent
+    ceiling: str
+    chance: str
+    n: str
+
+
+def measures(rows: Sequence[Row]) -> tuple[list[Measure], list[tuple[str, str]], str]:
+    """The columns of the table one by one, its footnotes (mark, text), and what its brackets are."""
+    columns = _columns(rows)
+    marks = _Footnotes(rows, columns)
+    aligned = [index for index, row in enumerate(rows) if (row.model, row.setting) == (STUDENT, "alignet")]
+    found = [
+        Measure(
+            column.style.title, column.dataset, marks.column(column), column.cells,
+            [_cell(column, cell) for cell in column.cells], _best(column, rows),
+            _closed(column, rows, aligned[0]) if aligned else "",
+            column.number(column.shared("ceiling")), column.number(column.shared("chance")),
+            f"{_commonest_n(column):,} {_unit(column)}",
+        )
+        for column in columns
+    ]  # fmt: skip
+    return found, marks.texts, _intervals(columns)
+
+
+def shown(score: Score) -> str:
+    """A score as the table prints it, `72.8 [72.5, 73.4]`."""
+    return " ".join(part for part in _cell(_Column(score.metric, score.dataset, (score,)), score) if part)
+
+
+def number(metric: str, value: float) -> str:
+    """A value or a bound of a metric as the table prints it."""
+    return _Column(metric, "", ()).number(value)
+
+
+def title_of(metric: str) -> str:
+    """The metric in words, as it heads a column."""
+    return _Column(metric, "", ()).style.title
+
+
+def better_if_larger(metric: str) -> bool:
+    """Whether the table marks the best student row of this metric."""
+    return _Column(metric, "", ()).style.best
+
+
+def hidden(metric: str) -> bool:
+    """Whether the table leaves this metric to the notes."""
+    return metric in _HIDDEN
 
 
 def seeds_table(reports: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str:

@@ -33,7 +33,8 @@ class Cell:
 class Table:
     """A table. name: of its files, letters, digits and _. rows: as many cells as `header` has names.
 
-    groups: titles over neighbouring columns, (title, number of columns), or none.
+    groups: titles over neighbouring columns, (title, number of columns), or none. folded: it is shown on a click.
+    A cell's text may end in an interval in brackets, `72.8 [72.5, 73.4]`, which is then printed smaller.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Table:
     caption: str
     groups: Sequence[tuple[str, int]] = ()
     notes: Sequence[str] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,17 @@ DARK = Look("dark", "#e6e6e6", "#8b929c", "#16181c",
 
 @dataclass(frozen=True)
 class Pictures:
-    """Examples with pictures: rows of images (JPEG bytes) with a line below each, and a sentence for the row."""
+    """Examples with pictures: rows of images (JPEG bytes) with a line below each, and a sentence for the row.
+
+    marks: for each row and each of its images the words that are put on it, as who chose it; or none at all. An image
+    with a mark has a border.
+    """
 
     name: str
     title: str
     rows: Sequence[tuple[str, Sequence[tuple[bytes, str]]]]
     caption: str
+    marks: Sequence[Sequence[Sequence[str]]] = ()
 
 
 Block = Text | Table | Figure | Pictures

@@ -13,6 +13,21 @@ SETTINGS = ("original", "distillation", "ud", "alignet")  # of a model, in the p
 TITLES = {"original": "original", "distillation": "distillation", "ud": "UD", "alignet": "AligNet",
           "direct": "direct", "global": "global", "glocal": "gLocal"}  # fmt: skip
 
+ROWS = {  # setting of the configuration -> (model, setting) as tables print them
+    "data": ("data", "data"),
+    "pixels": ("baseline", "raw pixels"),
+    "histogram": ("baseline", "colour histogram"),
+    "teacher-original": ("teacher", "original"),
+    "teacher-ud": ("teacher", "ud"),
+    "original": ("student", "original"),
+    "distillation": ("student", "distillation"),
+    "direct": ("student", "direct"),
+    "ud": ("student", "ud"),
+    "global": ("student", "global"),
+    "glocal": ("student", "glocal"),
+    "alignet": ("student", "alignet"),
+}
+
 
 @dataclass(frozen=True)
 class Row:

@@ -24,6 +24,7 @@ SECTIONS = {  # key -> title, in the order of the page
     "representations": "Representations",
     "triplets": "Triplets",
     "ablations": "Ablations",
+    "examples": "Where the student changed its mind",
 }
 
 BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, builder)

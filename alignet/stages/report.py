@@ -1,8 +1,9 @@
-"""The table of all settings, and the features before and after in a picture.
+"""The page of a run: every table and figure, and the features before and after in a picture.
 
 reads   every evaluate node, the features of one image set before and after and the table that names them (or the
         teacher's clusters); the figures of finetune, smooth, vice, reliability and the teacher's map
-writes  table.txt, table.md, table.json, features.png and its caption features.txt
+writes  report.html, one file that needs no other; tables/ as CSV and Markdown and figures/ as PNG and SVG; table.txt,
+        table.md, table.json, features.png and its caption features.txt
 cost    seconds
 """
 
@@ -10,26 +11,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from alignet.report.gathered import ROWS
+
 if TYPE_CHECKING:
     from alignet.pipeline import StageRun
-
-
-ROWS = {  # setting -> (model, setting) as the table prints them
-    "pixels": ("baseline", "raw pixels"),
-    "histogram": ("baseline", "colour histogram"),
-    "teacher-original": ("teacher", "original"),
-    "teacher-ud": ("teacher", "ud"),
-    "original": ("student", "original"),
-    "distillation": ("student", "distillation"),
-    "ud": ("student", "ud"),
-    "alignet": ("student", "alignet"),
-}
+    from alignet.report.blocks import Block
 
 
 def run(work: StageRun) -> dict[str, Any]:
-    """Put all scores into one table and draw the picture."""
+    """Put all scores into tables and draw the page."""
+    from alignet.report.assemble import run_page
+    from alignet.report.page import write_page
+    from alignet.report.provenance import provenance
+    from alignet.report.reading import gather
     from alignet.table import settings_json, settings_markdown, settings_table
 
+    evaluated = [one for one in work.inputs.values() if one.manifest["identity"]["stage"] == "evaluate"]
     scores = _scores(work)
     labels = [score for score in scores.get("teacher-ud", []) if _is_label_score(score)]
     rows = _rows(scores)
@@ -38,8 +35,12 @@ def run(work: StageRun) -> dict[str, Any]:
     _write(work.folder / "table.txt", settings_table(rows, title=title, notes=notes))
     _write(work.folder / "table.md", settings_markdown(rows, title=title, notes=notes))
     _write(work.folder / "table.json", settings_json(rows, title=title, notes=notes) + "\n")
-    if "picture.original" in work.inputs:
-        _draw(work)
+    before = _draw(work) if "picture.original" in work.inputs else []
+    page = run_page(
+        work.section, rows, gather(evaluated, {}), notes=notes, before=before,
+        source=provenance(work.inputs.values(), work.section),
+    )  # fmt: skip
+    write_page(work.folder, page)
     return {
         f"{setting}.{score.dataset}": score.value
         for setting, found in scores.items() for score in found if score.metric in ("odd_one_out", "agreement")
@@ -69,7 +70,7 @@ def _rows(scores: dict[str, list[Any]]) -> list[Any]:
     return [
         Row(*ROWS[setting], [score for score in scores[setting] if not _is_label_score(score)])
         for setting in ROWS
-        if setting in scores
+        if setting != "data" and any(not _is_label_score(score) for score in scores.get(setting, []))
     ]
 
 
@@ -139,9 +140,28 @@ def _reliability(halves: dict[str, Any]) -> str:
     )
 
 
-def _draw(work: StageRun) -> None:
+def _draw(work: StageRun) -> list[Block]:
+    """Draw features.png with its caption, and return the same as a figure of the page."""
+    from alignet.figures import concepts_before_and_after
+    from alignet.report.picture import before_and_after
+
+    before, after, categories, what = _pictured(work)
+    caption = concepts_before_and_after(
+        before,
+        after,
+        categories,
+        work.folder / "features.png",
+        caption=f"{work.section['title']}:",
+        what=what,
+    )
+    _write(work.folder / "features.txt", caption + "\n")
+    return [before_and_after(before, after, categories, caption=caption, what=what)]
+
+
+def _pictured(work: StageRun) -> tuple[Any, Any, list[str], str]:
+    """What the picture shows: features before and after, a category for each row, and what rows are."""
     from alignet.data.tables import column_for
-    from alignet.figures import concept_means, concepts_before_and_after
+    from alignet.figures import concept_means
     from alignet.stages import _read
 
     section = work.section
@@ -154,26 +174,14 @@ def _draw(work: StageRun) -> None:
                 f"report.picture_images: expected the pool, whose clusters colour the points, found {len(ids)} images "
                 f"for {len(clusters)} assignments; set report.picture_labels to a table that names their categories"
             )
-        caption = concepts_before_and_after(
-            before, after, [f"cluster {number + 1}" for number in clusters], work.folder / "features.png",
-            caption=f"{section['title']}:", what="images",
-        )  # fmt: skip
-        _write(work.folder / "features.txt", caption + "\n")
-        return
+        return before, after, [f"cluster {number + 1}" for number in clusters], "images"
     naming = {"id_column": section["id_column"], "id_prefix": section["id_prefix"]}
     concepts = column_for(work.sources["labels"], ids, section["concept_column"], **naming)
     categories = column_for(work.sources["labels"], ids, section["category_column"], **naming)
     category_of = dict(zip(concepts, categories, strict=True))
     left, names = concept_means(before, concepts)
     right, _ = concept_means(after, concepts)
-    caption = concepts_before_and_after(
-        left,
-        right,
-        [category_of[name] for name in names],
-        work.folder / "features.png",
-        caption=f"{section['title']}:",
-    )
-    _write(work.folder / "features.txt", caption + "\n")
+    return left, right, [category_of[name] for name in names], "concepts"
 
 
 def _write(path: Any, text: str) -> None:

@@ -1,0 +1,161 @@
+"""Where a page comes from: every artifact behind it, how and when each was made, and the values that determined it.
+
+Read off the manifests of the artifacts alone; none of their payload is opened.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignet.report.blocks import Block, Cell, Section, Table, Text
+
+if TYPE_CHECKING:
+    from alignet.artifacts import Artifact
+
+KEY = "provenance"
+LONGEST = 120  # letters of a value
+
+
+def lineage(artifacts: Iterable[Artifact]) -> list[Artifact]:
+    """The artifacts and all that they were built from, each after its inputs, each once; outside data has none."""
+    from alignet.artifacts import MANIFEST, Artifact, read_manifest
+
+    found: dict[str, Artifact] = {}
+
+    def visit(artifact: Artifact) -> None:
+        if artifact.manifest["fingerprint"] in found:
+            return
+        root = artifact.folder.parent.parent
+        for _, name in sorted(artifact.manifest["identity"]["inputs"].items()):
+            if name not in found:
+                for path in sorted(root.glob(f"*/{name[:12]}/{MANIFEST}")):
+                    above = Artifact(path.parent, read_manifest(path.parent))
+                    if above.manifest["fingerprint"] == name:
+                        visit(above)
+        found[artifact.manifest["fingerprint"]] = artifact
+
+    for artifact in artifacts:
+        visit(artifact)
+    return list(found.values())
+
+
+def provenance(artifacts: Iterable[Artifact], section: Mapping[str, Any]) -> Section:
+    """The part of the page that says where it comes from. section: of the node `report`."""
+    made = lineage(artifacts)
+    blocks: list[Block] = [Text(_how(made, section)), _sources(section)]
+    blocks += [_nodes(made), _values(made)]
+    return Section(KEY, "Provenance", blocks)
+
+
+def node_key(artifact: Artifact) -> str:
+    """The node's name, `stage[role]` or `stage`."""
+    identity = artifact.manifest["identity"]
+    return f"{identity['stage']}[{identity['role']}]" if identity["role"] else identity["stage"]
+
+
+def _told(made: Sequence[Artifact], name: str) -> list[str]:
+    """What the manifests say of something, in order, each once."""
+    return list(dict.fromkeys(str(one.manifest["provenance"][name]) for one in made))
+
+
+def _how(made: Sequence[Artifact], section: Mapping[str, Any]) -> str:
+    seconds = sum(one.manifest["provenance"]["seconds"] for one in made)
+    text = f"Seed {section['seed']}. {len(made)} artifacts, made in {_duration(seconds)} of computing"
+    days = sorted(one.manifest["provenance"]["began"][:10] for one in made)
+    if days:
+        text += f", {days[0]}" if days[0] == days[-1] else f", {days[0]} to {days[-1]}"
+    commits = [commit[:12] for commit in _told(made, "git")]
+    text += f". Git commit: {', '.join(commits)}. Commands: "
+    text += "; ".join(
+        f"`{line}`" for line in dict.fromkeys(_command(line) for line in _told(made, "command"))
+    )
+    return text + "."
+
+
+def _command(line: str) -> str:
+    """`python -m alignet.stages.x options` for the command line of a manifest, whose first word is a file's path."""
+    program, *options = line.split(" ")
+    path = Path(program)
+    known = path.suffix == ".py" and path.parent.name == "stages"
+    shown = f"python -m alignet.stages.{path.stem}" if known else path.name
+    return " ".join([shown, *options]).replace("`", "'")
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _sources(section: Mapping[str, Any]) -> Table:
+    rows: list[list[str]] = [
+        [name, entry["name"] or "-", entry["licence"] or "not stated"]
+        for name, entry in section["models"].items()
+    ]
+    rows += [["data", name, licence] for name, licence in section["licences"].items()]
+    return Table(
+        name="licences", title="Models, data and their licences", header=["what", "name", "licence"], rows=rows,
+        caption="As the configuration states them; weights made from them inherit their terms.",
+    )  # fmt: skip
+
+
+def _nodes(made: Sequence[Artifact]) -> Table:
+    rows: list[list[Cell | str]] = []
+    for one in made:
+        how = one.manifest["provenance"]
+        rows.append(
+            [
+                node_key(one), one.manifest["fingerprint"][:12], one.digest[:12], Cell(f"{how['seconds']:,.1f}", how["seconds"]),
+                f"{how['device']}, {how['threads']} threads, {how['world_size']} processes", how["began"],
+                how["git"][:12],
+            ]
+        )  # fmt: skip
+    versions = [one.manifest["provenance"]["versions"] for one in made]
+    told = {
+        name: list(dict.fromkeys(str(entry.get(name, "")) for entry in versions)) for name in _names(versions)
+    }
+    said = ", ".join(f"{name} {' and '.join(found)}" for name, found in told.items())
+    return Table(
+        name="nodes", title=f"The {len(made)} artifacts behind this page",
+        header=["node", "fingerprint", "bytes", "seconds", "by", "began (UTC)", "git"], rows=rows,
+        caption=(
+            "In the order in which each could be made. Fingerprint: of what determines the artifact; bytes: of what it "
+            f"holds. Software: {said}."
+        ),
+        folded=True,
+    )  # fmt: skip
+
+
+def _names(versions: Sequence[Mapping[str, str]]) -> list[str]:
+    return list(dict.fromkeys(name for entry in versions for name in entry))
+
+
+def _values(made: Sequence[Artifact]) -> Table:
+    """Every configured value of every node but the evaluations' own data sets, equal nodes of a stage once."""
+    rows, seen = [], set()
+    for one in made:
+        identity = one.manifest["identity"]
+        if identity["stage"] in ("index", "evaluate"):
+            continue
+        for key, value in _leaves(identity["section"]):
+            entry = (identity["stage"], key, value)
+            if entry not in seen:
+                seen.add(entry)
+                rows.append([node_key(one), key, value])
+    return Table(
+        name="values", title="Configured values", header=["node", "value", "is"], rows=rows,
+        caption="What each node was configured by; a value that several nodes of a stage share stands once.", folded=True,
+    )  # fmt: skip
+
+
+def _leaves(value: Any, where: str = "") -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{where}.{name}" if where else str(name))
+        return
+    text = shlex.join(map(str, value)) if isinstance(value, list) else str(value)
+    yield where, text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
