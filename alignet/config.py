@@ -43,6 +43,7 @@ class PathsSettings:
     dataset: str | None
     people: str | None
     classes: str | None
+    generalise: str
     things: str
     imagenet: str
 
