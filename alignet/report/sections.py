@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from alignet.report import generalisation
 from alignet.report.blocks import Block
 from alignet.report.gathered import Gathered
 from alignet.report.hierarchy import hierarchy, relations
@@ -32,4 +33,7 @@ BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, b
     "relations": ("triplets", relations),
     "space": ("representations", space),
     "projection": ("representations", projection),
+    "few_shot": ("generalisation", generalisation.few_shot),
+    "breeds": ("generalisation", generalisation.breeds),
+    "transfer": ("generalisation", generalisation.transfer),
 }

@@ -1,0 +1,337 @@
+"""The page's section on generalisation: few-shot accuracy, BREEDS, the ImageNet probe carried to other test sets.
+
+What families.generalisation measured -> bars of each data set, and over all of them scatters, changes, corruptions.
+The tests between methods are in alignet.report.between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignet.evaluate.bootstrap import Score
+from alignet.report.blocks import Block, Cell, Figure, Look, Table
+from alignet.report.gathered import SETTINGS, TITLES, Gathered, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+Parts = Mapping[str, Mapping[Row, Score]]  # title of a test (1-shot, V2, other subclasses) -> row -> score
+Pairs = dict[tuple[str, str, str], tuple[float, float]]  # (test, data set, model) -> (before, after)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")  # of data sets
+BREEDS = {"breeds": "other subclasses", "breeds_source": "the same subclasses"}
+
+
+def parts(gathered: Gathered) -> dict[str, dict[Row, Score]]:
+    """The scores of an evaluation of this section by what was tested, each by row, in their own order."""
+    found: dict[str, dict[Row, Score]] = {}
+    for row, result in gathered.results.items():
+        for score in result.scores:
+            if score.metric in BREEDS:
+                found.setdefault(BREEDS[score.metric], {})[row] = score
+            elif score.metric in ("few_shot", "transfer"):
+                found.setdefault(score.dataset.removeprefix(gathered.dataset).strip(), {})[row] = score
+    return found
+
+
+def few_shot(gathered: Gathered) -> list[Block]:
+    """Bars of each shot number, and their numbers (the paper's figure 12)."""
+    return _bars_and_numbers(
+        gathered, "few_shot", "few-shot accuracy", "the mean over draws of the training images"
+    )
+
+
+def breeds(gathered: Gathered) -> list[Block]:
+    """Bars on other and on the same subclasses, and their numbers (the paper's figure 4B)."""
+    return _bars_and_numbers(gathered, "breeds", "superclasses of BREEDS", "subclasses and over images")
+
+
+def transfer(gathered: Gathered) -> list[Block]:
+    """Bars on each test set, the mean change, and ImageNet-C by corruption (the paper's figures 4C and 13)."""
+    blocks = _bars_and_numbers(gathered, "transfer", "a linear probe of ImageNet carried over", "images")
+    if gathered.tables("corruptions"):
+        blocks.append(corruption_table(gathered))
+    return blocks
+
+
+def _bars_and_numbers(gathered: Gathered, name: str, what: str, over: str) -> list[Block]:
+    found = parts(gathered)
+    counts = ", ".join(f"{title} {_count(scores)}" for title, scores in found.items())
+    caption = (
+        f"{gathered.dataset}: {what}, in %, with 95% intervals over {over}; dashed: chance. Test images: {counts}. "
+        f"{change_sentence([gathered])}"
+    )
+    alt = f"Bars of accuracy on {gathered.dataset} for each model and setting"
+    title = f"{gathered.dataset}: {what}"
+    return [
+        Figure(
+            f"{name}_{_file(gathered.dataset)}", title, lambda look: _bars(found, look), caption.strip(), alt
+        ),
+        _numbers(gathered, found, f"{name}_{_file(gathered.dataset)}_numbers", title),
+    ]
+
+
+def _numbers(gathered: Gathered, found: Parts, name: str, title: str) -> Table:
+    rows = [row for row in gathered.results if any(row in scores for scores in found.values())]
+    lines: list[list[Cell | str]] = []
+    for row in rows:
+        cells: list[Cell | str] = [row.model, TITLES.get(row.setting, row.setting)]
+        for scores in found.values():
+            best = max(score.value for score in scores.values())
+            cells.append(_cell(scores[row], best) if row in scores else "")
+        lines.append(cells)
+    notes = sorted({score.note for scores in found.values() for score in scores.values() if score.note})
+    caption = "Accuracy in % [95% interval]; bold: the best of its column."
+    return Table(name, title, ["model", "setting", *found], lines, caption, notes=notes[:12])
+
+
+def _cell(score: Score, best: float) -> Cell:
+    text = f"{100 * score.value:.1f}"
+    if score.low is not None and score.high is not None:
+        text += f" [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+    return Cell(text, score.value, score.low, score.high, best=score.value == best)
+
+
+def corruption_table(gathered: Gathered) -> Table:
+    """ImageNet-C: a line for each corruption, its mean over severities and the least and most severe, for each row."""
+    tables = gathered.tables("corruptions")
+    names = sorted({str(name) for table in tables.values() for name in table["corruption"]})
+    lines: list[list[Cell | str]] = []
+    for name in names:
+        cells: list[Cell | str] = [name.replace("_", " ")]
+        for table in tables.values():
+            mine = np.array([str(one) == name for one in table["corruption"]])
+            accuracy = np.asarray(table["accuracy"])[mine]
+            order = np.argsort(np.asarray(table["severity"])[mine])
+            mean = float(accuracy.mean()) if len(accuracy) else None
+            ends = (
+                f" ({100 * accuracy[order[0]]:.1f} to {100 * accuracy[order[-1]]:.1f})"
+                if len(accuracy) > 1
+                else ""
+            )
+            cells.append("" if mean is None else Cell(f"{100 * mean:.1f}{ends}", mean))
+        lines.append(cells)
+    images = sum(int(np.sum(table["images"])) for table in tables.values()) // len(tables)
+    caption = (
+        f"Accuracy in % on ImageNet-C by corruption: mean over severities (from the least to the most severe), "
+        f"{images:,} images in all, not divided by another network's error."
+    )
+    header = ["corruption", *(row.title for row in tables)]
+    return Table(
+        f"corruptions_{_file(gathered.dataset)}", f"{gathered.dataset}: corruptions", header, lines, caption
+    )
+
+
+def before_after(every: Sequence[Gathered], *, before: str = "original", after: str = "alignet") -> Figure:
+    """Few-shot accuracy before against after, a point for each model and data set (the paper's figures 4A, 12, 15B)."""
+    pairs = _pairs([one for one in every if one.family == "few_shot"], before, after)
+    if not pairs:
+        raise ValueError(
+            f"expected few-shot scores in the settings {before} and {after}, found none; evaluate both"
+        )
+    titles = list(dict.fromkeys(title for title, _, _ in pairs))
+    said = []
+    for title in titles:
+        changes = [b - a for (one, _, _), (a, b) in pairs.items() if one == title]
+        up = sum(change > 0 for change in changes)
+        said.append(f"{title}: {up} of {len(changes)} rise, {100 * np.mean(changes):+.1f} points on average")
+    caption = (
+        f"Few-shot accuracy in % of each model (colour) on each data set (shape), {_title(before)} against "
+        f"{_title(after)}; above the diagonal is better. {'; '.join(said)}."
+    )
+    return Figure(
+        f"few_shot_{before}_{after}", f"Few-shot accuracy, {_title(before)} against {_title(after)}",
+        lambda look: _scatter(pairs, titles, before, after, look), caption,
+        f"Scatter of few-shot accuracy in the setting {after} against {before}",
+    )  # fmt: skip
+
+
+def changes(
+    every: Sequence[Gathered],
+    family: str,
+    *,
+    before: str = "original",
+    after: str = "alignet",
+    name: str = "",
+) -> Figure:
+    """Bars of the change on each data set and test, in percentage points (the paper's figures 4B and 13)."""
+    chosen = [one for one in every if one.family == family]
+    pairs = _pairs(chosen, before, after)
+    if not pairs:
+        raise ValueError(
+            f"expected {family} scores in the settings {before} and {after}, found none; evaluate both"
+        )
+    caption = (
+        f"Change of accuracy from {_title(before)} to {_title(after)} in percentage points, on each test of each "
+        f"model. {change_sentence(chosen, before=before, after=after)}"
+    )
+    return Figure(
+        name or f"{family}_changes_{before}_{after}", f"Change from {_title(before)} to {_title(after)}",
+        lambda look: _change_bars(pairs, look), caption, f"Bars of the change of accuracy, {before} to {after}",
+    )  # fmt: skip
+
+
+def change_sentence(every: Sequence[Gathered], *, before: str = "original", after: str = "alignet") -> str:
+    """How many tests of all models rise, and by how much on average; '' where no model has both settings."""
+    pairs = _pairs(every, before, after)
+    if not pairs:
+        return ""
+    values = np.array([b - a for a, b in pairs.values()])
+    return (
+        f"From {_title(before)} to {_title(after)} {int((values > 0).sum())} of {len(values)} "
+        f"{'test rises' if len(values) == 1 else 'tests rise'}, {100 * values.mean():+.1f} points on average."
+    )
+
+
+def _pairs(every: Sequence[Gathered], before: str, after: str) -> Pairs:
+    """(test, data set, model) -> (before, after), where a model has both."""
+    found = {}
+    for gathered in every:
+        for title, scores in parts(gathered).items():
+            for row, score in scores.items():
+                other = scores.get(Row(row.model, after))
+                if row.setting == before and other is not None:
+                    found[title, gathered.dataset, row.model] = (score.value, other.value)
+    return found
+
+
+def _bars(found: Parts, look: Look) -> Drawing:
+    """A panel for each test: models side by side, settings as bars with intervals."""
+    figure, axes = _panels(len(found), look)
+    for ax, (title, scores) in zip(axes, found.items()):
+        models = list(dict.fromkeys(row.model for row in scores))
+        settings = sorted({row.setting for row in scores}, key=_place)
+        width = 0.8 / len(settings)
+        for number, setting in enumerate(settings):
+            here = [
+                (models.index(row.model), score) for row, score in scores.items() if row.setting == setting
+            ]
+            x = [place + (number - (len(settings) - 1) / 2) * width for place, _ in here]
+            ax.bar(
+                x, [100 * score.value for _, score in here], 0.9 * width, label=TITLES.get(setting, setting),
+                color=look.hues[number % len(look.hues)], yerr=_errors([score for _, score in here]), ecolor=look.ink,
+            )  # fmt: skip
+        chance = next((score.chance for score in scores.values() if score.chance is not None), None)
+        if chance is not None:
+            ax.axhline(100 * chance, color=look.faint, linestyle="--", linewidth=1)
+        ax.set_xticks(range(len(models)), models, rotation=30 if len(models) > 3 else 0)
+        ax.set_title(f"{title} (n = {_count(scores)})", fontsize=10, color=look.ink)
+        ax.set_ylabel("accuracy, %")
+        ax.set_ylim(
+            0, min(118, 1.25 * max(100 * (score.high or score.value) for score in scores.values()) + 1)
+        )
+    _legend(figure, axes[0], look)
+    return figure
+
+
+def _errors(scores: Sequence[Score]) -> list[list[float]]:
+    low = [100 * (score.value - score.low) if score.low is not None else 0.0 for score in scores]
+    high = [100 * (score.high - score.value) if score.high is not None else 0.0 for score in scores]
+    return [[max(value, 0.0) for value in low], [max(value, 0.0) for value in high]]
+
+
+def _scatter(
+    pairs: Pairs,
+    titles: Sequence[str],
+    before: str,
+    after: str,
+    look: Look,
+) -> Drawing:
+    figure, axes = _panels(len(titles), look, square=True)
+    datasets = list(dict.fromkeys(dataset for _, dataset, _ in pairs))
+    models = list(dict.fromkeys(model for _, _, model in pairs))
+    for ax, title in zip(axes, titles):
+        ax.plot([0, 100], [0, 100], color=look.faint, linewidth=1, zorder=0)
+        for (one, dataset, model), (a, b) in pairs.items():
+            if one == title:
+                colour = look.hues[models.index(model) % len(look.hues)]
+                marker = MARKERS[datasets.index(dataset) % len(MARKERS)]
+                ax.scatter(
+                    100 * a, 100 * b, 42, color=colour, marker=marker, edgecolor=look.paper, linewidth=0.5
+                )
+        ax.set(xlim=(0, 100), ylim=(0, 100), xlabel=f"{_title(before)}, %", ylabel=f"{_title(after)}, %")
+        ax.set_box_aspect(1)
+        ax.set_title(title, fontsize=10, color=look.ink)
+    for number, model in enumerate(models):
+        axes[0].bar(0, 0, color=look.hues[number % len(look.hues)], label=model)
+    for number, dataset in enumerate(datasets):
+        axes[0].scatter([], [], color=look.faint, marker=MARKERS[number % len(MARKERS)], label=dataset)
+    _legend(figure, axes[0], look)
+    return figure
+
+
+def _change_bars(pairs: Pairs, look: Look) -> Drawing:
+    labels = list(dict.fromkeys(_label(title, dataset) for title, dataset, _ in pairs))
+    models = list(dict.fromkeys(model for _, _, model in pairs))
+    figure, axes = _panels(1, look, height=1.2 + 0.32 * len(labels) * max(1, len(models) / 2))
+    height = 0.8 / len(models)
+    for number, model in enumerate(models):
+        mine = {_label(one, dataset): b - a for (one, dataset, who), (a, b) in pairs.items() if who == model}
+        places = [labels.index(label) + (number - (len(models) - 1) / 2) * height for label in mine]
+        colour = look.hues[number % len(look.hues)]
+        axes[0].barh(
+            places, [100 * value for value in mine.values()], 0.9 * height, color=colour, label=model
+        )
+    axes[0].axvline(0, color=look.ink, linewidth=1)
+    axes[0].set_yticks(range(len(labels)), labels)
+    axes[0].invert_yaxis()
+    axes[0].set_xlabel("change, percentage points")
+    _legend(figure, axes[0], look)
+    return figure
+
+
+def _panels(
+    count: int, look: Look, *, square: bool = False, height: float | None = None
+) -> tuple[Drawing, list[Any]]:
+    """A figure about 8 inches wide with `count` panels, at most three in a row, in the colours of the look."""
+    from matplotlib.figure import Figure as Canvas
+
+    across = min(count, 2 if square else 3)
+    down = -(-count // across)
+    figure = Canvas(
+        figsize=(8, height or (4.9 if square else 2.9) * down), layout="constrained", facecolor=look.paper
+    )
+    grid = np.atleast_1d(figure.subplots(down, across)).ravel()
+    for ax in grid[count:]:
+        ax.remove()
+    for ax in grid[:count]:
+        ax.set_facecolor(look.paper)
+        ax.tick_params(colors=look.ink, labelsize=9)
+        ax.xaxis.label.set(color=look.ink, size=9)
+        ax.yaxis.label.set(color=look.ink, size=9)
+        for side, spine in ax.spines.items():
+            spine.set_color(look.faint)
+            spine.set_visible(side in ("left", "bottom"))
+    return figure, list(grid[:count])
+
+
+def _legend(figure: Drawing, ax: Any, look: Look) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False, fontsize=9,
+            labelcolor=look.ink,
+        )  # fmt: skip
+
+
+def _count(scores: Mapping[Row, Score]) -> str:
+    counts = sorted({score.n for score in scores.values()})
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+
+
+def _place(setting: str) -> tuple[int, str]:
+    return (SETTINGS.index(setting) if setting in SETTINGS else len(SETTINGS), setting)
+
+
+def _title(setting: str) -> str:
+    return TITLES.get(setting, setting)
+
+
+def _label(title: str, dataset: str) -> str:
+    return f"{dataset}, {title}"
+
+
+def _file(text: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in text)
