@@ -47,6 +47,8 @@ _STYLES = {
     "agreement": _Style("agreement with the teacher, %", 100, 1, True),
     "agreement_rho": _Style("similarities as the teacher's, rho", best=True),
     "rsa_spearman": _Style("RSA, Spearman rho", best=True),
+    "two_alternatives": _Style("NIGHTS, agreement with people, %", 100, 1, True),
+    "two_alternatives_cosine": _Style("the same by cosine, %", 100, 1, True),
     "linear_probe": _Style("linear probe, %", 100, 1, True),
     "top1": _Style("ImageNet top-1, %", 100, 1, True),
     "top1_refit": _Style("top-1, refitted head, %", 100, 1, True),

@@ -102,7 +102,8 @@ import numpy as np
 from alignet.evaluate.odd_one_out import odd_one_out
 generator = np.random.default_rng(0)
 features = generator.normal(size=(1854, 768)).astype(np.float32)
-triplets = (generator.integers(1854, size=(500_000, 1)) + np.arange(3) * generator.integers(1, 600, (500_000, 1))) % 1854
+step = generator.integers(1, 600, (500_000, 1))
+triplets = (generator.integers(1854, size=(500_000, 1)) + np.arange(3) * step) % 1854
 odd_one_out(features, triplets[:1000], dataset="small", tau="spread", seed=0, bootstrap=2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 odd_one_out(features, triplets, dataset="large", tau="spread", seed=0, bootstrap=100)

@@ -10,10 +10,10 @@ from alignet.evaluate.bootstrap import object_counts
 from alignet.evaluate.rsa import (
     _bootstrap,
     as_similarity,
-    load_matrix,
     pearson_kernel,
     permutation_p,
     rsa,
+    rsa_mean,
     spearman,
 )
 
@@ -101,19 +101,6 @@ def test_dissimilarity_is_negated_and_monotone_changes_do_nothing():
     assert rsa(x, as_similarity(judged, "dissimilarity", "d"), **options)[0].value == pytest.approx(-value)
 
 
-def test_matrices_are_read_from_npy_and_csv(tmp_path):
-    matrix = symmetric(4, 0)
-    np.save(tmp_path / "m.npy", matrix.astype(np.float32))
-    np.savetxt(tmp_path / "m.csv", matrix, delimiter=",")
-    np.testing.assert_allclose(load_matrix(tmp_path / "m.npy", "similarity"), matrix, rtol=1e-6)
-    np.testing.assert_allclose(load_matrix(tmp_path / "m.csv", "dissimilarity"), -matrix, rtol=1e-6)
-    (tmp_path / "head.csv").write_text("dog,cat,car\n1,2,3\n2,1,4\n3,4,1\n")
-    with pytest.raises(ValueError, match="remove the header"):
-        load_matrix(tmp_path / "head.csv", "similarity")
-    with pytest.raises(ValueError, match=r"expected a \.npy or \.csv matrix, found '\.mat'"):
-        load_matrix(tmp_path / "m.mat", "similarity")
-
-
 def test_a_nan_diagonal_is_fine_as_it_is_never_used():
     matrix = symmetric(4, 0)
     np.fill_diagonal(matrix, np.nan)
@@ -147,3 +134,76 @@ def test_degenerate_features_are_refused():
         rsa(x, symmetric(4, 0), **options)
     with pytest.raises(ValueError, match="finite features"):
         rsa(np.full((5, 4), np.inf), symmetric(5, 0), **options)
+
+
+def test_spearman_and_p_agree_with_scipys_permutation_test():
+    """scipy permutes one list where we relabel objects; of independent pairs both come to the same p."""
+    from scipy.stats import permutation_test
+
+    x, judged = np.random.default_rng(4).normal(size=(7, 5)), symmetric(7, 8)
+    kernel, upper = pearson_kernel(x), np.triu_indices(7, k=1)
+
+    def statistic(order):
+        order = order.astype(int)
+        return spearmanr(kernel[upper], judged[np.ix_(order, order)][upper]).statistic
+
+    expected = permutation_test(
+        (np.arange(7.0),), statistic, permutation_type="pairings", n_resamples=np.inf, alternative="greater"
+    )
+    score, p = rsa(x, judged, dataset="d", seed=0, bootstrap=10, permutations=3000)
+    assert score.value == pytest.approx(expected.statistic, abs=1e-12)
+    assert p.value == pytest.approx(expected.pvalue, abs=0.03)
+
+
+def test_rsatoolbox_says_the_same_of_correlation_distances():
+    rsatoolbox = pytest.importorskip("rsatoolbox")
+    generator = np.random.default_rng(5)
+    x, other = generator.normal(size=(12, 9)), generator.normal(size=(12, 30))
+    rdms = [
+        rsatoolbox.rdm.calc_rdm(rsatoolbox.data.Dataset(rows), method="correlation") for rows in (x, other)
+    ]
+    expected = rsatoolbox.rdm.compare(*rdms, method="spearman")[0, 0]
+    judged = as_similarity(rdms[1].get_matrices()[0], "dissimilarity", "d")
+    assert rsa(x, judged, dataset="d", seed=0, bootstrap=10, permutations=10)[0].value == pytest.approx(
+        expected, abs=1e-10
+    )
+
+
+def planted_sets(noise):
+    """Three sets of 12 objects, whose judgments are the features' kernel and noise."""
+    generator = np.random.default_rng(9)
+    sets = {}
+    for number, name in enumerate(("animals", "fruits", "vehicles")):
+        x = generator.normal(size=(12, 8))
+        sets[name] = (x, pearson_kernel(x) + noise * symmetric(12, number))
+    return sets
+
+
+def test_the_mean_of_sets_is_the_mean_of_each_by_itself():
+    sets = planted_sets(0.5)
+    scores = rsa_mean(sets, dataset="fine", seed=3, bootstrap=300, permutations=199)
+    rho = {score.dataset: score for score in scores if score.metric == "rsa_spearman"}
+    p = {score.dataset: score.value for score in scores if score.metric == "rsa_p"}
+    assert list(rho) == ["fine animals", "fine fruits", "fine vehicles", "fine"]
+    for name, (x, judged) in sets.items():
+        alone = rsa(x, judged, dataset="x", seed=0, bootstrap=300, permutations=199)[0]
+        assert rho[f"fine {name}"].value == pytest.approx(alone.value, abs=1e-12)
+    assert rho["fine"].value == pytest.approx(np.mean([rho[f"fine {name}"].value for name in sets]))
+    assert rho["fine"].n == 3 * 66
+    assert rho["fine"].low < rho["fine"].value < rho["fine"].high
+    widths = [rho[f"fine {name}"].high - rho[f"fine {name}"].low for name in sets]
+    assert rho["fine"].high - rho["fine"].low < np.mean(widths)  # three sets resampled by themselves
+    assert p["fine"] == 1 / 200
+    assert "mean of 3 sets: animals, fruits, vehicles" in rho["fine"].note
+
+
+def test_the_mean_of_sets_vanishes_when_their_objects_are_shuffled():
+    generator = np.random.default_rng(0)
+    sets = {name: (x[generator.permutation(12)], judged) for name, (x, judged) in planted_sets(0.1).items()}
+    score, p = rsa_mean(sets, dataset="fine", seed=0, bootstrap=100, permutations=199)[-2:]
+    assert score.low < 0 < score.high
+    assert p.value > 0.05
+    with pytest.raises(ValueError, match="two or more sets of judgments to average, found 1"):
+        rsa_mean({"one": sets["animals"]}, dataset="fine", seed=0)
+    with pytest.raises(ValueError, match="fine two: expected a matrix of shape"):
+        rsa_mean({"one": sets["animals"], "two": (np.eye(4), np.eye(5))}, dataset="fine", seed=0)

@@ -6,7 +6,8 @@ Shape suffixes: m objects, p features, q = m (m - 1) / 2 pairs.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,11 +30,85 @@ def rsa(
 ) -> list[Score]:
     """Spearman correlation of the features' Pearson kernel with a similarity matrix, and its p-value.
 
-    features: (m, p), one row per row of `similarity` (m, m), which load_matrix or as_similarity gives.
+    features: (m, p), one row per row of `similarity` (m, m), which data.judgements or as_similarity gives.
     The interval resamples objects: a pair counts as often as both its objects were drawn, and the pair
     of an object with its own copy is dropped. The p-value is one-sided (larger correlation) over
     `permutations` relabellings of the objects, (1 + hits) / (1 + permutations).
     """
+    compared = _compared(features, similarity, dataset)
+    p = permutation_p(compared.kernel, compared.judged, permutations=permutations, seed=seed)
+    draws = _bootstrap(compared.x, compared.y, len(features), draws=bootstrap, seed=seed, dataset=dataset)
+    n = len(compared.x)
+    said = _said(draws, p, permutations, note)
+    return [
+        Score(
+            "rsa_spearman", dataset, spearman(compared.x, compared.y), *interval(draws[np.isfinite(draws)]), n=n,
+            unit="pairs", over="objects", chance=0.0, ceiling=ceiling, note=said,
+        ),
+        Score("rsa_p", dataset, p, None, None, n, "pairs", "", note=note),
+    ]  # fmt: skip
+
+
+def rsa_mean(
+    sets: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    dataset: str,
+    seed: int,
+    bootstrap: int = 1000,
+    permutations: int = 1000,
+    notes: Mapping[str, str] | None = None,
+) -> list[Score]:
+    """What `rsa` says of each of several sets of objects, and the mean of their correlations.
+
+    sets: name -> (features (m, p), similarity (m, m)). A set's scores have the data set "<dataset> <name>", those of
+    the mean `dataset`. The sets share no object, so each is resampled and relabelled by itself, and the means are taken
+    draw by draw: the interval is of the mean over these sets, not over others of their kind. n counts pairs.
+    """
+    if len(sets) < 2:
+        raise ValueError(f"{dataset}: expected two or more sets of judgments to average, found {len(sets)}")
+    scores: list[Score] = []
+    rhos: list[float] = []
+    draws: list[np.ndarray] = []
+    nulls: list[np.ndarray] = []
+    n = 0
+    for number, (name, (features, similarity)) in enumerate(sets.items()):
+        own = f"{dataset} {name}"
+        at = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        compared = _compared(features, similarity, own)
+        observed, null = _permuted(compared.kernel, compared.judged, permutations=permutations, seed=at)
+        drawn = _bootstrap(compared.x, compared.y, len(features), draws=bootstrap, seed=at, dataset=own)
+        rho, p, note = spearman(compared.x, compared.y), _p(observed, null), (notes or {}).get(name, "")
+        shared = {"n": len(compared.x), "unit": "pairs"}
+        scores += [
+            Score("rsa_spearman", own, rho, *interval(drawn[np.isfinite(drawn)]), over="objects", chance=0.0,
+                  note=_said(drawn, p, permutations, note), **shared),  # type: ignore[arg-type]
+            Score("rsa_p", own, p, None, None, over="", note=note, **shared),  # type: ignore[arg-type]
+        ]  # fmt: skip
+        rhos.append(rho)
+        draws.append(drawn)
+        nulls.append(np.append(observed, null))
+        n += len(compared.x)
+    mean, null = np.mean(draws, 0), np.mean(nulls, 0)
+    p, note = _p(null[0], null[1:]), f"mean of {len(sets)} sets: {', '.join(sets)}"
+    return [
+        *scores,
+        Score("rsa_spearman", dataset, float(np.mean(rhos)), *interval(mean[np.isfinite(mean)]), n=n, unit="pairs",
+              over="objects", chance=0.0, note=_said(mean, p, permutations, note)),
+        Score("rsa_p", dataset, p, None, None, n, "pairs", "", note=note),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Two matrices (m, m) of similarities, and their upper triangles (q,)."""
+
+    kernel: np.ndarray
+    judged: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+
+def _compared(features: np.ndarray, similarity: np.ndarray, dataset: str) -> _Compared:
     if similarity.shape != (len(features), len(features)):
         raise ValueError(
             f"{dataset}: expected a matrix of shape {(len(features), len(features))}, one row per row of "
@@ -46,28 +121,14 @@ def rsa(
     for what, values in (("the features' kernel", x), ("the matrix", y)):
         if np.ptp(values) == 0:
             raise ValueError(f"{dataset}: expected varying similarities, found all equal in {what}.")
-    rho = spearman(x, y)
-    draws = _bootstrap(x, y, len(features), draws=bootstrap, seed=seed, dataset=dataset)
-    p = permutation_p(kernel, judged, permutations=permutations, seed=seed)
+    return _Compared(kernel, judged, x, y)
+
+
+def _said(draws: np.ndarray, p: float, permutations: int, note: str) -> str:
+    lost = int((~np.isfinite(draws)).sum())
     texts = [f"p = {p:.4f}, {permutations} permutations of the objects", note]
-    if len(draws) < bootstrap:
-        texts.append(f"{bootstrap - len(draws)} of {bootstrap} draws were constant and left out")
-    n = len(x)
-    return [
-        Score(
-            "rsa_spearman",
-            dataset,
-            rho,
-            *interval(draws),
-            n=n,
-            unit="pairs",
-            over="objects",
-            chance=0.0,
-            ceiling=ceiling,
-            note="; ".join(text for text in texts if text),
-        ),
-        Score("rsa_p", dataset, p, None, None, n, "pairs", "", note=note),
-    ]
+    texts += [f"{lost} of {len(draws)} draws were constant and left out"] if lost else []
+    return "; ".join(text for text in texts if text)
 
 
 def pearson_kernel(features: np.ndarray, name: str = "features") -> np.ndarray:
@@ -96,38 +157,27 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 def permutation_p(kernel: np.ndarray, judged: np.ndarray, *, permutations: int, seed: int) -> float:
     """One-sided p-value of the Spearman correlation of two (m, m) matrices, relabelling the objects."""
+    return _p(*_permuted(kernel, judged, permutations=permutations, seed=seed))
+
+
+def _permuted(
+    kernel: np.ndarray, judged: np.ndarray, *, permutations: int, seed: int
+) -> tuple[float, np.ndarray]:
+    """Spearman correlation of two (m, m) matrices, and those (permutations,) with the objects of one relabelled."""
     m = len(kernel)
     upper = np.triu_indices(m, k=1)
     x, y = (_standard_ranks(matrix, upper) for matrix in (kernel, judged))
-    observed = (x * y).sum()
     generator = np.random.default_rng([seed, 1])
-    hits = 0
-    for _ in range(permutations):
+    null = np.empty(permutations)
+    for row in range(permutations):
         order = generator.permutation(m)
-        hits += (x * y[np.ix_(order, order)]).sum() >= observed - 1e-9
-    return (1 + int(hits)) / (1 + permutations)
+        null[row] = (x * y[np.ix_(order, order)]).sum() / 2  # each pair stands in both triangles
+    return float((x * y).sum() / 2), null
 
 
-def load_matrix(path: str | Path, kind: str) -> np.ndarray:
-    """Similarities (m, m) float64 from a square .npy, or a .csv of numbers without header or labels.
-
-    kind: `similarity`, or `dissimilarity`, which is negated. The diagonal is never used.
-    """
-    path = Path(path)
-    if path.suffix == ".npy":
-        matrix = np.load(path, allow_pickle=False)
-    elif path.suffix == ".csv":
-        try:
-            matrix = np.loadtxt(path, delimiter=",", ndmin=2)
-        except ValueError as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"{path}: expected rows of comma-separated numbers alone, found {reason}; remove the header "
-                "and the labels."
-            ) from None
-    else:
-        raise ValueError(f"{path}: expected a .npy or .csv matrix, found {path.suffix or 'no suffix'!r}")
-    return as_similarity(matrix, kind, str(path))
+def _p(observed: float, null: np.ndarray) -> float:
+    """Share of the relabellings, the unchanged one among them, that do as well."""
+    return (1 + int((null >= observed - 1e-9).sum())) / (1 + len(null))
 
 
 def as_similarity(matrix: np.ndarray, kind: str, name: str) -> np.ndarray:
@@ -187,6 +237,7 @@ def _weighted_spearman(x: _Groups, y: _Groups, weights: np.ndarray) -> float:
 def _bootstrap(
     x: np.ndarray, y: np.ndarray, objects: int, *, draws: int, seed: int, dataset: str
 ) -> np.ndarray:
+    """Spearman's rho (B,) of pairs x, y (q,) in each draw of the objects; NaN where a draw is constant."""
     counts = object_counts(objects, draws=draws, seed=seed).astype(np.float64)
     first, second = np.triu_indices(objects, k=1)
     groups = _Groups(x), _Groups(y)
@@ -195,8 +246,7 @@ def _bootstrap(
         for count in counts:
             found.append(_weighted_spearman(*groups, count[first] * count[second]))
             advance()
-    values = np.array(found)
-    return values[np.isfinite(values)]
+    return np.array(found)
 
 
 def _standard_ranks(matrix: np.ndarray, upper: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -12,13 +12,15 @@ from alignet.families.classification import linear_probe, top1, zero_shot
 from alignet.families.generalisation import breeds, few_shot, transfer
 from alignet.families.material import Family, Material
 from alignet.families.representations import hierarchy, projection, relations, space
-from alignet.families.similarity import rsa
+from alignet.families.similarity import nights, rsa, rsa_mean
 
 __all__ = ["FAMILIES", "Family", "Material", "family"]
 
 FAMILIES: dict[str, Family] = {
     "odd_one_out": odd_one_out,
     "rsa": rsa,
+    "rsa_mean": rsa_mean,
+    "nights": nights,
     "linear_probe": linear_probe,
     "top1": top1,
     "zero_shot": zero_shot,

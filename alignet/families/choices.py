@@ -4,44 +4,116 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from alignet.data.npy import read_npy
 from alignet.evaluate.bootstrap import Score
 from alignet.families.material import Material, Options
 
 
-def odd_one_out(material: Material, options: Options) -> list[Score]:
-    """Odd-one-out accuracy on `triplets` over the features `test`; see evaluate.odd_one_out.
+@dataclass(frozen=True)
+class Choices:
+    """Triplets as rows of features, and what the interval resamples."""
 
-    With an object table, triplets count objects; otherwise they count the rows of `test`. options:
-    ceiling (or the file `probabilities`, exact), unit_column of the table `labels` for the interval.
+    features: np.ndarray  # (m, p)
+    triplets: np.ndarray  # (n, 3), rows of features
+    kept: np.ndarray  # bool: which of the file's triplets these are; the others show objects without features
+    units: np.ndarray | None  # (m,) ids of what the interval resamples; None: the rows
+    over: str  # its name
+    note: str
+
+
+def choices_of(material: Material, options: Options, name: str = "triplets") -> Choices:
+    """The choices of the data `name` about the features `test`.
+
+    With an object table, triplets count objects, and those of objects without features are left out and counted;
+    otherwise they count the rows of `test`. option unit_column: of the table `labels`, whose values the interval
+    resamples.
     """
-    from alignet.evaluate.odd_one_out import odd_one_out as measure
-
     features, ids = material.features["test"]
     rows = material.object_rows
-    triplets = material.triplets("triplets", len(features) if rows is None else len(rows))
-    left_out = ""
-    exact = material.array("probabilities") if "probabilities" in material.files else None
+    triplets = material.triplets(name, len(features) if rows is None else len(rows))
+    kept, note = np.ones(len(triplets), dtype=bool), ""
     if rows is not None:
         kept = (rows[triplets] >= 0).all(1)
-        left_out = (
-            "" if kept.all() else f"{int((~kept).sum()):,} triplets of objects without features left out"
-        )
-        triplets = rows[triplets][kept]
-        exact = exact[kept] if exact is not None else None
+        note = "" if kept.all() else f"{int((~kept).sum()):,} triplets of objects without features left out"
+        triplets = rows[triplets[kept]]
     units, over = None, "objects"
     if "labels" in material.files:
         over = options["unit_column"]
         units = np.unique(material.column("labels", over, ids), return_inverse=True)[1]
         over += "s"
+    return Choices(features, triplets, kept, units, over, note)
+
+
+def odd_one_out(material: Material, options: Options) -> list[Score]:
+    """Odd-one-out accuracy on `triplets` over the features `test`; see evaluate.odd_one_out and choices_of.
+
+    options: ceiling, a share; or `repeated`, from the triplets of the set that several people answered, or of the set
+    `ceiling_triplets` where that is given (see data.things.repeated_ceiling); or none, with the file `probabilities`
+    (exact). unit_column of the table `labels` for the interval.
+    """
+    from alignet.evaluate.odd_one_out import odd_one_out as measure
+
+    asked = choices_of(material, options)
+    exact = exact_probabilities(material, asked)
+    ceiling, said = options.get("ceiling"), ""
+    if ceiling == "repeated":
+        ceiling, said = _repeated(material, options, asked)
+    elif isinstance(ceiling, str):
+        raise ValueError(
+            f"{material.dataset}: expected a share as options.ceiling, or repeated, found {ceiling!r}"
+        )
+    elif "ceiling_triplets" in material.files:
+        raise ValueError(
+            f"{material.dataset}: expected options.ceiling=repeated beside data.ceiling_triplets, found {ceiling}"
+        )
     return measure(
-        features, triplets, dataset=material.dataset, tau="spread", seed=material.seed,
-        bootstrap=material.bootstrap, probabilities=exact, ceiling=options.get("ceiling"), units=units, over=over,
-        note=left_out,
+        asked.features, asked.triplets, dataset=material.dataset, tau="spread", seed=material.seed,
+        bootstrap=material.bootstrap, probabilities=exact, ceiling=ceiling, ceiling_note=said, units=asked.units,
+        over=asked.over, note=asked.note,
     )  # fmt: skip
+
+
+def exact_probabilities(material: Material, asked: Choices) -> np.ndarray | None:
+    """The file `probabilities` or the node `soft_labels`, (n, 3) of the triplets that are asked; None without both."""
+    if "probabilities" in material.files:
+        exact, what = material.array("probabilities"), "data.probabilities"
+    elif "soft_labels" in material.nodes:
+        exact = read_npy(material.nodes["soft_labels"] / "probabilities.npy")
+        what = "nodes.soft_labels, which belongs to the triplets that its role names,"
+    else:
+        return None
+    if len(exact) != len(asked.kept):
+        raise ValueError(
+            f"{material.dataset}: expected a row of {what} for each of {len(asked.kept):,} triplets, found "
+            f"{len(exact):,}; give those of the same set."
+        )
+    return exact[asked.kept]
+
+
+def _repeated(material: Material, options: Options, asked: Choices) -> tuple[float, str]:
+    """The ceiling of repeated triplets by THINGS' method, and the other ways to count it in words."""
+    from alignet.data.things import repeated_ceiling
+
+    other = "ceiling_triplets" in material.files
+    triplets = choices_of(material, options, "ceiling_triplets").triplets if other else asked.triplets
+    found = repeated_ceiling(triplets)
+    said = (
+        f"ceiling: mean share of the most frequent answer over {found.triplets:,} repeated triplets with "
+        f"{found.answers:,} answers; {found.ties:,} of them with a tie for it{_without(found.share_untied)}; each "
+        f"answer against the others' most frequent {found.leave_one_out:.3f}{_without(found.leave_one_out_untied)}"
+    )
+    return found.share, said + (
+        f"; {found.single:,} triplets with one answer say nothing" if found.single else ""
+    )
+
+
+def _without(share: float) -> str:
+    return "" if np.isnan(share) else f", without ties {share:.3f}"
 
 
 def _centred(space: Callable[[np.ndarray], np.ndarray], middle: np.ndarray) -> Any:

@@ -1,4 +1,4 @@
-"""Families of similarity matrices."""
+"""Families of similarity: judged pairs of images, a matrix that people's choices give, and NIGHTS' two alternatives."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from alignet.families.material import Material, Options
 
 
 def rsa(material: Material, options: Options) -> list[Score]:
-    """Spearman correlation of the Pearson kernel of `test` with the square `matrix`; see evaluate.rsa.
+    """Spearman correlation of the Pearson kernel of `test` with judged similarities; see evaluate.rsa.
 
-    options: kind (similarity | dissimilarity). With a table `labels` and the option `mean_over`, features
-    are first averaged over each value of that column, in the order of `order_column` of the table `order`.
+    Names: the file `matrix`, any square matrix or one of the formats of data.judgements; its rows are the images of
+    `test` sorted by id, or in the order of the option order_column of the table `order`. options: format (peterson |
+    cichy | king | matrix, which is the default), kind (similarity | dissimilarity), set (king: set1 | set2), key (of a
+    .mat file). With a table `labels` and the option mean_over, features are first averaged over each value of that
+    column, in the order of the table `order`.
+    Or, instead of `matrix`, the node `vice`, whose similarities of the objects that people judged are compared; with
+    the data `objects`, and the data `judged`, the triplets that tell which objects were judged at all.
     """
-    from alignet.data.tables import read_column
-    from alignet.evaluate.rsa import load_matrix
     from alignet.evaluate.rsa import rsa as measure
 
-    features, ids = material.features["test"]
-    note = ""
-    if "labels" in material.files:
-        column = material.column("labels", options["mean_over"], ids)
-        names = read_column(material.files["order"], options["order_column"])
-        features = np.stack([features[column == name].mean(0) for name in names])
-        note = f"mean features of {len(names)} {options['mean_over']}s"
-    matrix = load_matrix(material.files["matrix"], options["kind"])
+    if ("matrix" in material.files) == ("vice" in material.nodes):
+        raise ValueError(
+            f"{material.dataset}: expected either data.matrix or nodes.vice, found "
+            f"{'both' if 'vice' in material.nodes else 'neither'}; name one."
+        )
+    if "vice" in material.nodes:
+        features, matrix, note = _recovered(material)
+    elif "labels" in material.files:
+        features, matrix, note = _averaged(material, options)
+    else:
+        features, matrix, note = _judged(material, options, "test", "matrix")
     return measure(
         features,
         matrix,
@@ -34,3 +40,127 @@ def rsa(material: Material, options: Options) -> list[Score]:
         bootstrap=material.bootstrap,
         note=note,
     )
+
+
+def rsa_mean(material: Material, options: Options) -> list[Score]:
+    """The same over several sets of images, whose names in `images` and `data` are the same, and the mean of their
+    correlations; see evaluate.rsa.rsa_mean. options as of rsa, for all sets alike; `order <name>` may be a table.
+    """
+    from alignet.evaluate.rsa import rsa_mean as measure
+
+    names = list(material.features)
+    missing = sorted(set(names) ^ {name for name in material.files if not name.startswith("order ")})
+    if missing:
+        raise ValueError(
+            f"{material.dataset}: expected the same names in images and data, found {', '.join(missing)} in one of "
+            "them alone; name each set of images as its judgments."
+        )
+    found = {name: _judged(material, options, name, name) for name in names}
+    return measure(
+        {name: (features, matrix) for name, (features, matrix, _) in found.items()},
+        dataset=material.dataset,
+        seed=material.seed,
+        bootstrap=material.bootstrap,
+        notes={name: note for name, (_, _, note) in found.items()},
+    )
+
+
+def nights(material: Material, options: Options) -> list[Score]:
+    """How often the nearer of two pictures is the one that people chose; see evaluate.nights and data.nights.
+
+    Names: features `test` over the data set's folder; the file `items`, its data.csv. options: split, min_votes,
+    is_imagenet (true, false, or null for both).
+    """
+    from alignet.data.nights import load_nights
+    from alignet.evaluate.nights import two_alternatives
+
+    features, ids = material.features["test"]
+    items = load_nights(
+        material.files["items"], split=options["split"], min_votes=options["min_votes"],
+        is_imagenet=options["is_imagenet"],
+    )  # fmt: skip
+    return two_alternatives(
+        features,
+        items.rows(ids),
+        items.right_chosen,
+        dataset=material.dataset,
+        seed=material.seed,
+        bootstrap=material.bootstrap,
+        note=items.note,
+    )
+
+
+def _judged(
+    material: Material, options: Options, images: str, name: str
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Features and judged similarities of one set of images, rows in the order of the judgments."""
+    from alignet.data.judgements import load_judgements
+    from alignet.data.tables import read_column
+
+    features, ids = material.features[images]
+    order = "order" if images == "test" else f"order {images}"
+    note = "rows are the images sorted by name"
+    names = sorted(ids)
+    if order in material.files:
+        names, note = read_column(material.files[order], options["order_column"]), ""
+    row_of = {name: row for row, name in enumerate(ids)}
+    missing = [one for one in names if one not in row_of]
+    if missing or len(set(names)) != len(names):
+        raise ValueError(
+            f"{material.dataset}: expected images once each in the order of the judgments, found no image "
+            f"{(missing or ['; one stands there twice'])[0]!r} among {len(ids)}; write them as the image set does, "
+            f"such as {ids[0]!r}."
+        )
+    judgements = load_judgements(
+        material.files[name], format=options.get("format", "matrix"), images=len(names), part=options.get("set"),
+        kind=options.get("kind"), key=options.get("key"),
+    )  # fmt: skip
+    rows = features[[row_of[one] for one in names]]
+    return rows, judgements.similarity, "; ".join(text for text in (judgements.note, note) if text)
+
+
+def _averaged(material: Material, options: Options) -> tuple[np.ndarray, np.ndarray, str]:
+    """Mean features of each value of a column of `labels`, in the order of the table `order`, and the matrix."""
+    from alignet.data.judgements import load_judgements
+    from alignet.data.tables import read_column
+
+    features, ids = material.features["test"]
+    column = material.column("labels", options["mean_over"], ids)
+    names = read_column(material.files["order"], options["order_column"])
+    without = sorted(set(names) - set(column))
+    if without:
+        raise ValueError(
+            f"{material.dataset}: expected images of every {options['mean_over']} in the order of the matrix, found "
+            f"none of {without[0]!r}; add them."
+        )
+    features = np.stack([features[column == name].mean(0) for name in names])
+    judgements = load_judgements(
+        material.files["matrix"], format=options.get("format", "matrix"), images=len(names), part=options.get("set"),
+        kind=options.get("kind"), key=options.get("key"),
+    )  # fmt: skip
+    return features, judgements.similarity, f"mean features of {len(names)} {options['mean_over']}s"
+
+
+def _recovered(material: Material) -> tuple[np.ndarray, np.ndarray, str]:
+    """Features and VICE's similarities of the objects that people judged and that have features."""
+    rows = material.object_rows
+    if rows is None:
+        raise ValueError(
+            f"{material.dataset}: expected data.objects beside nodes.vice, whose rows are these objects, found none"
+        )
+    with np.load(material.nodes["vice"] / "pruned.npz", allow_pickle=False) as pruned:
+        embedding = np.maximum(pruned["pruned_loc"].astype(np.float64), 0)
+    if len(embedding) != len(rows):
+        raise ValueError(
+            f"{material.dataset}: expected {len(rows)} objects in the embedding of nodes.vice, as in data.objects, "
+            f"found {len(embedding)}; give the table that it was fitted with."
+        )
+    kept, judged = rows >= 0, np.ones(len(rows), dtype=bool)
+    if "judged" in material.files:
+        judged = np.isin(np.arange(len(rows)), material.triplets("judged", len(rows)))
+    objects = np.flatnonzero(kept & judged)
+    note = f"similarities that VICE recovers from choices, {len(objects):,} of {len(rows):,} objects have features"
+    if (kept & ~judged).any():
+        note += f"; {int((kept & ~judged).sum()):,} with features were never judged and are left out"
+    features = material.features["test"][0][rows[objects]]
+    return features, embedding[objects] @ embedding[objects].T, note

@@ -1,0 +1,198 @@
+"""People's similarity judgments of all pairs of some images, from the files that their authors share.
+
+file + number of images -> similarities (m, m), larger is more similar -> evaluate.rsa
+
+  peterson  <category>/sim_judgments/*.mat: similarities, the only square matrix of that many images
+  cichy     judgments_general.mat, key `judgments`: dissimilarities of each participant, of which the mean is taken
+  king      BEHAVIOR.mat, BEHAVIOR.set1.pairwisedistances and set2 (or set1.pairwisedistances): dissimilarities
+  matrix    any square .npy, .csv or .mat
+
+A matrix may also be a vector of its upper triangle, row by row: (1, 2), (1, 3), ..., (2, 3), as MATLAB's pdist and
+scipy's squareform have it. Nothing in a file says which image a row is: that is the caller's to say.
+
+Shape suffixes: m images, q = m (m - 1) / 2 pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignet.data.matlab import read_mat
+from alignet.data.npy import read_npy
+from alignet.evaluate.rsa import KINDS, as_similarity
+
+FORMATS = {"peterson": "similarity", "cichy": "dissimilarity", "king": "dissimilarity", "matrix": None}
+KING_SETS = ("set1", "set2")
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Judged similarities of m images."""
+
+    similarity: np.ndarray  # (m, m) float64, symmetric, zero diagonal; larger is more similar
+    note: str  # what was read, in words
+
+
+def load_judgements(
+    path: Path | str,
+    *,
+    format: str,
+    images: int,
+    part: str | None = None,
+    kind: str | None = None,
+    key: str | None = None,
+) -> Judgements:
+    """The judged similarities of `images` images, whose number must be the file's.
+
+    format: see the module. part: set1 or set2 of King's. kind: similarity or dissimilarity, by default what the
+    format's authors share; a plain matrix has no default. key: which array of a .mat file, parts of structs joined by
+    dots, by default what the format says. Several participants are averaged; a pair that some of them did not judge
+    (NaN) is averaged over the others, and the note counts it.
+    Raises ValueError for a file that is damaged, holds objects instead of numbers, or fits no single reading.
+    """
+    path = Path(path)
+    kind = _checked_kind(path, format, part, kind)
+    if path.suffix.lower() == ".mat":
+        name, array = _chosen(path, read_mat(path), format, part, key, images)
+        where = f"{path} ({name})"
+    elif format == "matrix" and key is None:
+        array, where, name = _plain(path), str(path), ""
+    else:
+        raise ValueError(
+            f"{path}: expected a .mat file for the format {format}{' with a key' if key else ''}, found "
+            f"{path.suffix or 'no suffix'!r}; set format to matrix for a plain .npy or .csv."
+        )
+    matrix, participants = _square(array, images, where)
+    mean, said = _mean(matrix, where)
+    texts = [
+        f"{kind} {name}".strip(),
+        f"mean of {participants} participants" if participants > 1 else "",
+        said,
+    ]
+    return Judgements(as_similarity(mean, kind, where), ", ".join(text for text in texts if text))
+
+
+def _checked_kind(path: Path, format: str, part: str | None, kind: str | None) -> str:
+    if format not in FORMATS:
+        raise ValueError(
+            f"{path}: unknown format of judgments {format!r}: expected one of {', '.join(FORMATS)}"
+        )
+    if (part in KING_SETS) != (format == "king") or (part is not None and format != "king"):
+        raise ValueError(
+            f"{path}: expected options.set to be {' or '.join(KING_SETS)} for the format king and none for others, "
+            f"found {part!r} for {format}."
+        )
+    kind = kind or FORMATS[format]
+    if kind not in KINDS:
+        raise ValueError(
+            f"{path}: expected options.kind to be {' or '.join(KINDS)}, found {kind!r}; nothing in the file says it."
+        )
+    return kind
+
+
+def _plain(path: Path) -> np.ndarray:
+    """The numbers of a .npy, or of a .csv without header or labels."""
+    if path.suffix == ".npy":
+        return read_npy(path)
+    if path.suffix != ".csv":
+        raise ValueError(
+            f"{path}: expected a .npy, .csv or .mat matrix, found {path.suffix or 'no suffix'!r}"
+        )
+    try:
+        return np.loadtxt(path, delimiter=",", ndmin=2)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: expected a .csv matrix, found none; check the path.") from None
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path}: expected rows of comma-separated numbers alone, found {reason}; remove the header "
+            "and the labels."
+        ) from None
+
+
+def _chosen(
+    path: Path, arrays: Mapping[str, Any], format: str, part: str | None, key: str | None, images: int
+) -> tuple[str, np.ndarray]:
+    """The array of a .mat file that holds the judgments, and its name."""
+    if key is None and format == "king":
+        names = [f"BEHAVIOR.{part}.pairwisedistances", f"{part}.pairwisedistances", f"{part}"]
+        fitting = [name for name in names if name in arrays][:1]
+    elif key is None and format == "cichy":
+        fitting = ["judgments"] if "judgments" in arrays else []
+    elif key is None:
+        fitting = [name for name, array in arrays.items() if array.shape == (images, images)]
+    else:
+        fitting = [key] if key in arrays else []
+    if len(fitting) != 1:
+        wanted = {
+            "king": f"BEHAVIOR.{part}.pairwisedistances", "cichy": "judgments"
+        }.get(format, f"one square matrix of {images} images")  # fmt: skip
+        found = (
+            ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:20]) or "no numbers"
+        )
+        raise ValueError(
+            f"{path}: expected {key or wanted}, found {'several in ' if len(fitting) > 1 else ''}{found}; the image "
+            f"set has {images} images: check its number, or name the array with options.key."
+        )
+    return fitting[0], arrays[fitting[0]]
+
+
+def _square(array: np.ndarray, m: int, where: str) -> tuple[np.ndarray, int]:
+    """Matrices (participants, m, m) float64 and their number, from every shape that m images allow."""
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{where}: expected real numbers, found dtype {array.dtype}; save it as float32.")
+    values, q = array.astype(np.float64), m * (m - 1) // 2
+    readings = []
+    if values.shape == (m, m):
+        readings.append(values[None])
+    elif values.ndim == 2 and values.shape[1] == q:  # a vector of pairs for each participant
+        readings.append(_from_vectors(values, m))
+    elif values.ndim == 1 and len(values) == q:
+        readings.append(_from_vectors(values[None], m))
+    elif values.ndim == 2 and values.shape[0] == q:
+        readings.append(_from_vectors(values.T, m))
+    elif values.ndim == 3 and values.shape[0] == values.shape[1] == values.shape[2] == m:
+        raise ValueError(
+            f"{where}: expected fewer or more participants than images, found shape {array.shape}, which does not say "
+            "which axis the participants are; average over them and save a square .npy."
+        )
+    elif values.ndim == 3 and values.shape[1:] == (m, m):
+        readings.append(values)
+    elif values.ndim == 3 and values.shape[:2] == (m, m):  # participants last
+        readings.append(np.moveaxis(values, 2, 0))
+    if not readings:
+        raise ValueError(
+            f"{where}: expected judgments of {m} images, the number in the image set: ({m}, {m}), or {q} pairs, of "
+            f"one or more participants; found shape {array.shape}. Give the images that were judged, and no others."
+        )
+    return readings[0], len(readings[0])
+
+
+def _from_vectors(vectors: np.ndarray, m: int) -> np.ndarray:
+    first, second = np.triu_indices(m, k=1)
+    matrices = np.zeros((len(vectors), m, m))
+    matrices[:, first, second] = matrices[:, second, first] = vectors
+    return matrices
+
+
+def _mean(matrices: np.ndarray, where: str) -> tuple[np.ndarray, str]:
+    """Mean over participants (m, m) of who judged each pair, and how many judgments are missing, in words."""
+    known = np.isfinite(matrices)
+    if len(matrices) == 1 or known.all():
+        return matrices.mean(0), ""  # a NaN of a single matrix is told by as_similarity
+    counts = known.sum(0)
+    off = ~np.eye(len(counts), dtype=bool)
+    if (counts[off] == 0).any():
+        row, column = np.argwhere((counts == 0) & off)[0]
+        raise ValueError(
+            f"{where}: expected every pair to be judged by somebody, found {int((counts[off] == 0).sum()) // 2} that "
+            f"are not, the first of rows {row} and {column}; leave those images out."
+        )
+    missing = int((~known)[:, off].sum()) // 2
+    mean = np.where(known, matrices, 0).sum(0) / np.maximum(counts, 1)
+    return mean, f"{missing} judgments of single participants missing" if missing else ""

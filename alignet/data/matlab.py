@@ -1,0 +1,108 @@
+"""Numbers from MATLAB's .mat files, structs as names joined by dots. Nothing in a file is ever executed.
+
+Version 5 and older are read by scipy, version 7.3 (an HDF5 file) by h5py. Objects, functions and cells hold no plain
+numbers: a file with objects or functions is refused, cells and text are passed over.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_DEPTH = 6  # of structs within structs
+
+
+def read_mat(path: Path) -> dict[str, np.ndarray]:
+    """Every array of numbers in the file by its name, `struct.field.field` within structs, in MATLAB's axis order.
+
+    Raises ValueError for a file that is missing, damaged, no .mat file, holds objects, or needs h5py where it is not
+    installed.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a .mat file, found none; check the path.")
+    try:
+        found = loadmat(path, struct_as_record=True, squeeze_me=False, chars_as_strings=False)
+    except NotImplementedError:  # version 7.3
+        return _read_hdf5(path)
+    except (
+        MatReadError, ValueError, TypeError, OSError, EOFError, KeyError, IndexError, OverflowError, MemoryError,
+        AttributeError, struct.error, zlib.error,
+    ) as error:  # fmt: skip
+        raise _damaged(path, error) from None
+    arrays: dict[str, np.ndarray] = {}
+    if "__function_workspace__" in found:
+        raise _objects(path, "an object")
+    for name, value in found.items():
+        if not name.startswith("__"):
+            _collect(path, name, value, arrays, _DEPTH)
+    return arrays
+
+
+def _collect(path: Path, name: str, value: Any, arrays: dict[str, np.ndarray], depth: int) -> None:
+    from scipy.io.matlab import MatlabFunction, MatlabObject, MatlabOpaque
+
+    if isinstance(value, (MatlabFunction, MatlabObject, MatlabOpaque)):
+        raise _objects(path, name)
+    if not isinstance(value, np.ndarray) or depth == 0:
+        return
+    if value.dtype.names is not None:
+        for field in value.dtype.names if value.size == 1 else ():
+            _collect(path, f"{name}.{field}", value[field].flat[0], arrays, depth - 1)
+    elif value.dtype.kind in "iufb":
+        arrays[name] = _without_ones(value)
+
+
+def _without_ones(value: np.ndarray) -> np.ndarray:
+    """The array without axes of length 1, which MATLAB adds to vectors; at least one axis stays."""
+    squeezed = np.squeeze(value)
+    return squeezed if squeezed.ndim else squeezed[None]
+
+
+def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import h5py
+    except ImportError:
+        raise ValueError(
+            f"{path}: expected MATLAB's file format of version 5 or 7, found 7.3, which needs the package h5py; "
+            "install it (pip install h5py), or save the file with save(..., '-v7')."
+        ) from None
+    arrays: dict[str, np.ndarray] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if name.startswith("#"):  # what cells and objects refer to
+            return
+        kind = item.attrs.get("MATLAB_class", b"")
+        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+        if "MATLAB_object_decode" in item.attrs or kind == "function_handle":
+            raise _objects(path, name)
+        passed_over = kind in ("char", "cell") or "MATLAB_empty" in item.attrs
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and not passed_over:
+            arrays[name.replace("/", ".")] = _without_ones(item[()].T)  # HDF5 has MATLAB's axes reversed
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(visit)
+    except (OSError, RuntimeError, KeyError, TypeError, MemoryError, AttributeError) as error:
+        raise _damaged(path, error) from None
+    return arrays
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ValueError(
+        f"{path}: expected a whole MATLAB file, found something else or damaged data ({reason}); fetch it again."
+    )
+
+
+def _objects(path: Path, name: str) -> ValueError:
+    return ValueError(
+        f"{path}: expected numbers and structs, found {name} that is a MATLAB object or function, which is not opened; "
+        "save the matrix alone: save('judgments.mat', 'matrix', '-v7')."
+    )

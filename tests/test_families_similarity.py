@@ -1,0 +1,127 @@
+"""Families over material as the stage gives it: orders, sets, embeddings of people, ceilings of repeated triplets."""
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from alignet.data.things import repeated_ceiling
+from alignet.evaluate.rsa import pearson_kernel, spearman
+from alignet.families import Material, family
+
+
+def material(features, **given):
+    shared = {
+        "dataset": "set", "setting": "original", "files": {}, "nodes": {}, "raw": {}, "transform": lambda rows: rows,
+        "triplets": None, "picture": None, "object_rows": None, "bootstrap": 50, "seed": 0,
+    }  # fmt: skip
+    return Material(**(shared | {"features": features} | given))
+
+
+def rows(m, seed=0, width=8):
+    return np.random.default_rng(seed).normal(size=(m, width)).astype(np.float32)
+
+
+def rho(matrix, features):
+    upper = np.triu_indices(len(features), k=1)
+    return spearman(pearson_kernel(features)[upper], matrix[upper])
+
+
+def test_rows_of_a_matrix_are_the_images_sorted_by_name_or_as_a_table_says(tmp_path):
+    x, ids = rows(7), [f"{letter}.png" for letter in "gcabfed"]
+    judged = pearson_kernel(rows(7, 1))
+    savemat(tmp_path / "m.mat", {"ratings": judged})
+    one = material({"test": (x, ids)}, files={"matrix": tmp_path / "m.mat"})
+    score = family("rsa")(one, {"format": "peterson"})[0]
+    assert score.value == pytest.approx(rho(judged, x[np.argsort(ids)]))
+    assert "rows are the images sorted by name" in score.note
+    (tmp_path / "order.csv").write_text("position,file\n" + "".join(f"1,{name}\n" for name in ids))
+    files = {"matrix": tmp_path / "m.mat", "order": tmp_path / "order.csv"}
+    ordered = family("rsa")(
+        material({"test": (x, ids)}, files=files), {"format": "peterson", "order_column": "file"}
+    )
+    assert ordered[0].value == pytest.approx(rho(judged, x))
+    (tmp_path / "order.csv").write_text("file\n" + "".join(f"{name}\n" for name in [*ids[:-1], "z.png"]))
+    with pytest.raises(ValueError, match=r"found no image 'z\.png' among 7"):
+        family("rsa")(
+            material({"test": (x, ids)}, files=files), {"format": "peterson", "order_column": "file"}
+        )
+
+
+def test_the_mean_of_categories_has_a_score_for_each(tmp_path):
+    features, files = {}, {}
+    for number, name in enumerate(("animals", "fruits")):
+        x = rows(8, number)
+        features[name] = (x, [f"{index}.jpg" for index in range(8)])
+        files[name] = tmp_path / f"{name}.mat"
+        savemat(files[name], {"sim": pearson_kernel(x)})
+    scores = family("rsa_mean")(material(features, files=files), {"format": "peterson"})
+    found = {score.dataset: score.value for score in scores if score.metric == "rsa_spearman"}
+    assert found == pytest.approx({"set animals": 1, "set fruits": 1, "set": 1})
+    with pytest.raises(ValueError, match="the same names in images and data, found fruits"):
+        family("rsa_mean")(material(features, files={"animals": files["animals"]}), {"format": "peterson"})
+
+
+def vice(tmp_path, loc):
+    np.savez(tmp_path / "pruned.npz", pruned_loc=loc, pruned_scale=np.ones_like(loc))
+    return {"vice": tmp_path}
+
+
+def test_similarities_that_vice_recovers_are_those_of_judged_objects_with_features(tmp_path):
+    loc, x = rows(12, 2, 5), rows(6, 3)
+    at = np.full(12, -1)
+    at[[0, 2, 3, 7, 8, 11]] = [4, 0, 1, 5, 3, 2]
+    triplets = np.array([[0, 2, 3], [7, 8, 0], [4, 5, 6]])  # 11 has features and was never judged
+    given = {
+        "nodes": vice(tmp_path, loc), "object_rows": at, "files": {"objects": "", "judged": ""},
+        "triplets": lambda name, objects: triplets,
+    }  # fmt: skip
+    score = family("rsa")(material({"test": (x, list("abcdef"))}, **given), {})[0]
+    kept = [0, 2, 3, 7, 8]
+    positive = np.maximum(loc[kept].astype(float), 0)
+    assert score.value == pytest.approx(rho(positive @ positive.T, x[at[kept]]))
+    assert score.n == 10
+    assert "5 of 12 objects have features; 1 with features were never judged" in score.note
+    with pytest.raises(ValueError, match=r"data\.objects beside nodes\.vice"):
+        family("rsa")(material({"test": (x, list("abcdef"))}, nodes=given["nodes"]), {})
+    with pytest.raises(ValueError, match=r"either data\.matrix or nodes\.vice, found neither"):
+        family("rsa")(material({"test": (x, list("abcdef"))}), {})
+    with pytest.raises(ValueError, match="expected 11 objects in the embedding"):
+        family("rsa")(material({"test": (x, list("abcdef"))}, **(given | {"object_rows": at[:11]})), {})
+
+
+def test_the_ceiling_of_repeated_triplets_is_the_share_of_the_most_frequent_answer():
+    generator = np.random.default_rng(0)
+    members = np.repeat(generator.random((20, 9)).argsort(1)[:, :3], 6, axis=0)
+    answers = np.array([generator.permutation(row) for row in members])
+    single = np.array([[0, 1, 2]])
+    sets = {"triplets": answers, "ceiling_triplets": answers[:60], "once": single}
+    given = {"triplets": lambda name, objects: sets[name], "files": {"triplets": ""}}
+    features = {"test": (rows(9), [str(index) for index in range(9)])}
+    expected = repeated_ceiling(answers)
+    accuracy = family("odd_one_out")(material(features, **given), {"ceiling": "repeated"})[0]
+    assert accuracy.ceiling == pytest.approx(expected.share)
+    assert (
+        f"{expected.ties} of them with a tie for it, without ties {expected.share_untied:.3f}"
+        in accuracy.note
+    )
+    assert f"others' most frequent {expected.leave_one_out:.3f}" in accuracy.note
+    other = given | {"files": {"triplets": "", "ceiling_triplets": ""}}
+    accuracy = family("odd_one_out")(material(features, **other), {"ceiling": "repeated"})[0]
+    assert accuracy.ceiling == pytest.approx(repeated_ceiling(answers[:60]).share)
+    with pytest.raises(ValueError, match=r"ceiling=repeated beside data\.ceiling_triplets"):
+        family("odd_one_out")(material(features, **other), {})
+    with pytest.raises(ValueError, match=r"a share as options\.ceiling, or repeated, found 'things'"):
+        family("odd_one_out")(material(features, **given), {"ceiling": "things"})
+    with pytest.raises(ValueError, match="answered at least twice"):
+        once = given | {"triplets": lambda name, objects: single}
+        family("odd_one_out")(material(features, **once), {"ceiling": "repeated"})
+
+
+def test_exact_probabilities_of_another_set_are_refused(tmp_path):
+    np.save(tmp_path / "p.npy", np.full((2, 3), 1 / 3, np.float32))
+    given = {
+        "triplets": lambda name, objects: np.array([[0, 1, 2]]),
+        "files": {"probabilities": tmp_path / "p.npy"},
+    }
+    with pytest.raises(ValueError, match=r"a row of data\.probabilities for each of 1 triplets, found 2"):
+        family("odd_one_out")(material({"test": (rows(4), list("abcd"))}, **given), {})

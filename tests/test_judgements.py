@@ -1,0 +1,213 @@
+"""Judged similarities from files as their authors share them, and from damaged ones."""
+
+import contextlib
+import sys
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+from scipy.io.matlab import MatlabObject
+from scipy.spatial.distance import squareform
+
+from alignet.data.judgements import load_judgements
+from alignet.data.matlab import read_mat
+
+M = 6
+
+
+def symmetric(seed, m=M):
+    values = np.random.default_rng(seed).uniform(0, 10, size=(m, m))
+    return np.triu(values, 1) + np.triu(values, 1).T
+
+
+def people(count=4):
+    return np.stack([symmetric(seed) for seed in range(count)])
+
+
+def save_73(path, arrays):
+    """A .mat file of version 7.3 as MATLAB writes it: HDF5 behind a header, axes reversed, structs as groups."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            dataset = file.create_dataset(name.replace(".", "/"), data=np.asarray(array).T)
+            dataset.attrs["MATLAB_class"] = np.bytes_("double")
+    with open(path, "r+b") as handle:
+        handle.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: now".ljust(116) + bytes(8))
+        handle.write(bytes([0, 2]) + b"IM")
+
+
+def test_peterson_is_the_only_square_matrix_of_that_many_images(tmp_path):
+    path, judged = tmp_path / "animals.mat", symmetric(0)
+    savemat(
+        path, {"simMatrix": judged, "raters": np.ones((1, 40)), "other": symmetric(1, 5), "note": "0..10"}
+    )
+    found = load_judgements(path, format="peterson", images=M)
+    np.testing.assert_allclose(found.similarity, judged)
+    assert found.note == "similarity simMatrix"
+    with pytest.raises(ValueError, match=r"one square matrix of 7 images, found simMatrix \(6, 6\), raters"):
+        load_judgements(path, format="peterson", images=7)
+    savemat(path, {"a": judged, "b": 2 * judged})
+    with pytest.raises(ValueError, match=r"found several in a \(6, 6\), b .*options.key"):
+        load_judgements(path, format="peterson", images=M)
+    assert np.array_equal(load_judgements(path, format="peterson", images=M, key="b").similarity, 2 * judged)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [people(), people().transpose(1, 2, 0), np.stack([squareform(one) for one in people()]),
+     np.stack([squareform(one) for one in people()], 1)],
+    ids=["participants x m x m", "m x m x participants", "participants x pairs", "pairs x participants"],
+)  # fmt: skip
+def test_cichy_is_the_mean_over_participants_of_dissimilarities(tmp_path, array):
+    savemat(tmp_path / "judgments_general.mat", {"judgments": array})
+    found = load_judgements(tmp_path / "judgments_general.mat", format="cichy", images=M)
+    np.testing.assert_allclose(found.similarity, -people().mean(0), atol=1e-12)
+    assert found.note == "dissimilarity judgments, mean of 4 participants"
+    kept = load_judgements(tmp_path / "judgments_general.mat", format="cichy", images=M, kind="similarity")
+    np.testing.assert_allclose(kept.similarity, people().mean(0), atol=1e-12)
+
+
+def test_a_vector_is_the_upper_triangle_row_by_row(tmp_path):
+    np.save(tmp_path / "v.npy", np.arange(6.0))
+    found = load_judgements(tmp_path / "v.npy", format="matrix", kind="similarity", images=4).similarity
+    assert found.tolist() == [[0, 0, 1, 2], [0, 0, 3, 4], [1, 3, 0, 5], [2, 4, 5, 0]]
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("newer", [False, True])
+def test_king_has_two_sets_in_a_struct_or_beside_each_other(tmp_path, nested, newer):
+    path, first, second = tmp_path / "BEHAVIOR.mat", people(), symmetric(9)
+    sets = {
+        "set1": {"pairwisedistances": first, "labels": "x"},
+        "set2": {"pairwisedistances": squareform(second)},
+    }
+    if newer:
+        flat = {f"{name}.pairwisedistances": part["pairwisedistances"] for name, part in sets.items()}
+        save_73(path, {f"BEHAVIOR.{name}" if nested else name: array for name, array in flat.items()})
+    else:
+        savemat(path, {"BEHAVIOR": sets} if nested else sets)
+    found = load_judgements(path, format="king", part="set1", images=M)
+    np.testing.assert_allclose(found.similarity, -first.mean(0), atol=1e-12)
+    np.testing.assert_allclose(
+        load_judgements(path, format="king", part="set2", images=M).similarity, -second, atol=1e-12
+    )
+    with pytest.raises(ValueError, match=r"expected options\.set to be set1 or set2 for the format king"):
+        load_judgements(path, format="king", images=M)
+
+
+def test_missing_judgments_are_averaged_over_the_others_and_told(tmp_path):
+    judged = people()
+    judged[1, 0, 2] = judged[1, 2, 0] = np.nan
+    savemat(tmp_path / "c.mat", {"judgments": judged})
+    found = load_judgements(tmp_path / "c.mat", format="cichy", images=M)
+    assert found.similarity[0, 2] == pytest.approx(-judged[[0, 2, 3], 0, 2].mean())
+    assert "1 judgments of single participants missing" in found.note
+    judged[:, 0, 2] = judged[:, 2, 0] = np.nan
+    savemat(tmp_path / "c.mat", {"judgments": judged})
+    with pytest.raises(
+        ValueError, match="judged by somebody, found 1 that are not, the first of rows 0 and 2"
+    ):
+        load_judgements(tmp_path / "c.mat", format="cichy", images=M)
+
+
+def test_plain_matrices_are_read_from_npy_csv_and_mat(tmp_path):
+    judged = symmetric(0)
+    np.save(tmp_path / "m.npy", judged.astype(np.float32))
+    np.savetxt(tmp_path / "m.csv", judged, delimiter=",")
+    savemat(tmp_path / "m.mat", {"rdm": judged})
+    for name in ("m.npy", "m.csv", "m.mat"):
+        for kind, sign in (("similarity", 1), ("dissimilarity", -1)):
+            found = load_judgements(tmp_path / name, format="matrix", kind=kind, images=M)
+            np.testing.assert_allclose(found.similarity, sign * judged, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"options\.kind to be similarity or dissimilarity, found None"):
+        load_judgements(tmp_path / "m.npy", format="matrix", images=M)
+    (tmp_path / "head.csv").write_text("dog,cat,car\n1,2,3\n2,1,4\n3,4,1\n")
+    with pytest.raises(ValueError, match="remove the header"):
+        load_judgements(tmp_path / "head.csv", format="matrix", kind="similarity", images=3)
+
+
+def bad(tmp_path, name):
+    path = tmp_path / "x.mat"
+    good = {"judgments": people()}
+    if name == "truncated":
+        savemat(path, good)
+        path.write_bytes(path.read_bytes()[:700])
+    elif name == "text":
+        path.write_text("image1,image2\n" * 50)
+    elif name == "empty":
+        path.write_bytes(b"")
+    elif name == "truncated 7.3":
+        save_73(path, good)
+        path.write_bytes(path.read_bytes()[:900])
+    elif name == "object":
+        savemat(path, {"judgments": MatlabObject(np.array([(1.0,)], dtype=[("a", object)]), "thing")})
+    elif name == "cell":
+        savemat(path, {"judgments": np.array([symmetric(0), "x"], dtype=object)})
+    elif name == "another key":
+        savemat(path, {"ratings": people()})
+    elif name == "number":
+        savemat(path, {"judgments": people()[:, :5, :5]})
+    elif name == "cube":
+        savemat(path, {"judgments": people(M)})
+    elif name == "asymmetric":
+        savemat(path, {"judgments": np.arange(36.0).reshape(6, 6)})
+    elif name == "complex":
+        savemat(path, {"judgments": symmetric(0) * 1j})
+    elif name == "NaN":
+        savemat(path, {"judgments": np.where(np.eye(M)[::-1] > 0, np.nan, symmetric(0))})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "expected a .mat file, found none"),
+        ("truncated", "expected a whole MATLAB file, found something else or damaged data"),
+        ("text", "expected a whole MATLAB file"),
+        ("empty", "expected a whole MATLAB file"),
+        ("truncated 7.3", "expected a whole MATLAB file"),
+        ("object", "judgments that is a MATLAB object or function"),
+        ("cell", "expected judgments, found no numbers"),
+        ("another key", r"expected judgments, found ratings \(4, 6, 6\)"),
+        ("number", r"judgments of 6 images, the number in the image set: \(6, 6\), or 15 pairs.*shape \(4, 5, 5\)"),
+        ("cube", "does not say which axis the participants are"),
+        ("asymmetric", "symmetric matrix, found 5 at row 0, column 5 but 30 mirrored"),
+        ("complex", "found no numbers|real numbers"),
+        ("NaN", "found 6 NaN or infinite entries"),
+    ],
+)  # fmt: skip
+def test_damaged_and_foreign_files_are_one_clear_message(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_judgements(bad(tmp_path, name), format="cichy", images=M)
+    assert "\n" not in str(error.value)
+
+
+def test_any_damage_of_a_byte_is_a_message_or_other_numbers(tmp_path):
+    path = tmp_path / "x.mat"
+    savemat(path, {"judgments": people(), "set1": {"pairwisedistances": symmetric(0)}}, do_compression=True)
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        broken = bytearray(whole)
+        broken[int(generator.integers(128, len(whole)))] = int(generator.integers(256))
+        path.write_bytes(bytes(broken))
+        with contextlib.suppress(ValueError):
+            read_mat(path)
+
+
+def test_version_73_without_h5py_says_what_to_install(tmp_path, monkeypatch):
+    save_73(tmp_path / "x.mat", {"judgments": people()})
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ValueError, match=r"found 7\.3, which needs the package h5py; install it"):
+        load_judgements(tmp_path / "x.mat", format="cichy", images=M)
+
+
+def test_unknown_formats_and_files(tmp_path):
+    with pytest.raises(
+        ValueError, match="unknown format of judgments 'gray': expected one of peterson, cichy"
+    ):
+        load_judgements(tmp_path / "x.mat", format="gray", images=M)
+    with pytest.raises(ValueError, match=r"expected a \.mat file for the format cichy, found '\.npy'"):
+        load_judgements(tmp_path / "x.npy", format="cichy", images=M)
+    with pytest.raises(ValueError, match=r"expected a \.npy, \.csv or \.mat matrix, found '\.txt'"):
+        load_judgements(tmp_path / "x.txt", format="matrix", kind="similarity", images=M)
