@@ -57,12 +57,17 @@ _STYLES = {
     "breeds": _Style("BREEDS, other subclasses, %", 100, 1, True),
     "breeds_source": _Style("BREEDS, the same subclasses, %", 100, 1, True),
     "transfer": _Style("ImageNet probe carried over, %", 100, 1, True),
+    "calibration_error": _Style("calibration error"),
+    "choice_nll": _Style("-log q of choices, nats"),
+    "kl_to_people": _Style("KL from people's answers, nats"),
+    "entropy_rho": _Style("entropies as people's, rho", best=True),
     "triplet_entropy": _Style("triplet entropy, nats"),
 }
 _HIDDEN = (  # told in the notes of the scores they belong to, or on the page; kept in the JSON
     "ties", "rsa_p", "hierarchy_order", "hierarchy_subordinate", "hierarchy_basic", "hierarchy_superordinate",
     "hierarchy_across", "relations_nearer_answered", "relations_nearer_cluster_boundary", "relations_nearer_random",
     "participation_ratio", "changed_towards", "changed_against",
+    "calibration_error_spread",
 )  # fmt: skip
 
 

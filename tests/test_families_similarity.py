@@ -125,3 +125,27 @@ def test_exact_probabilities_of_another_set_are_refused(tmp_path):
     }
     with pytest.raises(ValueError, match=r"a row of data\.probabilities for each of 1 triplets, found 2"):
         family("odd_one_out")(material({"test": (rows(4), list("abcd"))}, **given), {})
+
+
+def test_calibration_fits_to_none_of_the_triplets_it_reports(tmp_path):
+    generator = np.random.default_rng(0)
+    report, other = (generator.random((200, 9)).argsort(1)[:, :3] for _ in range(2))
+    np.save(tmp_path / "probabilities.npy", np.full((200, 3), 1 / 3, np.float32))
+    sets = {"triplets": report, "fit_triplets": np.concatenate([other, report[:5, [2, 0, 1]]])}
+    given = {"triplets": lambda name, objects: sets[name], "nodes": {"soft_labels": tmp_path}}
+    files = {"triplets": "", "fit_triplets": ""}
+    x = (rows(9), [str(index) for index in range(9)])
+    options = {"tau": "fit", "bins": 15, "grid": [1.0]}
+    result = family("calibration")(material({"test": x}, files=files, **given), options)
+    scores = {score.metric: score for score in result.scores}
+    shared = np.isin(np.sort(sets["fit_triplets"], 1) @ [1, 100, 10000], np.sort(report, 1) @ [1, 100, 10000])
+    assert result.tables["fits"]["triplets"].tolist() == [205 - shared.sum()]
+    assert f"{shared.sum()} triplets that are reported on were not fitted to" in scores["choice_nll"].note
+    assert "kl_to_people" in scores
+    separate = family("calibration")(material({"test": x, "fit": x}, files=files, **given), options)
+    assert separate.tables["fits"]["triplets"].tolist() == [205]
+    sets["fit_triplets"] = report
+    with pytest.raises(ValueError, match="that are not reported on, found none"):
+        family("calibration")(material({"test": x}, files=files, **given), options)
+    with pytest.raises(ValueError, match=r"data\.fit_triplets beside images\.fit"):
+        family("calibration")(material({"test": x, "fit": x}, files={"triplets": ""}, **given), options)

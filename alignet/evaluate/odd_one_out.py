@@ -43,7 +43,7 @@ def odd_one_out(
     ids of what the interval resamples, by default each row (see bootstrap.object_draws); `over` names it. `note` is
     appended to the notes. Entropy is in nats, within [0, ln 3]. A tie for the largest similarity counts as wrong.
     """
-    x = _checked(features, triplets, dataset)
+    x = checked_features(features, triplets, dataset)
     ceiling, exact = _ceiling(probabilities, ceiling, len(triplets), dataset)
     ceiling_note = exact or ceiling_note
     if not (tau == "spread" or (not isinstance(tau, str) and tau > 0)):
@@ -124,7 +124,7 @@ def _measured(
         own = slice(start, start + _BLOCK)
         scale = inverse[torch.from_numpy(triplets[own].astype(np.int64))]
         cosines = dots[own] * torch.stack([scale[:, one] * scale[:, other] for one, other in PAIRS], 1)
-        by_dot, by_cosine = _rounded(dots[own]), _rounded(cosines)
+        by_dot, by_cosine = rounded(dots[own]), rounded(cosines)
         values[own, 0], values[own, 1] = correct(by_dot).double(), correct(by_cosine).double()
         values[own, 2] = entropy(triplet_probabilities(dots[own], tau))
         ties, ties_cosine = ties + _tied(by_dot), ties_cosine + _tied(by_cosine)
@@ -144,7 +144,8 @@ def _said(ties: int) -> str:
     return f"{ties} ties, counted as wrong" if ties else ""
 
 
-def _checked(features: np.ndarray, triplets: np.ndarray, dataset: str) -> torch.Tensor:
+def checked_features(features: np.ndarray, triplets: np.ndarray, dataset: str) -> torch.Tensor:
+    """The features (m, p) as float64; ValueError unless they are finite and `triplets` are rows of them."""
     if features.ndim != 2:
         raise ValueError(f"{dataset}: expected features of shape (objects, width), found {features.shape}")
     check_triplets(triplets, len(features), dataset)
@@ -164,15 +165,20 @@ def _ceiling(exact: np.ndarray | None, given: float | None, n: int, dataset: str
         return given, ""
     if given is not None:
         raise ValueError(f"{dataset}: expected exact probabilities or a ceiling, found both; give one.")
+    checked_probabilities(exact, n, dataset)
+    return float(exact.max(1).mean()), "ceiling exact"
+
+
+def checked_probabilities(exact: np.ndarray, n: int, dataset: str) -> None:
+    """ValueError unless `exact` holds a distribution over three answers for each of n triplets."""
     if exact.shape != (n, 3) or not np.allclose(exact.sum(1), 1, atol=1e-4) or exact.min() < 0:
         raise ValueError(
             f"{dataset}: expected probabilities of shape {(n, 3)}, at least 0, whose rows sum to 1, "
             f"found shape {exact.shape}, smallest {exact.min() if exact.size else 'none'}."
         )
-    return float(exact.max(1).mean()), "ceiling exact"
 
 
-def _rounded(sims: torch.Tensor) -> torch.Tensor:
+def rounded(sims: torch.Tensor) -> torch.Tensor:
     """Similarities (n, 3) relative to each triplet's largest, so that rounding error cannot break a tie."""
     largest = sims.abs().amax(1, keepdim=True)
     return torch.round(sims / torch.where(largest == 0, 1.0, largest), decimals=_DECIMALS)

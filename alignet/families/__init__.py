@@ -7,6 +7,7 @@ What a family is given is named in the configuration (evaluate.datasets), so the
 
 from __future__ import annotations
 
+from alignet.families.calibration import calibration
 from alignet.families.choices import agreement, odd_one_out, teacher_labels
 from alignet.families.classification import linear_probe, top1, zero_shot
 from alignet.families.generalisation import breeds, few_shot, transfer
@@ -21,6 +22,7 @@ FAMILIES: dict[str, Family] = {
     "rsa": rsa,
     "rsa_mean": rsa_mean,
     "nights": nights,
+    "calibration": calibration,
     "linear_probe": linear_probe,
     "top1": top1,
     "zero_shot": zero_shot,
