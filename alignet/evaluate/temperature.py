@@ -18,7 +18,7 @@ _WIDEST = math.log(1e4)  # how far from the spread a temperature is looked for, 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """tau of every triplet (n,) float64, where it is from in words, and each fit: (tau, choices fitted to)."""
+    """tau of every triplet (n,) float64, where it is from in words, and each tau with how many choices it was fitted to."""
 
     tau: np.ndarray
     note: str
@@ -78,7 +78,7 @@ def temperatures(
 ) -> Temperatures:  # fmt: skip
     """The temperature of each triplet: the number tau, or fitted to `fit`, (features, triplets), or to other halves."""
     if not isinstance(tau, str):
-        return Temperatures(np.full(len(dots), float(tau)), f"tau = {tau:.4g}, as configured", ())
+        return Temperatures(np.full(len(dots), float(tau)), f"tau = {tau:.4g}, as configured", ((float(tau), 0),))
     if fit is not None:
         other = dot_products(checked_features(*fit, f"{dataset}, triplets to fit tau to"), fit[1])
         found, warning = fit_temperature(other)
