@@ -63,16 +63,12 @@ class Levels:
 
     def unknown(self) -> str:
         """How many images lack which level, in words; '' where none does."""
-        lacking = {
-            what: int((values == "").sum())
-            for what, values in (
-                ("class", self.subordinate),
-                ("basic", self.basic),
-                ("superordinate", self.superordinate),
-            )
-        }
-        said = [f"{count:,} no {what} category" for what, count in lacking.items() if count]
-        return f"of {len(self):,} images have " + ", ".join(said) if said else ""
+        levels = (
+            ("class", self.subordinate), ("basic category", self.basic), ("superordinate category", self.superordinate)
+        )  # fmt: skip
+        lacking = [(int((values == "").sum()), what) for what, values in levels]
+        said = ", ".join(f"{count:,} have no {what}" for count, what in lacking if count)
+        return f"of {len(self):,} images {said}" if said else ""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 Between an embedding of the images (before, after) with their levels (alignet.data.hierarchy) and the page's figures.
 
-Change of relative distance (the paper's figures 3D, 3E, 21, 22): the Euclidean distance of a pair's features as they
-are, over the mean of all pairs, after minus before; then z-scored over all pairs. Each distance is divided by its own
-mean first [ours; the paper prints that it z-scores, since only relative distances mean anything]: z-scores of plain
-differences would be those of the distances after, wherever training has enlarged all features. Negative: closer.
+Change of relative distance (the paper's figures 3D, 3E, 21, 22): a pair's distance over the mean of all pairs, after
+minus before; then z-scored over all pairs. Each distance is divided by its own mean first [ours; the paper prints that
+it z-scores, since only relative distances mean anything]: z-scores of plain differences would be those of the distances
+after, wherever training has enlarged all features. Negative: closer.
+The distance is one of DISTANCES: `euclidean` of the features as they are, as the paper's remark on scale implies; or
+`angle`, 1 - cosine of features that are centred on the mean of all images [ours]: where alignment gives categories
+unequal spread, Euclidean distances say that more than who is whose neighbour.
 A change without any order still pulls every pair towards the mean, so that what was near before comes out a little
 farther: positive values within a category may be noise, negative ones are not.
 
@@ -24,6 +27,7 @@ from alignet.data.hierarchy import RELATIONS, UNKNOWN, Levels
 from alignet.evaluate.bootstrap import Score, interval, object_counts
 from alignet.evaluate.result import Columns, Result
 
+DISTANCES = ("euclidean", "angle")
 _BLOCK = 8192  # pairs whose features are gathered at once
 _NOTHING = 1e-6  # standard deviation of relative changes below which only float32 was rounded
 _EDGES = np.linspace(-6, 6, 61)  # of the histogram of z; what lies outside counts to the last bins
@@ -60,13 +64,20 @@ def draw_pairs(levels: Levels, limit: int, seed: int) -> Pairs:
     return Pairs(first[known], second[known], relation[known], "; ".join(notes))
 
 
-def distances(features: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """Euclidean distances (n,) float64 of pairs of rows of features (m, p), over their mean."""
+def distances(features: np.ndarray, pairs: Pairs, kind: str) -> np.ndarray:
+    """Distances (n,) float64, one of DISTANCES, of pairs of rows of features (m, p), over their mean."""
+    if kind not in DISTANCES:
+        raise ValueError(f"hierarchy: unknown distance {kind!r}: expected one of {', '.join(DISTANCES)}")
+    if kind == "angle":
+        features = features - features.mean(0, dtype=np.float64)
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        features = features / np.where(lengths > 0, lengths, np.nan)  # an image at the mean has no angle
     found = np.empty(len(pairs.first))
     for start in range(0, len(found), _BLOCK):
         block = slice(start, start + _BLOCK)
         gap = features[pairs.first[block]].astype(np.float64) - features[pairs.second[block]]
-        found[block] = np.sqrt(np.einsum("np,np->n", gap, gap))
+        found[block] = np.einsum("np,np->n", gap, gap)
+    found = found / 2 if kind == "angle" else np.sqrt(found)
     mean = found.mean()
     if not np.isfinite(mean) or mean <= 0:
         raise ValueError(f"hierarchy: expected finite features that differ, found a mean distance of {mean}.")
@@ -103,6 +114,7 @@ def hierarchy(
     *,
     dataset: str,
     before: np.ndarray | None,
+    distance: str,
     pairs: int,
     categories: int,
     seed: int,
@@ -110,8 +122,8 @@ def hierarchy(
 ) -> Result:
     """What the hierarchy says of the distances between images, and of how they changed from `before` (m, p').
 
-    features: (m, p). before: None where the features are the original ones. pairs: how many are drawn at most.
-    categories: basic categories, the commonest, in the matrix. Scores: hierarchy_order; with `before` a mean z-score
+    features: (m, p). before: None where the features are the original ones. distance: one of DISTANCES. pairs: how
+    many are drawn at most. categories: basic ones, the commonest, in the matrix. Scores: hierarchy_order; with `before` a mean z-score
     hierarchy_<relation> for each relation that occurs. Intervals resample classes: a pair counts as often as both its
     classes were drawn, a pair within a class as often as the class. Tables: relations, and with `before`
     distribution (histogram of z) and matrix (mean z by basic categories).
@@ -124,7 +136,7 @@ def hierarchy(
             f"{', '.join(RELATIONS[kind] for kind in held) or 'none'}; {drawn.note or 'label the images otherwise'}."
         )
     note = _note(drawn, held)
-    after = distances(features, drawn)
+    after = distances(features, drawn, distance)
     units = np.unique(_unit_names(levels), return_inverse=True)[1]
     classes = int(units.max()) + 1
     counts = object_counts(classes, draws=bootstrap, seed=seed)
@@ -140,16 +152,9 @@ def hierarchy(
     }
     if before is None:
         return Result(scores, {"relations": table})
-    was = distances(before, drawn)
+    was = distances(before, drawn, distance)
     z = relative_change(was, after)
-    moved = []
-    for kind in held:
-        chosen = drawn.relation == kind
-        means = _mean_draws(z[chosen], units[drawn.first[chosen]], units[drawn.second[chosen]], counts)
-        moved.append(
-            Score(f"hierarchy_{RELATIONS[kind]}", dataset, float(z[chosen].mean()), *interval(means),
-                  n=int(chosen.sum()), unit="pairs", over="classes", chance=0.0, note=note)
-        )  # fmt: skip
+    moved = _changes(z, drawn, units, counts, dataset, note)
     table |= {
         "distance_before": np.array([was[drawn.relation == kind].mean() for kind in held]),
         "z": np.array([score.value for score in moved]),
@@ -158,6 +163,21 @@ def hierarchy(
     }
     tables: dict[str, Columns] = {"relations": table, "distribution": _histogram(z, drawn.relation, held)}
     return Result(scores + moved, tables | {"matrix": _matrix(z, drawn, levels, categories)})
+
+
+def _changes(
+    z: np.ndarray, drawn: Pairs, units: np.ndarray, counts: np.ndarray, dataset: str, note: str
+) -> list[Score]:
+    """The mean z of each relation, with its interval over classes."""
+    moved = []
+    for kind in np.unique(drawn.relation):
+        chosen = drawn.relation == kind
+        means = _mean_draws(z[chosen], units[drawn.first[chosen]], units[drawn.second[chosen]], counts)
+        moved.append(
+            Score(f"hierarchy_{RELATIONS[kind]}", dataset, float(z[chosen].mean()), *interval(means),
+                  n=int(chosen.sum()), unit="pairs", over="classes", chance=0.0, note=note)
+        )  # fmt: skip
+    return moved
 
 
 def _note(drawn: Pairs, held: np.ndarray) -> str:

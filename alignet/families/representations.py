@@ -30,7 +30,8 @@ def hierarchy(material: Material, options: Options) -> Result:
     """Distances by relation, and how they changed; see evaluate.hierarchy.
 
     Names: features `test`; the raw node `before`, the original network's embedding of the same images, for settings
-    that are not original; labels and hierarchy as above. options: pairs (drawn at most), categories (in the matrix).
+    that are not original; labels and hierarchy as above. options: distance (euclidean | angle), pairs (drawn at most),
+    categories (basic ones in the matrix).
     """
     from alignet.data.features import rows_for
     from alignet.evaluate.hierarchy import hierarchy as measure
@@ -41,8 +42,9 @@ def hierarchy(material: Material, options: Options) -> Result:
         original, have = material.raw["before"]
         before = original[rows_for(ids, have, "the features before")]
     return measure(
-        features, _levels(material, ids, options), dataset=material.dataset, before=before, pairs=options["pairs"],
-        categories=options["categories"], seed=material.seed, bootstrap=material.bootstrap,
+        features, _levels(material, ids, options), dataset=material.dataset, before=before,
+        distance=options["distance"], pairs=options["pairs"], categories=options["categories"], seed=material.seed,
+        bootstrap=material.bootstrap,
     )  # fmt: skip
 
 

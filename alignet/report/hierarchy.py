@@ -18,6 +18,10 @@ from alignet.report.blocks import Block, Cell, Figure, Look, Table
 from alignet.report.gathered import TITLES, Gathered, Row
 from alignet.report.representations import before_after, dress, figure, file_name, legend
 
+_DISTANCES = {
+    "euclidean": "Euclidean distance of features as they are",
+    "angle": "1 - cosine of features centred on their mean",
+}
 _WORDS = {
     "subordinate": "same class",
     "basic": "same basic category",
@@ -49,6 +53,10 @@ def relations(gathered: Gathered) -> list[Block]:
     return [_triplets(gathered, row, table) for row, table in gathered.tables("relations").items()]
 
 
+def _distance(gathered: Gathered) -> str:
+    return _DISTANCES[gathered.options["distance"]]
+
+
 def _orders(gathered: Gathered) -> Table:
     found = gathered.scores("hierarchy_order")
     rows: list[list[Cell | str]] = [
@@ -60,7 +68,8 @@ def _orders(gathered: Gathered) -> Table:
         file_name(gathered.dataset, "order"), "How far distances follow the hierarchy", ["model", "setting", "order"],
         rows, f"Probability that a pair of nearer relation is closer than one of farther relation: chance .500, 1 "
         f"where the hierarchy is known wholly. n = {max(score.n for score in found.values()):,} pairs; intervals over "
-        f"classes. The largest is that of {most.title}.", notes=notes,
+        f"classes. Distance: {_distance(gathered)}. The largest is that of {most.title}.",
+        notes=notes,
     )  # fmt: skip
 
 
@@ -105,7 +114,8 @@ def _bars(gathered: Gathered, moved: Mapping[str, Mapping[Row, Score]]) -> Figur
     ]  # fmt: skip
     return Figure(
         file_name(gathered.dataset, "change"), "Change of relative distance by relation", draw,
-        f"Mean z-score of the change of pairs' relative distances, negative is closer; 95% intervals over classes. "
+        f"Mean z-score of the change of pairs' relative distances, negative is closer; 95% intervals "
+        f"over classes. Distance: {_distance(gathered)}. "
         f"Pairs: {counts}. {'; '.join(said)}.", "Bars of mean change of distance by relation",
     )  # fmt: skip
 
@@ -164,7 +174,8 @@ def _distribution(gathered: Gathered, tables: Mapping[Row, Columns]) -> Figure:
         )
     return Figure(
         file_name(gathered.dataset, "distribution"), "Distribution of the change of relative distance", draw,
-        f"Histograms of z for the pairs of each relation. Pairs that came relatively closer, z below 0: "
+        f"Histograms of z for the pairs of each relation. Distance: {_distance(gathered)}. Pairs that came relatively "
+        f"closer, z below 0: "
         f"{'; '.join(said)}.",
         "Histograms of the change of distance by relation",
     )  # fmt: skip
@@ -215,7 +226,7 @@ def _matrix(gathered: Gathered, row: Row, table: Columns) -> Figure:
     return Figure(
         file_name(gathered.dataset, "matrix", row.model), f"Change of relative distance by category: {row.title}", draw,
         f"Mean z of {int(np.sum(table['pairs'])):,} pairs between {len(names)} basic categories; boxes: superordinate "
-        f"categories; empty where there is no pair. The mean is {inside:+.2f} within boxes and {outside:+.2f} outside.",
+        f"categories; empty where there is no pair. Distance: {_distance(gathered)}. The mean is {inside:+.2f} within boxes and {outside:+.2f} outside.",
         "Matrix of the change of distance between basic categories",
     )  # fmt: skip
 
