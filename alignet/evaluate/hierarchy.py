@@ -123,10 +123,10 @@ def hierarchy(
     """What the hierarchy says of the distances between images, and of how they changed from `before` (m, p').
 
     features: (m, p). before: None where the features are the original ones. distance: one of DISTANCES. pairs: how
-    many are drawn at most. categories: basic ones, the commonest, in the matrix. Scores: hierarchy_order; with `before` a mean z-score
-    hierarchy_<relation> for each relation that occurs. Intervals resample classes: a pair counts as often as both its
-    classes were drawn, a pair within a class as often as the class. Tables: relations, and with `before`
-    distribution (histogram of z) and matrix (mean z by basic categories).
+    many are drawn at most. categories: basic ones, the commonest, in the matrix. Scores: hierarchy_order; with `before`
+    a mean z-score hierarchy_<relation> for each relation that occurs. Intervals resample classes: a pair counts as
+    often as both its classes were drawn, a pair within a class as often as the class. Tables: relations, and with
+    `before` distribution (histogram of z) and matrix (mean z by basic categories).
     """
     drawn = draw_pairs(levels, pairs, seed)
     held = np.unique(drawn.relation)

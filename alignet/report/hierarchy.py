@@ -138,6 +138,13 @@ def _bar_group(
 
 
 def _distribution(gathered: Gathered, tables: Mapping[Row, Columns]) -> Figure:
+    # as far out as half a hundredth of a relation's pairs lie
+    limit = max(
+        float(np.abs(np.asarray(table[side])[np.asarray(table["share"]) > 0.005]).max(initial=1.0))
+        for table in tables.values()
+        for side in ("left", "right")
+    )
+
     def draw(look: Look) -> Any:
         wide = min(2, len(tables))
         bands = -(-len(tables) // wide)
@@ -156,6 +163,7 @@ def _distribution(gathered: Gathered, tables: Mapping[Row, Columns]) -> Figure:
                         label=_WORDS[kind],
                     )  # fmt: skip
             axis.axvline(0, color=look.faint, linewidth=0.8)
+            axis.set_xlim(-limit, limit)
             axis.set(xlabel="change of relative distance, z", ylabel="pairs of a relation, %")
             dress(axis, look, row.title)
         legend(drawing, axes[0, 0], look, 4)
@@ -202,9 +210,8 @@ def _matrix(gathered: Gathered, row: Row, table: Columns) -> Figure:
         drawing = figure(look, 8, 6.6)
         axis = drawing.subplots()
         colours = LinearSegmentedColormap.from_list("change", [look.hues[0], look.paper, look.hues[1]])
-        colours.set_bad(look.paper)
         limit = float(np.nanquantile(np.abs(z), 0.98)) or 1.0
-        image = axis.imshow(z, cmap=colours, vmin=-limit, vmax=limit)
+        image = axis.imshow(z, cmap=colours.with_extremes(bad=look.paper), vmin=-limit, vmax=limit)
         start, ticks = 0, []
         for _, held in blocks:
             axis.add_patch(
@@ -212,7 +219,8 @@ def _matrix(gathered: Gathered, row: Row, table: Columns) -> Figure:
             )
             ticks.append(start + (held - 1) / 2)
             start += held
-        shown = [(tick, name) for tick, (name, held) in zip(ticks, blocks) if held > 1 or len(blocks) <= 12]
+        least = 0.03 * len(names)  # of a block whose name fits
+        shown = [(tick, name) for tick, (name, held) in zip(ticks, blocks) if held >= least]
         axis.set_yticks([tick for tick, _ in shown], [name for _, name in shown])
         axis.set_xticks([tick for tick, _ in shown], [name for _, name in shown], rotation=60, ha="right")
         dress(axis, look)
@@ -226,7 +234,8 @@ def _matrix(gathered: Gathered, row: Row, table: Columns) -> Figure:
     return Figure(
         file_name(gathered.dataset, "matrix", row.model), f"Change of relative distance by category: {row.title}", draw,
         f"Mean z of {int(np.sum(table['pairs'])):,} pairs between {len(names)} basic categories; boxes: superordinate "
-        f"categories; empty where there is no pair. Distance: {_distance(gathered)}. The mean is {inside:+.2f} within boxes and {outside:+.2f} outside.",
+        f"categories; empty where there is no pair. Distance: {_distance(gathered)}. "
+        f"The mean is {inside:+.2f} within boxes and {outside:+.2f} outside.",
         "Matrix of the change of distance between basic categories",
     )  # fmt: skip
 
@@ -237,18 +246,21 @@ def _triplets(gathered: Gathered, row: Row, table: Columns) -> Figure:
     for sampling, pair, odd, value in zip(table["sampling"], table["pair"], table["odd_one"], table["share"]):
         share[samplings.index(str(sampling)), RELATIONS.index(pair), RELATIONS.index(odd)] = value
 
+    pairs, odds = (np.flatnonzero(share.sum(axes) > 0).tolist() for axes in ((0, 2), (0, 1)))
+
     def draw(look: Look) -> Any:
         drawing = figure(look, 8, 3.8)
         axes = drawing.subplots(1, len(samplings), squeeze=False, sharey=True)
         for axis, sampling, values in zip(axes.flat, samplings, share):
-            below = np.zeros(len(RELATIONS))
-            for number, odd in enumerate(RELATIONS):
+            below = np.zeros(len(pairs))
+            for number in odds:
                 axis.bar(
-                    range(len(RELATIONS)), 100 * values[:, number], 0.75, below, color=look.hues[number],
-                    label=f"odd one: {_WORDS[odd]}",
+                    range(len(pairs)), 100 * values[pairs, number], 0.75, below, color=look.hues[number],
+                    label=f"odd one: {_WORDS[RELATIONS[number]]}",
                 )  # fmt: skip
-                below += 100 * values[:, number]
-            axis.set_xticks(range(len(RELATIONS)), [_WORDS[kind].replace(" ", "\n", 1) for kind in RELATIONS])
+                below += 100 * values[pairs, number]
+            names = [_WORDS[RELATIONS[number]].replace(" ", "\n", 1) for number in pairs]
+            axis.set_xticks(range(len(pairs)), names)
             axis.tick_params(axis="x", rotation=35)
             dress(axis, look, sampling.replace("_", " "))
         axes[0, 0].set_ylabel("triplets, %", color=look.ink, fontsize=9)

@@ -78,8 +78,8 @@ def dress(axis: Any, look: Look, title: str = "") -> None:
         axis.set_title(title, fontsize=10, color=look.ink, loc="left")
 
 
-def legend(drawing: Any, axis: Any, look: Look, columns: int) -> None:
-    """One legend below all panels, from the first one's labels."""
+def legend(drawing: Any, axis: Any, look: Look, columns: int, scale: float = 1.0) -> None:
+    """One legend below all panels, from the first one's labels; markers are drawn `scale` times as large."""
     handles, labels = axis.get_legend_handles_labels()
     if labels:
         drawing.legend(
@@ -90,6 +90,7 @@ def legend(drawing: Any, axis: Any, look: Look, columns: int) -> None:
             fontsize=9,
             frameon=False,
             labelcolor=look.ink,
+            markerscale=scale,
         )
 
 
@@ -116,7 +117,7 @@ def _scatters(
                 place = (0, after) if flat else (2 * (number // wide) + after, number % wide)
                 _panel(axes[place], look, _turned(places, rows, row), points[row]["category"], named)
                 dress(axes[place], look, row.title)
-        legend(drawing, axes[0, 0], look, 4)
+        legend(drawing, axes[0, 0], look, 4, scale=2.5)
         return drawing
 
     components = x.startswith("pc")
@@ -190,7 +191,8 @@ def _explained(gathered: Gathered, pairs: Sequence[tuple[Row, Row]], tables: Map
                     tables[row]["component"], 100 * np.cumsum(tables[row]["share"]), style,
                     color=look.hues[number % len(look.hues)], label=row.title, linewidth=1.6,
                 )  # fmt: skip
-        axis.set(xlabel="principal components", ylabel="variance explained so far, %", ylim=(0, 100))
+        axis.set(xlabel="principal components", ylabel="variance explained so far, %")
+        axis.set_ylim(bottom=0)
         axis.grid(color=look.faint, alpha=0.3, linewidth=0.6)
         dress(axis, look)
         legend(drawing, axis, look, 4)
@@ -236,7 +238,14 @@ def _between(gathered: Gathered, rsms: Mapping[Row, Columns]) -> Figure:
         dress(axis, look)
         if len(rows) <= 12:
             for place, value in np.ndenumerate(matrix):
-                axis.text(*place[::-1], f"{value:.2f}", ha="center", va="center", fontsize=9, color=look.ink)
+                axis.text(
+                    *place[::-1],
+                    f"{value:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color=look.ink if value < 0.6 else look.paper,
+                )
         bar = drawing.colorbar(image, ax=axis, shrink=0.7)
         bar.ax.tick_params(colors=look.ink, labelsize=9)
         return drawing
