@@ -188,24 +188,31 @@ def test_damaged_tables_are_one_clear_message(tmp_path):
         table_hierarchy(path, **COLUMNS).levels(["Lab", ""])
 
 
-def also(name: str, *more: str) -> Config:
+def composed(*overrides: str) -> Config:
     from alignet.cli import load
 
-    return load([f"+also={name}", *more])
+    return load(["experiment=photos", "paths.photos=/nowhere", *overrides])
 
 
-def test_the_lists_of_wordnet_are_read_and_name_each_id_once(tmp_path):
-    config = also("wordnet", "experiment=photos", "paths.photos=/nowhere")
+def test_the_lists_of_wordnet_are_read_and_name_each_id_once():
+    config = composed("+also=wordnet")
     lists = config.evaluate.datasets["wordnet"].options["wordnet"]
-    ids = [
-        one
-        for level in lists.values()
-        for found in level.values()
-        for one in ([found] if isinstance(found, str) else found)
-    ]
-    assert len(ids) > 200
-    assert all(len(one) == 9 and one[0] == "n" and one[1:].isdigit() for one in ids)
-    assert config.evaluate.datasets["wordnet triplets"].options["wordnet"] == lists
+    assert {"animal", "food", "furniture", "vehicle"} <= lists["superordinate"].keys()
+    assert len(lists["basic"]) > 200
+    for name in ("wordnet angle", "wordnet triplets"):
+        assert config.evaluate.datasets[name].options["wordnet"] == lists
     for level in lists.values():
-        listed = [one for found in level.values() for one in ([found] if isinstance(found, str) else found)]
+        listed = [one for ids in level.values() for one in ([ids] if isinstance(ids, str) else ids)]
+        assert all(len(one) == 9 and one[0] == "n" and one[1:].isdigit() for one in listed)
         assert len(set(listed)) == len(listed)
+
+
+@pytest.mark.parametrize("also", ["wordnet", "projection"])
+def test_more_measurements_leave_every_other_node_as_it_was(also):
+    from alignet.graph import build_graph
+
+    plain, more = build_graph(composed()), build_graph(composed(f"+also={also}"))
+    new = more.keys() - plain.keys()
+    assert f"evaluate[alignet.{also}]" in new
+    assert ("evaluate[data.wordnet triplets]" in new) == (also == "wordnet")
+    assert all(more[key] == node for key, node in plain.items() if key != "report" and "export" not in key)
