@@ -326,6 +326,30 @@ class MapSource:
 
 
 @dataclass(frozen=True)
+class LocalSettings:
+    """gLocal's local term, see locality.local_loss."""
+
+    images: str  # the image set whose neighbourhoods are kept
+    weight: float  # alpha
+    temperature: float  # of cosines
+    batch: int  # images a step
+
+    def __post_init__(self) -> None:
+        _between("distill.others.*.local", 0, 1, weight=self.weight)
+        _positive("distill.others.*.local", temperature=self.temperature)
+        _at_least("distill.others.*.local", 3, batch=self.batch)
+
+
+@dataclass(frozen=True)
+class OtherMap:
+    """Another transform of a model that has a map: learned on the same, compared in an ablation."""
+
+    of: str  # the role whose source and settings it shares
+    loss: Literal["soft", "hard"]  # VICE's soft labels, or the choices themselves
+    local: LocalSettings | None
+
+
+@dataclass(frozen=True)
 class ClusterSettings:
     """k-means over the pool."""
 
@@ -576,6 +600,11 @@ class DistillSection:
     published: Mapping[str, str]  # role -> a set of kind map (gLocal npz), taken instead of a fit
     sources: Mapping[str, MapSource]
     settings: Mapping[str, DistillSettings]
+    others: Mapping[str, OtherMap]  # further roles, made where a row of the table asks for them
+
+    def base(self, role: str) -> str:
+        """The role whose source, settings and model a role shares: its own, but for `others`."""
+        return self.others[role].of if role in self.others else role
 
 
 @dataclass(frozen=True)
@@ -587,12 +616,23 @@ class PretrainSection:
 
 
 @dataclass(frozen=True)
+class DirectSettings:
+    """Fine-tuning on people's choices themselves, in the place of the same names in finetune.settings."""
+
+    lr: float
+    pull: float
+    steps: int
+    batch: int  # triplets of a step
+
+
+@dataclass(frozen=True)
 class FinetuneSection:
     """How the student is fine-tuned. `tau_distillation` takes the place of tau_teacher in the control."""
 
     roles: tuple[Literal["alignet", "distillation"], ...]
     tau_distillation: float
     settings: FinetuneSettings
+    direct: DirectSettings | None  # the row `direct`, made where the table asks for it
 
     def __post_init__(self) -> None:
         _positive("finetune", tau_distillation=self.tau_distillation)

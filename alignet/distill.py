@@ -3,6 +3,10 @@
 Soft labels of VICE and features of the same objects in; weights and bias out (AligNet eq. 3), with a
 cross-validation over objects that chooses its two numbers. Stands between `vice` and everything that
 reads mapped features. Shape suffixes: m objects, p features, n triplets.
+
+Two older transforms are the same fit (Muttenthaler et al. 2023, "Improving neural network representations using human
+similarity judgments"): `global` takes the choices themselves in the place of soft labels (`choices`, eq. 1), and
+gLocal weighs that against a term that keeps neighbourhoods as they are (alignet.locality).
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +26,7 @@ from torch import Tensor
 from alignet.checkpoints import Checkpoints
 from alignet.config import DistillSettings
 from alignet.data.npy import read_npz
+from alignet.locality import Locality, local_objective
 from alignet.progress import progress
 from alignet.triplets import accuracy, check_triplets, entropy, kl_divergence, similarities
 from alignet.vice.gradient import cross_entropy
@@ -157,6 +163,16 @@ def objective(
     return Objective(kl, away.square().sum(), grad_weights, slope.sum(0))
 
 
+def choices(triplets: int) -> Tensor:
+    """Targets (n, 3) float32 of hard choices: the pair that was chosen (entry 0) is certain.
+
+    Their entropy is zero, so the divergence of eq. 2 is the negative log-likelihood of eq. 1.
+    """
+    targets = torch.zeros((triplets, 3))
+    targets[:, 0] = 1
+    return targets
+
+
 @dataclass(frozen=True)
 class MapFit:
     """A fitted map. curve: value of eq. 3 on each step's batch. before, after: `map_metrics` of the
@@ -187,9 +203,12 @@ def fit_map(
     penalty: float,
     lr: float,
     settings: DistillSettings,
+    locality: Locality | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> MapFit:
     """Fit W and b of eq. 3. features: (m, p). triplets: (n, 3) int64. targets: (n, 3) float, p*.
+
+    With `locality` of weight alpha, the objective is gLocal's: (1 - alpha) KL + alpha local_loss + the same penalty.
 
     Only objects that occur in a triplet count, for standardising too. W starts at the multiple of the
     identity that fits the soft labels best, where the penalty is zero, and b at zero. Draws depend on
@@ -201,11 +220,34 @@ def fit_map(
     inputs = (features[used].float() - mean) / std
     scale = _identity_scale(similarities(inputs, local), targets)
     width = features.shape[1]
+    if locality is not None and locality.features.shape[1] != width:
+        raise ValueError(
+            f"distill local: expected features of the same model, {width} of each image, found "
+            f"{locality.features.shape[1]}; embed these images with it."
+        )
     state = _Descent(torch.eye(width) * scale, torch.zeros(width), lr, settings, checkpoints)
-    curve = state.run(inputs, local, targets, penalty)
+    near = _local_part(locality, mean, std, settings.seed)
+    curve = state.run(inputs, local, targets, penalty, near)
     fitted = AffineMap(state.weights.detach(), state.bias.detach(), mean, std)
     before = map_metrics(AffineMap.identity(width), features, triplets, targets)
     return MapFit(fitted, curve, before, map_metrics(fitted, features, triplets, targets), scale)
+
+
+Near = tuple[
+    float, Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
+]  # weight, (W, b, step) -> term
+
+
+def _local_part(locality: Locality | None, mean: Tensor, std: Tensor, seed: int) -> Near | None:
+    """gLocal's local term of a step: its weight, and a function of weights, bias and step for value and gradients."""
+    if locality is None:
+        return None
+
+    def of_step(weights: Tensor, bias: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        inputs = (locality.draw(seed, step) - mean) / std
+        return local_objective(weights, bias, inputs, locality.temperature)
+
+    return locality.weight, of_step
 
 
 class _Descent:
@@ -228,7 +270,9 @@ class _Descent:
         else:
             self.optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
 
-    def run(self, inputs: Tensor, triplets: Tensor, targets: Tensor, penalty: float) -> list[float]:
+    def run(
+        self, inputs: Tensor, triplets: Tensor, targets: Tensor, penalty: float, near: Near | None = None
+    ) -> list[float]:
         """Take every step, or those that are left; the value of the objective at each."""
         first, curve = self._restore()
         settings = self.settings
@@ -236,21 +280,36 @@ class _Descent:
             rows = _draw(len(triplets), settings, step)
             batch = (triplets, targets) if rows is None else (triplets[rows], targets[rows])
             with torch.no_grad():
-                found = objective(self.weights, self.bias, inputs, *batch, penalty=penalty)
-            value = (found.kl + penalty * found.penalty).item()
+                value, *slopes = self._value(inputs, batch, penalty, near, step)
             if not math.isfinite(value):
                 raise DivergedError(
                     f"distill: expected a finite objective, found {value} at step {step} with lr {self.lr} "
                     f"and lambda {penalty}; lower the learning rate."
                 )
             curve.append(value)
-            self.weights.grad, self.bias.grad = found.grad_weights, found.grad_bias
+            self.weights.grad, self.bias.grad = slopes
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
             self.optimizer.step()
             if self.checkpoints is not None and self.checkpoints.due():
                 self._save(step + 1, curve)
         return curve
+
+    def _value(
+        self, inputs: Tensor, batch: tuple[Tensor, Tensor], penalty: float, near: Near | None, step: int
+    ) -> tuple[float, Tensor, Tensor]:
+        """The objective at a step, and its gradients by weights and bias."""
+        if near is None:
+            found = objective(self.weights, self.bias, inputs, *batch, penalty=penalty)
+            return (found.kl + penalty * found.penalty).item(), found.grad_weights, found.grad_bias
+        alpha, term = near
+        rest = 1 - alpha  # of people's choices alone, not of the penalty
+        found = objective(self.weights, self.bias, inputs, *batch, penalty=penalty / rest)
+        value, by_weights, by_bias = term(self.weights, self.bias, step)
+        total = rest * found.kl + penalty * found.penalty + alpha * value
+        return (
+            total.item(), rest * found.grad_weights + alpha * by_weights, rest * found.grad_bias + alpha * by_bias
+        )  # fmt: skip
 
     def _save(self, step: int, curve: list[float]) -> None:
         assert self.checkpoints is not None
@@ -302,9 +361,12 @@ def cross_validate(
     *,
     settings: DistillSettings,
     groups: Tensor | None = None,
+    locality: Locality | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> CrossValidation:
     """Choose lambda and learning rate by KL on objects never trained on, over `settings.folds` folds.
+
+    locality: of every fit, as in `fit_map`; the choice is by people's answers alone with it too.
 
     A fold trains on the triplets wholly within its training objects and is measured on those wholly
     within its held-out objects; the others are set aside. Objects that occur in `triplets` are dealt to
@@ -320,7 +382,8 @@ def cross_validate(
     with progress("distill: cross-validation", total, "fits", done=len(rows)) as advance:
         for index in range(len(rows), total):
             fold, point = divmod(index, len(points))
-            rows.append(_fold_row(features, triplets, targets, fold_of, fold, *points[point], settings))
+            held = (features, triplets, targets, fold_of, fold, *points[point], settings)
+            rows.append(_fold_row(*held, locality))
             if checkpoints is not None:
                 checkpoints.save(len(rows), {}, {"rows": rows})
             advance(1, f"held-out KL {rows[-1]['kl']:.4f}")
@@ -346,6 +409,7 @@ def _fold_row(
     penalty: float,
     lr: float,
     settings: DistillSettings,
+    locality: Locality | None,
 ) -> dict[str, float]:
     members = (fold_of[triplets] == fold).sum(1)
     train, held = members == 0, members == 3
@@ -360,7 +424,9 @@ def _fold_row(
     before = map_metrics(AffineMap.identity(features.shape[1]), features, triplets[held], targets[held])
     row |= {"accuracy_before": before["accuracy"], "kl_before": before["kl"]}
     try:
-        fit = fit_map(features, triplets[train], targets[train], penalty=penalty, lr=lr, settings=settings)
+        fit = fit_map(
+            features, triplets[train], targets[train], penalty=penalty, lr=lr, settings=settings, locality=locality
+        )  # fmt: skip
     except DivergedError as error:
         print(f"warning: {error}", file=sys.stderr, flush=True)
         return row | {"accuracy": 0.0, "kl": math.inf}

@@ -11,6 +11,8 @@ A node is a stage in a role. The four settings of a student are four ways throug
      embed[teacher.pool] + embed[student.pool] -> smooth            (if configured, finetune reads it instead)
      embed[student.pool] ---------------------------------------> finetune          (to keep its classifier's answers)
      embed[student.*] + soft_labels -> distill[student]           (the setting `ud`)
+     embed[student.*] + index[human] -> distill[global], distill[glocal]   (older transforms, from bare choices)
+     index[human] + index[judged images] -> finetune[direct]      (no teacher)
      index[trials] -> levels                                      (choices with response times, by triplet)
      every setting -> evaluate[setting.dataset] -> report
 
@@ -43,8 +45,11 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "distillation": ("distillation", None),
     "ud": ("student", "distill[student]"),
     "alignet": ("alignet", None),
+    "global": ("student", "distill[global]"),
+    "glocal": ("student", "distill[glocal]"),
+    "direct": ("direct", None),
 }
-FINETUNED = ("alignet", "distillation")
+FINETUNED = ("alignet", "distillation", "direct")
 
 
 @dataclass(frozen=True)
@@ -212,28 +217,33 @@ class _Builder:
                 "features": self.embed(role, "pool"),  # their width must be the map's
             }
             return self.add("distill", role, {}, inputs)
+        base, other = self.config.distill.base(role), self.config.distill.others.get(role)
+        source = self.map_source(base)
+        if base not in self.config.distill.settings:
+            raise ValueError(
+                f"distill.settings: expected those of {base}, found {', '.join(self.config.distill.settings)}"
+            )
+        section = {
+            "settings": asdict(self.config.distill.settings[base]),
+            "object_ids": self.object_ids(source.images),
+            "fold_column": source.fold_column,
+        }
+        inputs = {"features": self.embed(base, source.images), "triplets": self.index(source.triplets)}
+        if other is None or other.loss == "soft":
+            inputs["soft_labels"] = self.soft_labels(source.triplets)
+        if other is not None and other.local is not None:
+            section["local"] = asdict(other.local)
+            inputs["local"] = self.embed(base, other.local.images)
+        return self.add("distill", role, section, inputs | {"objects": self.objects()})
+
+    def map_source(self, role: str) -> MapSource:
+        """The features and human choices that a role's map is learned on."""
         if role not in self.config.distill.sources:
             raise ValueError(
                 f"distill: expected a source or a published map for {role}, found neither; set "
                 f"distill.published.{role} to a set of kind map, or distill.sources.{role}"
             )
-        source: MapSource = self.config.distill.sources[role]
-        if role not in self.config.distill.settings:
-            raise ValueError(
-                f"distill.settings: expected those of {role}, found {', '.join(self.config.distill.settings)}"
-            )
-        section = {
-            "settings": asdict(self.config.distill.settings[role]),
-            "object_ids": self.object_ids(source.images),
-            "fold_column": source.fold_column,
-        }
-        inputs = {
-            "features": self.embed(role, source.images),
-            "triplets": self.index(source.triplets),
-            "soft_labels": self.soft_labels(source.triplets),
-            "objects": self.objects(),
-        }
-        return self.add("distill", role, section, inputs)
+        return self.config.distill.sources[role]
 
     def object_ids(self, images: str) -> dict[str, Any]:
         known = self.config.data.object_ids
@@ -278,7 +288,37 @@ class _Builder:
         inputs = {"features": self.embed("teacher", "pool"), "original": self.embed("student", "pool")}
         return self.add("smooth", "", section, inputs | self.weights("student"))
 
+    def direct(self) -> str:
+        """The student fine-tuned on people's choices about the images that its own map would be learned on."""
+        direct = self.config.finetune.direct
+        if direct is None:
+            raise ValueError(
+                "finetune.direct: expected {lr, pull, steps, batch} for the row direct, found null"
+            )
+        source, own = self.map_source("student"), asdict(direct)
+        own |= {
+            "sampling": "triplets",
+            "loss": "hard",
+            "clusters_per_batch": 0,
+            "retain": 0.0,
+            "center_teacher": False,
+        }
+        section = {
+            "settings": asdict(self.config.finetune.settings) | own,
+            "model": model_section(self.config.models["student"]),
+            "pixels": asdict(self.config.pixels),
+            "object_ids": self.object_ids(source.images),
+        }
+        inputs = {
+            "images": self.index(source.images),
+            "choices": self.index(source.triplets),
+            "objects": self.objects(),
+        }
+        return self.add("finetune", "direct", section, inputs | self.weights("student"))
+
     def finetune(self, role: str) -> str:
+        if role == "direct":
+            return self.direct()
         settings = asdict(self.config.finetune.settings)
         if role == "distillation":
             settings["tau_teacher"] = self.config.finetune.tau_distillation
@@ -309,7 +349,7 @@ class _Builder:
             )
         inputs = {"features": self.embed(model, images)}
         if mapping:
-            inputs["map"] = self.distill("teacher" if mapping == "distill[teacher]" else "student")
+            inputs["map"] = self.named(mapping)
         return inputs
 
     def levels(self, trials: str) -> str:

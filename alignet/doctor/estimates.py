@@ -267,7 +267,8 @@ class Estimates:
         return images * each
 
     def _distill(self, node: Node) -> Estimate:
-        role, width = node.role, self.width(node.role)
+        role = self.sources.config.distill.base(node.role)
+        width = self.width(role)
         disk = 4 * width * (width + 1)
         if "published" in node.inputs:
             return self._small("a published map is checked", 0.2, disk)

@@ -3,7 +3,9 @@
 reads   embed[model.images], soft_labels[triplets], index[triplets], index[object table]; or, with distill.published, a
         gLocal npz that was learned elsewhere, which is checked instead of a fit
 writes  map.npz (weights, bias, mean, std), cross_validation.json (accuracy and KL by fold, lambda and rate)
-roles   teacher, student (the setting `ud`)
+        the roles of distill.others: the choices themselves in the place of soft labels (loss=hard), and the embedding
+        `local` whose neighbourhoods are kept (gLocal)
+roles   teacher, student (the setting `ud`); global, glocal: the same for two older transforms of the student
 cost    seconds to minutes; the cross-validation fits folds x lambdas x learning rates maps
 """
 
@@ -24,7 +26,7 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.checkpoints import Checkpoints
     from alignet.config import DistillSettings, build
     from alignet.data.triplets import restrict
-    from alignet.distill import cross_validate, fit_map
+    from alignet.distill import choices, cross_validate, fit_map
     from alignet.stages import _read
 
     if "published" in work.inputs:
@@ -33,9 +35,14 @@ def run(work: StageRun) -> dict[str, Any]:
     rows_of_features, ids = _read.embedding(work.inputs["features"])
     rows = _read.object_rows(work, ids)
     used = restrict(_read.triplets(work, "triplets", len(rows)), rows)
-    labels = np.load(work.inputs["soft_labels"].file("probabilities.npy"), allow_pickle=False)
     features = torch.from_numpy(rows_of_features.astype(np.float32))
-    triplets, targets = torch.from_numpy(used.triplets), torch.from_numpy(labels[used.kept])
+    triplets = torch.from_numpy(used.triplets)
+    if "soft_labels" in work.inputs:
+        labels = np.load(work.inputs["soft_labels"].file("probabilities.npy"), allow_pickle=False)
+        targets = torch.from_numpy(labels[used.kept])
+    else:
+        targets = choices(len(triplets))
+    locality = _locality(work)
     if used.dropped:
         print(f"{used.dropped:,} triplets with an object that has no features are left out", flush=True)
 
@@ -46,10 +53,11 @@ def run(work: StageRun) -> dict[str, Any]:
         targets,
         settings=settings,
         groups=_groups(work, rows, len(ids)),
+        locality=locality,
         checkpoints=Checkpoints(work.checkpoints / "folds", seconds),
     )
     fit = fit_map(
-        features, triplets, targets, penalty=folds.penalty, lr=folds.lr, settings=settings,
+        features, triplets, targets, penalty=folds.penalty, lr=folds.lr, settings=settings, locality=locality,
         checkpoints=Checkpoints(work.checkpoints / "fit", seconds),
     )  # fmt: skip
     fit.map.save_npz(work.folder / "map.npz")
@@ -69,6 +77,20 @@ def run(work: StageRun) -> dict[str, Any]:
         "held_out_kl_before": best["kl_before"],
         "held_out_kl": best["kl"],
     }
+
+
+def _locality(work: StageRun) -> Any:
+    """The neighbourhoods that a gLocal map is to keep; None for the other maps."""
+    import torch
+
+    from alignet.locality import Locality
+    from alignet.stages import _read
+
+    if "local" not in work.inputs:
+        return None
+    local = work.section["local"]
+    features = torch.from_numpy(_read.embedding(work.inputs["local"])[0])
+    return Locality(features, local["weight"], local["temperature"], local["batch"])
 
 
 def _take(work: StageRun) -> dict[str, Any]:

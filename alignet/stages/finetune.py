@@ -4,9 +4,10 @@ reads   index[pool] and the student's weights; embed[student.pool] where the cla
         sampling `triplets`: triplets
         sampling `in_batch`: embed[teacher.pool] (or smooth, where it is configured), for `alignet`
         distill[teacher] too, and cluster where batches are drawn by clusters
+        direct: index[judged images], index[human triplets] and the object table, in the place of a teacher
 writes  weights.safetensors (the student's own keys), head.safetensors (if any), curves.npz; for students of
         transformers or from a folder, the configuration beside the weights
-roles   alignet, distillation (the control: raw teacher, no human data)
+roles   alignet, distillation (the control: raw teacher, no human data), direct (people's choices, no teacher)
 cost    steps x (forward and backward pass of a batch), which several processes share; a killed run goes on at its last
         checkpoint
 """
@@ -92,6 +93,8 @@ def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]
     from alignet.sampling import random_triplets
     from alignet.stages import _read
 
+    if "choices" in work.inputs:
+        return _people(work, ids), 0.0  # a choice knows no uncertainty
     if settings.sampling == "triplets":
         folder = work.inputs["triplets"].folder
         rows = rows_of_objects(_read.read_lines(folder / "ids.txt"), ids)
@@ -108,6 +111,21 @@ def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]
     sample = random_triplets(len(features), min(100_000, len(features) ** 2), 0)
     entropy = label_entropy(teacher_similarities(features, sample), settings.tau_teacher)
     return PoolTeacher(features, clusters), entropy
+
+
+def _people(work: StageRun, ids: list[str]) -> Any:
+    """People's own choices as answers: of the three similarities the chosen pair's is one, the others' zero."""
+    import numpy as np
+
+    from alignet.data.triplets import restrict
+    from alignet.finetune import TripletAnswers
+    from alignet.stages import _read
+
+    rows = _read.object_rows(work, ids)
+    used = restrict(_read.triplets(work, "choices", len(rows)), rows)
+    if used.dropped:
+        print(f"{used.dropped:,} triplets with an object that has no image are left out", flush=True)
+    return TripletAnswers(used.triplets, np.eye(1, 3, dtype=np.float32).repeat(len(used.triplets), 0))
 
 
 def _original(work: StageRun, ids: list[str]) -> Any:
