@@ -118,6 +118,10 @@ def _run(stage: str, act: Callable[[Config], None], arguments: list[str], launch
     )
     for number, overrides in enumerate(jobs):
         config = load(overrides)
+        if several and config.ablation is not None:
+            raise ValueError(
+                "an ablation is a multirun by itself: expected no -m, found it; give seeds as ablation.seeds=[0,1,2]"
+            )
         if launches and config.runtime.launcher != "local" and not processes.launched():
             from alignet.launch import launch
 
@@ -125,7 +129,30 @@ def _run(stage: str, act: Callable[[Config], None], arguments: list[str], launch
             return
         if several:
             print(f"[job {number}] {' '.join(overrides)}", flush=True)
-        act(config)
+        for job in jobs_of(config, overrides):
+            act(job)
+
+
+def jobs_of(config: Config, overrides: Sequence[str]) -> list[Config]:
+    """The jobs of an ablation, one for each combination of its values and seeds; of any other configuration itself.
+
+    overrides: the command line that the configuration comes from. A job's `ablation.point` holds its values.
+    """
+    ablation = config.ablation
+    if ablation is None:
+        return [config]
+    from dataclasses import replace
+    from itertools import product as combinations
+
+    jobs = []
+    for values in combinations(*ablation.over.values()):
+        point = dict(zip(ablation.over, values, strict=True))
+        for seed in ablation.seeds or (config.seed,):
+            own = [f"{key}={'null' if value is None else value}" for key, value in point.items()]
+            job = load([*overrides, *own, f"seed={seed}"])
+            assert job.ablation is not None
+            jobs.append(replace(job, ablation=replace(job.ablation, point=point)))
+    return jobs
 
 
 def _end(status: int, message: str | None, lost: bool = False) -> NoReturn:
@@ -168,8 +195,9 @@ def help_text(stage: str, doc: str) -> str:
 
 
 def names_in(group: str) -> list[str]:
-    """The files of a configuration group, without their ending."""
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+    """The files of a configuration group, without their ending; those in a folder behind its name."""
+    folder = conf_folder() / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def config_section(name: str) -> str:
@@ -186,8 +214,17 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        composed = hydra_compose("config", overrides=[quoted(item) for item in overrides])
+        composed = hydra_compose("config", overrides=[quoted(item) for item in _based(overrides)])
     return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+
+
+def _based(overrides: Sequence[str]) -> list[str]:
+    """`base=photos`, the experiment that an ablation is laid over, as Hydra names the groups that it selects."""
+    found = []
+    for item in overrides:
+        key, _, name = item.partition("=")
+        found += [f"experiment@_global_={name}", f"ablation={name}"] if key == "base" else [item]
+    return found
 
 
 # keys whose values are text whatever they look like, and of these the ones that name a file or a folder

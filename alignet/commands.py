@@ -78,19 +78,30 @@ def run_pipeline(config: Config) -> None:
     print(f"next: python -m alignet.stages.status{given_options()}")
 
 
-def print_status(config: Config) -> None:
-    """A table of every node: state, size, and the command that makes it, or what blocks it."""
-    pipeline = Pipeline(config)
-    rows, reasons = [], []
-    for key, node in pipeline.graph.items():
-        state = pipeline.state(key)
+def print_status(*configs: Config) -> None:
+    """A table of every node: state, size, and the command that makes it, or what blocks it.
+
+    configs: one, or the jobs of an ablation. What jobs share stands once; what is of one job alone with its values.
+    """
+    pipelines = [Pipeline(config) for config in configs]
+    pipeline, rows, reasons = pipelines[0], [], []
+    for (key, _), users in _distinct(pipelines).items():
+        one = users[0]
+        state, node = one.state(key), one.graph[key]
         size = f"{state.artifact.size / 1e6:,.1f} MB" if state.artifact else ""
         act = str(state.artifact.folder) if state.artifact and state.state == "cached" else command(node)
         if state.state == "blocked":
             if state.why not in reasons:
                 reasons.append(state.why)
             act = f"by ({reasons.index(state.why) + 1})"
-        rows.append((key, state.state, size, act))
+        rows.append(
+            (
+                key + ("" if len(users) == len(pipelines) else f" {{{job_name(one.config)}}}"),
+                state.state,
+                size,
+                act,
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for key, state_name, size, act in rows:
         print(f"{key:{widths[0]}}  {state_name:{widths[1]}}  {size:>{widths[2]}}  {act}".rstrip())
@@ -110,6 +121,71 @@ def print_status(config: Config) -> None:
         )
     elif counts["cached"] < len(rows):
         print(f"next: python -m alignet.stages.pipeline{given_options()}")
+
+
+def _distinct(pipelines: list[Pipeline]) -> dict[tuple[str, str], list[Pipeline]]:
+    """Nodes of several configurations by key and identity (of blocked ones, why): which pipelines have each."""
+    found: dict[tuple[str, str], list[Pipeline]] = {}
+    for pipeline in pipelines:
+        for key in pipeline.graph:
+            state = pipeline.state(key)
+            what = state.why if state.state == "blocked" else pipeline.identity(key).fingerprint
+            found.setdefault((key, what), []).append(pipeline)
+    return found
+
+
+def job_name(config: Config) -> str:
+    """The values of a job of an ablation, in words."""
+    assert config.ablation is not None
+    seed = f"seed={config.seed}" if len(config.ablation.seeds) > 1 else ""
+    return " ".join([*(f"{key}={value}" for key, value in config.ablation.point.items()), seed]).strip()
+
+
+def run_ablation(config: Config) -> None:
+    """Make what one job of an ablation measures, and what of its inputs is missing."""
+    pipeline = Pipeline(config)
+    if config.force or config.role is not None:
+        raise ValueError(
+            "force, role: expected neither with an ablation's pipeline; give them to that node's stage"
+        )
+    print(f"[{job_name(config) or 'one job'}]", flush=True)
+    blocked = {pipeline.state(key).why for key in pipeline.graph if pipeline.state(key).state == "blocked"}
+    if blocked:
+        raise ArtifactError("\n".join(sorted(blocked)[:6]))
+    ran = pipeline.make_all(list(pipeline.graph))
+    print(f"{len(ran)} nodes made, {len(pipeline.graph) - len(ran)} cached", flush=True)
+
+
+def show_ablation(configs: list[Config]) -> Path:
+    """Write the figure and the table of an ablation whose jobs are made, and print them; returns their folder."""
+    from alignet.artifacts import fingerprint
+    from alignet.report.ablation import blocks
+    from alignet.report.blocks import Figure, Table
+    from alignet.report.files import table_markdown, write_figure, write_table
+    from alignet.stages._scores import ablation_points
+
+    ablation = configs[0].ablation
+    assert ablation is not None
+    points, beside, prints = ablation_points([Pipeline(config) for config in configs])
+    made = blocks(
+        ablation.name,
+        ablation.title,
+        ablation.figure,
+        [one.title for one in ablation.measures],
+        points,
+        beside,
+    )
+    folder = Path(configs[0].paths.artifacts) / "ablation" / f"{ablation.name}-{fingerprint(prints)[:12]}"
+    print(f"\n{configs[0].banner}\n")
+    for block in made:
+        if isinstance(block, Table):
+            print(table_markdown(block))
+            write_table(folder, "ablations", block)
+        elif isinstance(block, Figure):
+            print(f"{block.caption}\n")
+            write_figure(folder, "ablations", block)
+    print(f"figure and table: {folder}")
+    return folder
 
 
 def print_leftovers(configs: list[Config], delete: bool) -> None:

@@ -157,6 +157,7 @@ class DataSettings:
     source: Literal["world", "folder"]
     needs: tuple[str, ...]  # of paths: what this experiment cannot do without
     verify: Literal["stat", "full"]
+    pool_images: int | None  # so many of the pool's are drawn from and fine-tuned on; null: all
     objects: (
         str | None
     )  # name of the table set whose rows are the objects that triplets count; null without people
@@ -164,6 +165,7 @@ class DataSettings:
     sets: Mapping[str, SetSettings]
 
     def __post_init__(self) -> None:
+        _at_least("data", 3, pool_images=3 if self.pool_images is None else self.pool_images)
         if self.objects is not None and self.objects not in self.sets:
             raise ValueError(f"data.objects: expected one of {', '.join(self.sets)}, found {self.objects!r}")
 
@@ -367,11 +369,16 @@ class TripletsSettings:
     published: str | None  # a set of kind dataset, taken instead of drawing
     sampling: Literal["cluster_boundary", "class_boundary", "random"]
     count: int
-    labels_from: Literal["", "wnid", "cls"]  # class_boundary and random: where class labels come from
+    labels_from: str  # class_boundary and random: "" | wnid | cls | <table set>.<column>
     seed: int
 
     def __post_init__(self) -> None:
         _at_least("triplets", 1, count=self.count)
+        if self.labels_from not in ("", "wnid", "cls") and "." not in self.labels_from:
+            raise ValueError(
+                f"triplets.labels_from: expected '', wnid, cls, or a table set and its column as set.column, found "
+                f"{self.labels_from!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -669,6 +676,44 @@ class EvaluateSection:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """One axis of an ablation's figure: a metric; over several data sets, their mean."""
+
+    title: str
+    metric: str
+    part: str  # where an evaluation has several scores of a metric, which: `1-shot`; '' otherwise
+    datasets: tuple[str, ...]  # of evaluate.datasets
+
+    def __post_init__(self) -> None:
+        if not self.datasets:
+            raise ValueError(f"ablation.measures: expected a data set for {self.title!r}, found none")
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """Which values are tried, and what is shown of each; every combination is a job, see cli.jobs_of."""
+
+    name: str
+    title: str
+    figure: Literal["points", "cloud"]  # each point's measures | the first measure against the second
+    over: Mapping[str, tuple[Any, ...]]  # key of the configuration -> its values
+    seeds: tuple[int, ...]  # every job once with each; none: with the configuration's own
+    rows: tuple[str, ...]  # rows of the table that a job is measured by
+    beside: tuple[str, ...]  # rows that no job changes, for comparison
+    measures: tuple[Measure, ...]
+    values: Mapping[str, Any]  # what the experiments of one data set have in common, for interpolation
+    point: Mapping[str, Any]  # of a job: its values; filled in by cli.jobs_of
+
+    def __post_init__(self) -> None:
+        least = 2 if self.figure == "cloud" else 1
+        if not self.rows or len(self.measures) < least or not all(self.over.values()):
+            raise ValueError(
+                f"ablation: expected rows, {least} or more measures, and values for each key of over, found rows "
+                f"{list(self.rows)}, {len(self.measures)} measures, over {dict(self.over)}"
+            )
+
+
+@dataclass(frozen=True)
 class ReportSettings:
     """The page, its table and its picture.
 
@@ -793,6 +838,7 @@ class Config:
     export: ExportSection
     levels: LevelsSection
     evaluate: EvaluateSection
+    ablation: AblationSettings | None
     report: ReportSettings
     doctor: DoctorSettings
     survey: SurveySettings

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alignet.config import Config, ImagesSet, MapSource, ViceSection
+from alignet.config import AblationSettings, Config, ImagesSet, MapSource, ViceSection
 
 # Raise a stage's version when what it computes from the same section and inputs changes.
 VERSIONS = {
@@ -96,6 +96,8 @@ class _Builder:
         self.nodes: dict[str, Node] = {}
 
     def build(self) -> dict[str, Node]:
+        if self.config.ablation is not None:
+            return self.ablation(self.config.ablation)
         for role in self.config.finetune.roles:
             if self.config.triplets.published is None:
                 self.cluster(role)
@@ -106,6 +108,17 @@ class _Builder:
         for kind in self.config.export.roles:
             self.export(kind)
         self.report()
+        return self.nodes
+
+    def ablation(self, ablation: AblationSettings) -> dict[str, Node]:
+        """What one job of an ablation measures, and what that needs."""
+        for measure in ablation.measures:
+            for name in measure.datasets:
+                if name not in self.config.evaluate.datasets:
+                    known = ", ".join(self.config.evaluate.datasets)
+                    raise ValueError(f"ablation.measures: expected data sets out of {known}, found {name!r}")
+                for setting in (*ablation.rows, *ablation.beside):
+                    self.evaluate(name, setting)
         return self.nodes
 
     def add(self, stage: str, role: str, section: Any, inputs: Mapping[str, str], outside: str = "") -> str:
@@ -278,7 +291,14 @@ class _Builder:
             inputs["clusters"] = self.cluster(role)
         elif self.config.triplets.labels_from == "cls":
             inputs["images"] = self.index("pool")
-        return self.add("triplets", role, section, inputs)
+        elif "." in self.config.triplets.labels_from:
+            inputs["labels"] = self.index(self.config.triplets.labels_from.partition(".")[0])
+        return self.add("triplets", role, section | self.part_of_pool(), inputs)
+
+    def part_of_pool(self) -> dict[str, Any]:
+        """What of a section says that only a part of the pool counts; nothing where all of it does."""
+        count = self.config.data.pool_images
+        return {} if count is None else {"pool_images": {"count": count, "seed": self.config.seed}}
 
     def taught(self) -> str:
         """The teacher's raw features of the pool, smoothed where that is configured; a map comes afterwards."""
@@ -326,7 +346,7 @@ class _Builder:
             "settings": settings,
             "model": model_section(self.config.models["student"]),
             "pixels": asdict(self.config.pixels),
-        }
+        } | self.part_of_pool()
         inputs = {"images": self.index("pool")} | self.weights("student")
         if settings["retain"]:
             inputs["original"] = self.embed("student", "pool")

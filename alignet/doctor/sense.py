@@ -120,7 +120,7 @@ def check_triplets(sources: Sources) -> Iterator[Finding]:
         )
     )
     labelled = settings.sampling in ("class_boundary", "random") and settings.labels_from == "wnid"
-    if settings.sampling == "class_boundary" and not labelled:
+    if settings.sampling == "class_boundary" and not settings.labels_from:
         yield fault(
             "triplets.labels_from", "class_boundary needs class labels", "Set triplets.labels_from=wnid"
         )

@@ -73,6 +73,21 @@ def assignment(run: StageRun) -> np.ndarray:
         return clusters["assignment"]
 
 
+def part_of_pool(run: StageRun, ids: list[str]) -> np.ndarray:
+    """Rows of the pool's images that count, ascending int64: all, or those that the section `pool_images` draws.
+
+    A smaller part of the same seed lies within a larger one. ValueError where it asks for more than there are.
+    """
+    drawn = run.section.get("pool_images")
+    if drawn is None:
+        return np.arange(len(ids))
+    if drawn["count"] > len(ids):
+        raise ValueError(
+            f"data.pool_images: expected at most {len(ids):,}, all images of the pool, found {drawn['count']:,}"
+        )
+    return np.sort(np.random.default_rng([drawn["seed"], 5]).permutation(len(ids))[: drawn["count"]])
+
+
 def object_rows(run: StageRun, ids: list[str], table: str = "objects") -> np.ndarray:
     """Row in `ids` of every object of the object table, -1 where the object has none. int64 (objects,)."""
     from alignet.data.concepts import load_concepts

@@ -67,7 +67,10 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 def _usable(work: StageRun, listed: Any) -> list[str]:
-    """The pool's images in order, without those that an embedding among the inputs has set aside as unreadable."""
+    """The pool's images in order, without those that an embedding among the inputs has set aside as unreadable.
+
+    Of these the part that the configuration asks for (data.pool_images).
+    """
     from alignet.stages import _read
 
     ids = list(listed)
@@ -79,7 +82,7 @@ def _usable(work: StageRun, listed: Any) -> list[str]:
         print(
             f"{len(listed) - len(ids):,} images of the pool were set aside when it was embedded", flush=True
         )
-    return ids
+    return [ids[row] for row in _read.part_of_pool(work, ids)]
 
 
 def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]:

@@ -1,8 +1,9 @@
 """Run whatever is missing, in order, and print the table.
 
 reads   the configuration
-writes  every artifact of it that is not there yet, below paths.artifacts
-cost    the embedded world: at most five minutes on 2 cores; a second run: seconds
+writes  every artifact of it that is not there yet, below paths.artifacts; of an ablation (experiment=ablation/<name>)
+        what its jobs measure, and one figure and one table in <paths.artifacts>/ablation/<name>-<digest>
+cost    the embedded world: at most five minutes on 2 cores; a second run: seconds; an ablation: docs/ablations.md
 """
 
 from alignet.cli import main
@@ -11,10 +12,24 @@ from alignet.config import Config
 
 def act(config: Config) -> None:
     """Do what the first line says."""
-    from alignet.commands import run_pipeline
+    from alignet.commands import run_ablation, run_pipeline
 
-    run_pipeline(config)
+    if config.ablation is None:
+        run_pipeline(config)
+    else:
+        run_ablation(config)
+        JOBS.append(config)
 
+
+def finish() -> None:
+    """Show an ablation whose jobs are all made."""
+    if JOBS:
+        from alignet.commands import show_ablation
+
+        show_ablation(JOBS)
+
+
+JOBS: list[Config] = []  # of an ablation, those that are made
 
 if __name__ == "__main__":
-    main("pipeline", __doc__ or "", act, launches=True)
+    main("pipeline", __doc__ or "", act, finish=finish, launches=True)

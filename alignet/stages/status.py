@@ -4,8 +4,12 @@ reads   the manifests below paths.artifacts; sizes and times of outside files, a
 writes  seen/ in paths.artifacts: the checksums of outside files
 cost    seconds; the first time, as long as it takes to read the data once
 
+`status experiment=ablation/<name>` lists the nodes of all its jobs, those that they share once.
+
 `status prune` lists what lies in the store and is no node of this configuration, with sizes; `status prune remove`
-deletes what `status prune` lists. Name everything that is to stay: `status prune -m experiment=world seed=0,1,2` keeps
+deletes what `status experiment=ablation/<name>` lists the nodes of all its jobs, those that they share once.
+
+`status prune` lists. Name everything that is to stay: `status prune -m experiment=world seed=0,1,2` keeps
 the nodes of all three. Nothing is deleted without the word `remove`.
 """
 
@@ -21,11 +25,25 @@ if TYPE_CHECKING:
     from alignet.config import Config
 
 
-def act(config: Config) -> None:
-    """Do what the first line says."""
-    from alignet.commands import print_status
+def show(arguments: Sequence[str]) -> None:
+    """Do what the first line says; the jobs of an ablation together."""
+    jobs: list[Config] = []
 
-    print_status(config)
+    def act(config: Config) -> None:
+        from alignet.commands import print_status
+
+        if config.ablation is None:
+            print_status(config)
+        else:
+            jobs.append(config)
+
+    def finish() -> None:
+        from alignet.commands import print_status
+
+        if jobs:
+            print_status(*jobs)
+
+    main("status", __doc__ or "", act, arguments, finish)
 
 
 def prune(arguments: Sequence[str], delete: bool) -> None:
@@ -45,4 +63,4 @@ if __name__ == "__main__":
     if words[:1] == ["prune"]:
         prune([word for word in words[1:] if word != "remove"], "remove" in words[1:])
     else:
-        main("status", __doc__ or "", act)
+        show(words)

@@ -26,7 +26,10 @@ def run(work: StageRun) -> dict[str, Any]:
     if "published" in work.inputs:
         return _take(work)
     features, ids = _read.embedding(work.inputs["features"])
-    drawn = _draw(work, ids)
+    part = _read.part_of_pool(work, ids)
+    if len(part) < len(ids):
+        features, ids = features[part], [ids[row] for row in part]
+    drawn = _draw(work, ids, part)
     checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
     triplets, sims = label(features, drawn, transform=_read.transform(work), checkpoints=checkpoints)
     np.save(work.folder / "triplets.npy", triplets)
@@ -65,18 +68,19 @@ def _take(work: StageRun) -> dict[str, Any]:
     }
 
 
-def _draw(work: StageRun, ids: list[str]) -> Any:
+def _draw(work: StageRun, ids: list[str], part: Any) -> Any:
     from alignet.sampling import class_boundary, cluster_boundary, random_triplets
     from alignet.stages import _read
 
     count, seed, sampling = work.section["count"], work.section["seed"], work.section["sampling"]
     if sampling == "cluster_boundary":
-        return cluster_boundary(_read.assignment(work), count, seed)
+        return cluster_boundary(_read.assignment(work)[part], count, seed)
     labels = _labels(work, ids)
     if sampling == "class_boundary":
         if labels is None:
             raise ValueError(
-                "triplets.sampling=class_boundary needs class labels; set triplets.labels_from to wnid or cls"
+                "triplets.sampling=class_boundary needs class labels; set triplets.labels_from to wnid, cls or "
+                "<table set>.<column>"
             )
         return class_boundary(labels, count, seed)
     if labels is None:
@@ -89,8 +93,13 @@ def _labels(work: StageRun, ids: list[str]) -> Any:
     import numpy as np
 
     from alignet.data.shards import shard_labels
+    from alignet.data.tables import column_for
     from alignet.data.wordnet import wordnet_id
 
+    if "labels" in work.inputs:
+        return np.array(
+            column_for(work.sources["labels"], ids, work.section["labels_from"].partition(".")[2])
+        )
     if work.section["labels_from"] == "wnid":
         labels = np.array([wordnet_id(name) for name in ids])
         if (labels == "").any():
