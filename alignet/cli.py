@@ -118,10 +118,6 @@ def _run(stage: str, act: Callable[[Config], None], arguments: list[str], launch
     )
     for number, overrides in enumerate(jobs):
         config = load(overrides)
-        if several and config.ablation is not None:
-            raise ValueError(
-                "an ablation is a multirun by itself: expected no -m, found it; give seeds as ablation.seeds=[0,1,2]"
-            )
         if launches and config.runtime.launcher != "local" and not processes.launched():
             from alignet.launch import launch
 

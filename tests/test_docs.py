@@ -154,7 +154,7 @@ def test_keys_in_the_text_are_keys_of_the_configuration() -> None:
         for name, item in value.items() if isinstance(value, dict) else ():
             walk(item, f"{prefix}.{name}" if prefix else str(name))
 
-    for experiment in ("world", "photos", "paper", "own", "own_dataset", "own_triplets"):
+    for experiment in ("world", "ablation/direct", "photos", "paper", "own", "own_dataset", "own_triplets"):
         walk(compose([f"experiment={experiment}"]), "")
     sections = {name.partition(".")[0] for name in known}
     unknown = []

@@ -18,7 +18,7 @@ from alignet.doctor.measure import Measurements, cores, on
 from alignet.doctor.models import NETWORKS
 from alignet.doctor.sense import images_a_step
 from alignet.doctor.sources import Count, Sources, world_images
-from alignet.graph import FINETUNED, Node
+from alignet.graph import FINETUNED, SETTINGS, Node
 from alignet.memory import memory_limit
 
 EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
@@ -390,8 +390,10 @@ class Estimates:
     def _evaluate(self, node: Node) -> Estimate:
         setting, _, name = node.role.partition(".")
         dataset = self.sources.config.evaluate.datasets[name]
-        width = self.width({"teacher-original": "teacher", "teacher-ud": "teacher", "original": "student",
-                            "ud": "student"}.get(setting, setting))  # fmt: skip
+        model = SETTINGS[setting][0]
+        if model is None:
+            return self._small("what is said without a model", 1.0)
+        width = self.width(model)
         draws = self.sources.config.evaluate.bootstrap
         if dataset.family == "odd_one_out":
             triplets = dataset.data["triplets"]

@@ -27,7 +27,12 @@ def ablation_points(pipelines: list[Pipeline]) -> tuple[list[Point], list[Point]
         assert pipeline.config.ablation is not None
         jobs.setdefault(repr(dict(pipeline.config.ablation.point)), []).append(pipeline)
     points = []
-    for seeds in jobs.values():
+    for point, seeds in jobs.items():
+        if len({one.config.seed for one in seeds}) < len(seeds):
+            raise ValueError(
+                f"ablation: expected one job of each seed, found {len(seeds)} for {point}; only seeds and "
+                f"names of ablations may be varied by -m, anything else by ablation.over or by a command of its own"
+            )
         own = seeds[0].config.ablation
         assert own is not None
         points += [Point(own.point, row, _scores(seeds, row)) for row in ablation.rows]

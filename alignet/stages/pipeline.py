@@ -22,11 +22,15 @@ def act(config: Config) -> None:
 
 
 def finish() -> None:
-    """Show an ablation whose jobs are all made."""
-    if JOBS:
-        from alignet.commands import show_ablation
+    """Show each ablation whose jobs are all made."""
+    from alignet.commands import show_ablation
 
-        show_ablation(JOBS)
+    kinds: dict[tuple[str, str], list[Config]] = {}
+    for job in JOBS:
+        assert job.ablation is not None
+        kinds.setdefault((job.experiment_name, job.ablation.name), []).append(job)
+    for jobs in kinds.values():
+        show_ablation(jobs)
 
 
 JOBS: list[Config] = []  # of an ablation, those that are made
