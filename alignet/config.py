@@ -717,8 +717,8 @@ class AblationSettings:
 class ReportSettings:
     """The page, its table and its picture.
 
-    headline: the data set of the summary; null: the first that asks for odd ones out, else for agreement. published: of
-    the paper's data sets (report.published.KEYS) this run's that are read against them; the mean where several are named.
+    headline: the data set of the summary; null: the first that asks for odd ones out, else for agreement. published:
+    which of this run's data sets are read against the paper's (report.published.KEYS), or the mean of several.
     redistribute: false or a sentence: pictures on the page may not be handed on. licences: what data -> its licence.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 from alignet.report.blocks import Block, Section, Text
 from alignet.report.gathered import Gathered
 from alignet.report.page import Page
-from alignet.report.published import FEW_SHOT_NOTE, published_blocks
+from alignet.report.published import published_blocks
 from alignet.report.sections import BUILDERS, SECTIONS
 from alignet.report.settings import settings_block
 from alignet.report.summary import summarise
@@ -40,7 +40,7 @@ def run_page(
         )),
         *family_sections(gathered),
         source,
-        Section("notes", "Notes", [*(Text(note) for note in notes), Text(FEW_SHOT_NOTE)]),
+        Section("notes", "Notes", [Text(sentence(note)) for note in notes if note != section["banner"]]),
     ]  # fmt: skip
     return Page(
         title=sentence(section["title"]), subtitle=f"Student: {section['models']['student']['name']}. "

@@ -25,7 +25,7 @@ _SPREAD = re.compile(r"(.*\S) (\[[^\[\]]*\])")
 
 
 def check_name(name: str) -> str:
-    """The name of a table, figure or section, which is part of a file's; ValueError if a file could not be called so."""
+    """The name of a table, figure or section, which is part of a file's; ValueError if no file could be called so."""
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"the page: expected a name of letters, digits and _, found {name!r}; rename that block."

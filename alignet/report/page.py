@@ -82,7 +82,8 @@ def _code(text: str) -> Any:
 
 def _blocks(folder: Path, section: Section) -> list[dict[str, Any]]:
     check_name(section.key)
-    found, taken = [], set()
+    found: list[dict[str, Any]] = []
+    taken: set[str] = set()
     for block in section.blocks:
         if not isinstance(block, Text):
             block = _renamed(block, taken)

@@ -33,6 +33,7 @@ def before_and_after(
     seen = f"The share of {what} whose nearest neighbour has the same {kind} {went} "
     seen += f"at {shares[1]:.0%}." if went == "stays" else f"from {shares[0]:.0%} to {shares[1]:.0%}."
     return Figure(
-        name="before_and_after", title="Features before and after alignment", draw=draw, caption=f"{caption} {seen}",
+        name="before_and_after", title="Features before and after alignment", draw=draw,
+        caption=f"{caption[:1].upper()}{caption[1:]} {seen}",
         alt=f"Two scatters of {what} on two principal components, original and AligNet, coloured by {kind}. {seen}",
     )  # fmt: skip

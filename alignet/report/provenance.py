@@ -109,9 +109,9 @@ def _nodes(made: Sequence[Artifact]) -> Table:
         how = one.manifest["provenance"]
         rows.append(
             [
-                node_key(one), one.manifest["fingerprint"][:12], one.digest[:12], Cell(f"{how['seconds']:,.1f}", how["seconds"]),
-                f"{how['device']}, {how['threads']} threads, {how['world_size']} processes", how["began"],
-                how["git"][:12],
+                node_key(one), one.manifest["fingerprint"][:12], one.digest[:12],
+                Cell(f"{how['seconds']:,.1f}", how["seconds"]), how["device"], str(how["threads"]),
+                str(how["world_size"]), how["began"], how["git"][:12],
             ]
         )  # fmt: skip
     versions = [one.manifest["provenance"]["versions"] for one in made]
@@ -121,7 +121,8 @@ def _nodes(made: Sequence[Artifact]) -> Table:
     said = ", ".join(f"{name} {' and '.join(found)}" for name, found in told.items())
     return Table(
         name="nodes", title=f"The {len(made)} artifacts behind this page",
-        header=["node", "fingerprint", "bytes", "seconds", "by", "began (UTC)", "git"], rows=rows,
+        header=["node", "fingerprint", "bytes", "seconds", "device", "threads", "processes", "began (UTC)", "git"],
+        rows=rows,
         caption=(
             "In the order in which each could be made. Fingerprint: of what determines the artifact; bytes: of what it "
             f"holds. Software: {said}."
@@ -147,8 +148,8 @@ def _values(made: Sequence[Artifact]) -> Table:
                 seen.add(entry)
                 rows.append([node_key(one), key, value])
     return Table(
-        name="values", title="Configured values", header=["node", "value", "is"], rows=rows,
-        caption="What each node was configured by; a value that several nodes of a stage share stands once.", folded=True,
+        name="values", title="Configured values", header=["node", "value", "is"], rows=rows, folded=True,
+        caption="What each node was configured by; a value that several nodes of a stage share stands once.",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from alignet.report import generalisation
 from alignet.report.blocks import Block
+from alignet.report.examples import examples_blocks
 from alignet.report.gathered import Gathered
 from alignet.report.hierarchy import hierarchy, relations
 from alignet.report.representations import projection, space
@@ -25,7 +26,7 @@ SECTIONS = {  # key -> title, in the order of the page
     "representations": "Representations",
     "triplets": "Triplets",
     "ablations": "Ablations",
-    "examples": "Where the student changed its mind",
+    "examples": "Examples",
 }
 
 BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, builder)
@@ -36,4 +37,5 @@ BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, b
     "few_shot": ("generalisation", generalisation.few_shot),
     "breeds": ("generalisation", generalisation.breeds),
     "transfer": ("generalisation", generalisation.transfer),
+    "examples": ("examples", examples_blocks),
 }

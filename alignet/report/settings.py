@@ -6,34 +6,44 @@ from collections.abc import Iterable, Sequence
 
 from alignet.report.blocks import Cell, Table
 from alignet.report.gathered import TITLES
-from alignet.table import Row, measures
+from alignet.table import STUDENT, Row, measures
 
-NAME = "settings"
+NAME = "all"
+FIRST = (STUDENT, "teacher")  # models whose columns come first
 
 
 def settings_block(rows: Sequence[Row], title: str, name: str = NAME) -> Table:
     """alignet.table's figures, turned: settings are few and metrics many, so settings are the columns."""
     found, footnotes, intervals = measures(rows)
-    lines = []
+    order = sorted(range(len(rows)), key=lambda index: _place(rows[index].model))
+    lines, last = [], ""
     for one in found:
-        cells: list[Cell | str] = [one.title, one.dataset + one.mark]
-        for index, (score, (value, spread)) in enumerate(zip(one.scores, one.texts)):
+        cells: list[Cell | str] = [
+            Cell("" if one.title == last else one.title, one.title),
+            one.dataset + one.mark,
+        ]
+        last = one.title
+        for index in order:
+            score, (value, spread) = one.scores[index], one.texts[index]
             if score is None:
                 cells.append("")
                 continue
-            cells.append(
-                Cell(f"{value} {spread}".strip(), score.value, score.low, score.high, best=index in one.best)
-            )
+            text = f"{value} {spread}".strip()
+            cells.append(Cell(text, score.value, score.low, score.high, best=index in one.best))
         lines.append([*cells, *(one.closed, one.ceiling, one.chance, one.n)])
-    header = ["measure", "data set", *(TITLES.get(row.setting, row.setting) for row in rows),
-              "of the way, %", "ceiling", "chance", "n"]  # fmt: skip
-    groups = [("", 2), *_runs(row.model for row in rows), ("", 4)]
+    header = ["measure", "data set", *(TITLES.get(rows[index].setting, rows[index].setting) for index in order),
+              "closed, %", "ceiling", "chance", "n"]  # fmt: skip
+    groups = [("", 2), *_runs(rows[index].model for index in order), ("", 4)]
     said = (
-        f"Bold: best student setting. {intervals} Of the way: what AligNet covers of the distance from the original to "
+        f"Bold: best student setting. {intervals} Closed: what AligNet covers of the distance from the original to "
         "the noise ceiling. The files hold shares, not percent, and every digit."
     )
     notes = [f"({mark}) {text}" for mark, text in footnotes]
     return Table(name, title, header, lines, said, groups, notes)
+
+
+def _place(model: str) -> int:
+    return FIRST.index(model) if model in FIRST else len(FIRST)
 
 
 def _runs(names: Iterable[str]) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ COSTS = ("top1", "linear_probe", "zero_shot")  # what alignment may cost, the fi
 _SAID = {
     "odd_one_out": "picks the odd one out that people picked in {value} of {n} {unit} (`{dataset}`)",
     "agreement": "picks the odd one out that the teacher picks in {value} of {n} {unit} (`{dataset}`)",
-    "rsa_spearman": "has similarities that follow people's with a rank correlation of {value} over {n} {unit} (`{dataset}`)",
+    "rsa_spearman": "has similarities that correlate with people's at {value} over {n} {unit} (`{dataset}`)",
 }
 
 
@@ -183,9 +183,10 @@ def _control(before: Score, after: Score, control: Score) -> str:
 
 def _cost(before: Score, after: Score) -> str:
     title = title_of(after.metric).partition(",")[0]
-    went = "rose" if after.value > before.value else "fell" if after.value < before.value else "stayed"
-    text = f"What it cost: {title} on `{after.dataset}` {went}"
-    text += f" at {_text(after)}" if went == "stayed" else f" from {_text(before)} to {_text(after)}"
+    text = f"What it cost: {title} on `{after.dataset}`"
+    if _text(before) == _text(after):
+        return f"{text} stayed at {_text(after)}."
+    text += f" {'rose' if after.value > before.value else 'fell'} from {_text(before)} to {_text(after)}"
     return text + (", within the intervals." if _apart(before, after) is False else ".")
 
 
