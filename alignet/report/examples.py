@@ -60,8 +60,8 @@ def _pictures(row: Row, direction: str, table: Columns, count: int) -> Pictures:
         )
     caption = (
         f"{_SAID[direction]} {len(rows)} of {count:,} such triplets, drawn at random. A frame and a label mark the odd "
-        "one out of people, of the original and of AligNet; where one of them has no label, two pairs were equally "
-        "similar to it."
+        "one out of people (a solid frame), of the original and of AligNet; where one of them has no label, two pairs "
+        "were equally similar to it."
     )
     return Pictures(
         slug(f"{direction} {row.model}"),

@@ -42,10 +42,10 @@ def lineage(artifacts: Iterable[Artifact]) -> list[Artifact]:
     return list(found.values())
 
 
-def provenance(artifacts: Iterable[Artifact], section: Mapping[str, Any]) -> Section:
-    """The part of the page that says where it comes from. section: of the node `report`."""
+def provenance(artifacts: Iterable[Artifact], sections: Sequence[Mapping[str, Any]]) -> Section:
+    """The part of the page that says where it comes from. sections: of the node `report`, of each run on the page."""
     made = lineage(artifacts)
-    blocks: list[Block] = [Text(_how(made, section)), _sources(section)]
+    blocks: list[Block] = [Text(_how(made, sections)), _sources(sections)]
     blocks += [_nodes(made), _values(made)]
     return Section(KEY, "Provenance", blocks)
 
@@ -61,9 +61,11 @@ def _told(made: Sequence[Artifact], name: str) -> list[str]:
     return list(dict.fromkeys(str(one.manifest["provenance"][name]) for one in made))
 
 
-def _how(made: Sequence[Artifact], section: Mapping[str, Any]) -> str:
+def _how(made: Sequence[Artifact], sections: Sequence[Mapping[str, Any]]) -> str:
     seconds = sum(one.manifest["provenance"]["seconds"] for one in made)
-    text = f"Seed {section['seed']}. {len(made)} artifacts, made in {_duration(seconds)} of computing"
+    seeds = list(dict.fromkeys(str(section["seed"]) for section in sections))
+    text = f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}. "
+    text += f"{len(made)} artifacts, made in {_duration(seconds)} of computing"
     days = sorted(one.manifest["provenance"]["began"][:10] for one in made)
     if days:
         text += f", {days[0]}" if days[0] == days[-1] else f", {days[0]} to {days[-1]}"
@@ -91,12 +93,14 @@ def _duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def _sources(section: Mapping[str, Any]) -> Table:
-    rows: list[list[str]] = [
-        [name, entry["name"] or "-", entry["licence"] or "not stated"]
-        for name, entry in section["models"].items()
-    ]
-    rows += [["data", name, licence] for name, licence in section["licences"].items()]
+def _sources(sections: Sequence[Mapping[str, Any]]) -> Table:
+    found: dict[tuple[str, str, str], None] = {}
+    for section in sections:
+        for name, entry in section["models"].items():
+            found[name, entry["name"] or "-", entry["licence"] or "not stated"] = None
+        for name, licence in section["licences"].items():
+            found["data", name, licence] = None
+    rows = [list(entry) for entry in found]
     return Table(
         name="licences", title="Models, data and their licences", header=["what", "name", "licence"], rows=rows,
         caption="As the configuration states them; weights made from them inherit their terms.",

@@ -38,7 +38,7 @@ def run(work: StageRun) -> dict[str, Any]:
     before = _draw(work) if "picture.original" in work.inputs else []
     page = run_page(
         work.section, rows, gather(evaluated, {}), notes=notes, before=before,
-        source=provenance(work.inputs.values(), work.section),
+        source=provenance(work.inputs.values(), [work.section]),
     )  # fmt: skip
     write_page(work.folder, page)
     return {

@@ -1,0 +1,211 @@
+"""A page over several runs: their settings, what the runs differ in, and all figures with every student in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alignet.report.assemble import family_sections, sentence, warning
+from alignet.report.blocks import Block, Cell, Section, Table, Text
+from alignet.report.files import slug
+from alignet.report.gathered import SETTINGS, TITLES, Gathered, Row
+from alignet.report.page import Page
+from alignet.report.provenance import provenance
+from alignet.report.published import published_blocks
+from alignet.report.reading import gather, merged
+from alignet.report.settings import settings_block
+from alignet.report.summary import Number, Summary, summarise
+from alignet.table import Row as TableRow
+from alignet.table import better_if_larger, hidden, number, shown, title_of
+
+if TYPE_CHECKING:
+    from alignet.artifacts import Artifact
+    from alignet.evaluate.bootstrap import Score
+
+OTHERS = ("teacher", "baseline", "data")  # models that runs may share
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. label: what tells it from the others. section: of its node `report`. rows: of its table."""
+
+    label: str
+    section: Mapping[str, Any]
+    rows: Sequence[TableRow]
+    evaluated: Sequence[Artifact]
+
+
+def labels(jobs: Sequence[Sequence[str]], students: Sequence[str]) -> list[str]:
+    """What tells each of several command lines from the others: the student's name, and the options that differ.
+
+    jobs: the overrides of each. students: the name of each one's student. Equal labels get a number.
+    """
+    common = [item for item in jobs[0] if all(item in job for job in jobs)]
+    several = len(set(students)) > 1
+    found: list[str] = []
+    for job, student in zip(jobs, students, strict=True):
+        rest = [item for item in job if item not in common]
+        if several:
+            rest = [item for item in rest if not item.startswith("student=")]
+        text = ", ".join([*([student] if several else []), *rest]) or "as given"
+        found.append(text if text not in found else f"{text} ({found.count(text) + 1})")
+    return found
+
+
+def gathered_runs(runs: Sequence[Run]) -> list[Gathered]:
+    """The results of all runs by data set; a run's student is called by its label, what all runs share stands once."""
+    parts = []
+    for run in runs:
+        names = {"student": run.label}
+        for model in OTHERS:
+            if len({_identity(other, model) for other in runs}) > 1:
+                names[model] = f"{model} ({run.label})"
+        parts.append(gather(run.evaluated, names))
+    return merged(parts)
+
+
+def _identity(run: Run, model: str) -> tuple[str, ...]:
+    """Fingerprints of the evaluations of one model."""
+    from alignet.report.gathered import ROWS
+
+    return tuple(
+        sorted(
+            one.manifest["fingerprint"]
+            for one in run.evaluated
+            if ROWS[one.manifest["identity"]["section"]["setting"]][0] == model
+        )
+    )
+
+
+def compare_page(runs: Sequence[Run]) -> Page:
+    """The page of two runs or more."""
+    gathered = gathered_runs(runs)
+    first = runs[0].section
+    tables: list[Block] = [
+        settings_block(run.rows, sentence(run.label), name=slug(f"{place} {run.label}"))
+        for place, run in enumerate(runs, start=1)
+    ]
+    sections = [
+        *([Section("differences", "Differences", [differences(*runs)])] if len(runs) == 2 else []),
+        *overview(gathered),
+        Section("settings", "All settings", tables),
+        Section(
+            "published", "The paper's tables", published_blocks(gathered, first["published"], "measured here")
+        ),
+        *family_sections(gathered),
+        provenance([artifact for run in runs for artifact in run.evaluated], [run.section for run in runs]),
+    ]
+    banners = dict.fromkeys(run.section["banner"] for run in runs)
+    warnings = dict.fromkeys(warning(run.section["redistribute"]) for run in runs)
+    titles = dict.fromkeys(sentence(run.section["title"]) for run in runs)
+    return Page(
+        title=f"{len(runs)} runs compared", subtitle="; ".join(titles),
+        banner=sentence("; ".join(banners)), warning=" ".join(filter(None, warnings)), summary=_summary(runs),
+        sections=sections,
+    )  # fmt: skip
+
+
+def overview(gathered: Sequence[Gathered]) -> list[Section]:
+    """What is said of all students together, from every data set: the one place to add to it."""
+    tables: list[Block] = [table for one in gathered for table in _side_by_side(one)]
+    if not tables:
+        return []
+    said = "Every student in every setting, one table for each measure that is better when larger."
+    return [Section("overview", "Students side by side", [Text(said), *tables])]
+
+
+def _side_by_side(one: Gathered) -> list[Table]:
+    """A table of students x settings for each metric of a data set in which settings compete."""
+    students = list(
+        dict.fromkeys(
+            row.model for row in one.results if not row.model.startswith(OTHERS) and row.setting in SETTINGS
+        )
+    )
+    metrics = dict.fromkeys(score.metric for result in one.results.values() for score in result.scores)
+    found = []
+    for metric in metrics:
+        scores = one.scores(metric)
+        settings = [name for name in SETTINGS if any(Row(model, name) in scores for model in students)]
+        if hidden(metric) or not better_if_larger(metric) or len(students) < 2 or len(settings) < 2:
+            continue
+        best = {
+            name: max(
+                (scores[row].value for model in students if (row := Row(model, name)) in scores), default=None
+            )
+            for name in settings
+        }
+        rows = []
+        for model in students:
+            cells = [_cell(scores.get(Row(model, name)), best[name]) for name in settings]
+            rows.append([Cell(model), *cells])
+        some = next(iter(scores.values()))
+        found.append(
+            Table(
+                slug(f"{one.dataset} {metric}"), f"{sentence(title_of(metric))}: {one.dataset}",
+                ["student", *(TITLES[name] for name in settings)], rows,
+                f"n = {some.n:,} {some.unit}. Bold: highest of a column. Brackets: 95% intervals"
+                f"{f' over {some.over}' if some.over else ''}.",
+            )
+        )  # fmt: skip
+    return found
+
+
+def _cell(score: Score | None, best: float | None) -> Cell | str:
+    return (
+        ""
+        if score is None
+        else Cell(shown(score), score.value, score.low, score.high, best=score.value == best)
+    )
+
+
+def differences(first: Run, second: Run) -> Table:
+    """Every score that both runs have, and the second's less the first's."""
+    theirs = {
+        (row.model, row.setting, score.metric, score.dataset): score
+        for row in second.rows
+        for score in row.scores
+    }
+    rows: list[list[Cell | str]] = []
+    for metric in dict.fromkeys(score.metric for row in first.rows for score in row.scores):
+        for row in first.rows:
+            for score in row.scores:
+                other = theirs.get((row.model, row.setting, metric, score.dataset))
+                if score.metric == metric and other is not None and not hidden(metric):
+                    rows.append([title_of(metric), score.dataset, f"{row.model} {TITLES.get(row.setting, row.setting)}",
+                                 *_difference(score, other)])  # fmt: skip
+    apart = sum(row[-1] == "apart" for row in rows)
+    return Table(
+        "scores", f"{sentence(second.label)} against {first.label}",
+        ["measure", "data set", "row", first.label, second.label, "difference", "intervals"], rows,
+        f"Difference: {second.label} less {first.label}, in the units of the measure. Intervals: whether the two 95% "
+        f"intervals have values in common; those of {apart} of {len(rows)} scores are apart. Two intervals that overlap "
+        "do not show that there is no difference, since both runs may have been measured on the same data.",
+    )  # fmt: skip
+
+
+def _difference(score: Score, other: Score) -> list[Cell | str]:
+    change = other.value - score.value
+    text = number(score.metric, abs(change))
+    zero = not float(text)
+    cells: list[Cell | str] = [Cell(shown(one), one.value, one.low, one.high) for one in (score, other)]
+    cells.append(Cell(text if zero else f"{'+' if change > 0 else '−'}{text}", change))
+    if score.low is None or score.high is None or other.low is None or other.high is None:
+        return [*cells, ""]
+    return [*cells, "apart" if other.low > score.high or other.high < score.low else "overlap"]
+
+
+def _summary(runs: Sequence[Run]) -> Summary:
+    numbers = []
+    for run in runs:
+        of_run = summarise(run.rows, run.section["headline"]).numbers
+        if of_run:
+            numbers.append(
+                Number(run.label, of_run[0].value, f"{of_run[0].label}; {of_run[1].label}: {of_run[1].value}")
+            )
+    names = "; ".join(run.label for run in runs)
+    return Summary(
+        [f"{len(runs)} runs: {names}. The large numbers are the original student and the aligned one."],
+        numbers,
+        [],
+    )

@@ -1,0 +1,143 @@
+"""One page over several finished runs: their students and settings side by side, and what differs.
+
+reads   the reports and evaluations of every run, which must exist
+writes  <paths.artifacts>/compare/<digest>/: report.html, tables/, figures/
+cost    seconds
+
+`compare student=vit_small_16,vit_base_16` takes every combination of comma-separated values, as a multirun does.
+`compare seed=0 vs seed=0 finetune.settings.pull=1` takes two command lines; `vs` may stand several times.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from alignet.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from alignet.config import Config
+    from alignet.report.compare import Run
+
+
+def jobs_of(arguments: Sequence[str]) -> list[list[str]]:
+    """The overrides of each run of a command line. ValueError where they are fewer than two."""
+    from alignet.cli import product
+
+    sides: list[list[str]] = [[]]
+    for item in arguments:
+        if item == "vs":
+            sides.append([])
+        elif item not in ("-m", "--multirun"):
+            sides[-1].append(item)
+    jobs = [[_as_typed(item) for item in job] for side in sides for job in product(side)]
+    if len(jobs) < 2:
+        raise ValueError(
+            f"compare: expected two runs or more, found {len(jobs)}; part values by commas, as student=a,b, or whole "
+            "command lines by the word vs, as `compare seed=0 vs seed=0 finetune.settings.pull=1`"
+        )
+    return jobs
+
+
+def _as_typed(item: str) -> str:
+    """A path without the quotes that the multirun put around it; what the user quoted stays."""
+    from alignet.cli import quoted
+
+    key, _, value = item.partition("=")
+    plain = f"{key}={value[1:-1]}"
+    return plain if value[:1] == "'" and quoted(plain) == item else item
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Write the page of these runs, and say where it is and what the runs came to."""
+    from alignet.artifacts import fingerprint
+    from alignet.cli import load
+    from alignet.report.compare import labels
+
+    jobs = jobs_of(arguments)
+    configs = [load(job) for job in jobs]
+    names = labels(jobs, [config.student.name for config in configs])
+    runs, reports = [], {}
+    for job, config, name in zip(jobs, configs, names, strict=True):
+        run, report = _finished(job, config, name)
+        runs.append(run)
+        reports[name] = report
+    roots = {config.paths.artifacts for config in configs}
+    if len(roots) > 1:
+        raise ValueError(f"paths.artifacts: expected one store of all runs, found {', '.join(sorted(roots))}")
+    page = _write(runs, configs[0].paths.artifacts, fingerprint(reports)[:12])
+    for run in runs:
+        print(f"{run.label}: {_told(run)}")
+    print(f"page: {page}")
+
+
+def _finished(job: Sequence[str], config: Config, label: str) -> tuple[Run, str]:
+    """A run that has its report, and the report's fingerprint; ArtifactError with the command that makes it."""
+    import json
+    import shlex
+
+    from alignet.artifacts import ArtifactError
+    from alignet.evaluate.bootstrap import Score
+    from alignet.pipeline import Pipeline
+    from alignet.report.compare import Run
+    from alignet.table import Row
+
+    pipeline = Pipeline(config)
+    state = pipeline.state("report")
+    if state.artifact is None or state.state != "cached":
+        options = "".join(f" {shlex.quote(item)}" for item in job)
+        raise ArtifactError(
+            f"the report of {label} is {state.state}{': ' + state.why if state.why else ''}; make it with: "
+            f"python -m alignet.stages.pipeline{options}"
+        )
+    state.artifact.verify()
+    table = json.loads(state.artifact.file("table.json").read_text(encoding="utf-8"))
+    rows = [
+        Row(row["model"], row["setting"], [Score.from_json(score) for score in row["scores"]], row["note"])
+        for row in table["rows"]
+    ]
+    found = [pipeline.state(key).artifact for key, node in pipeline.graph.items() if node.stage == "evaluate"]
+    evaluated = [artifact for artifact in found if artifact is not None]
+    for artifact in evaluated:
+        artifact.verify()
+    section = state.artifact.manifest["identity"]["section"]
+    return Run(label, section, rows, evaluated), state.artifact.manifest["fingerprint"]
+
+
+def _write(runs: Sequence[Run], root: str, name: str) -> Path:
+    """The page in a folder of its own below the store, under a temporary name first."""
+    import shutil
+    from pathlib import Path
+
+    from alignet.report.compare import compare_page
+    from alignet.report.page import PAGE, write_page
+
+    target = Path(root) / "compare" / name
+    partial = target.with_name(f"{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_page(partial, compare_page(runs))
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    return target / PAGE
+
+
+def _told(run: Run) -> str:
+    from alignet.report.summary import summarise
+
+    numbers = summarise(run.rows, run.section["headline"]).numbers
+    return "; ".join(f"{one.label} {one.value}" for one in numbers) or "no student before and after alignment"
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    main(
+        "compare",
+        __doc__ or "",
+        lambda _: compare(words),
+        [item for item in words if item in ("-h", "--help")],
+        typed=words,
+    )
