@@ -78,7 +78,9 @@ def temperatures(
 ) -> Temperatures:  # fmt: skip
     """The temperature of each triplet: the number tau, or fitted to `fit`, (features, triplets), or to other halves."""
     if not isinstance(tau, str):
-        return Temperatures(np.full(len(dots), float(tau)), f"tau = {tau:.4g}, as configured", ((float(tau), 0),))
+        return Temperatures(
+            np.full(len(dots), float(tau)), f"tau = {tau:.4g}, as configured", ((float(tau), 0),)
+        )
     if fit is not None:
         other = dot_products(checked_features(*fit, f"{dataset}, triplets to fit tau to"), fit[1])
         found, warning = fit_temperature(other)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from alignet.families.calibration import calibration
 from alignet.families.choices import agreement, odd_one_out, teacher_labels
 from alignet.families.classification import linear_probe, top1, zero_shot
-from alignet.families.generalisation import breeds, few_shot, transfer
 from alignet.families.examples import examples
+from alignet.families.generalisation import breeds, few_shot, transfer
 from alignet.families.material import Family, Material
 from alignet.families.representations import hierarchy, projection, relations, space
 from alignet.families.similarity import nights, rsa, rsa_mean

@@ -14,7 +14,7 @@ def rsa(material: Material, options: Options) -> list[Score]:
     Names: the file `matrix`, any square matrix or one of the formats of data.judgements; its rows are the images of
     `test` sorted by id, or in the order of the option order_column of the table `order`. options: format (peterson |
     cichy | king | matrix, which is the default), kind (similarity | dissimilarity), set (king: set1 | set2), key (of a
-    .mat file). With a table `labels` and the option mean_over, features are first averaged over each value of that
+    .mat file), under (only images below this folder of `test` were judged). With a table `labels` and the option mean_over, features are first averaged over each value of that
     column, in the order of the table `order`.
     Or, instead of `matrix`, the node `vice`, whose similarities of the objects that people judged are compared; with
     the data `objects`, and the data `judged`, the triplets that tell which objects were judged at all.
@@ -44,7 +44,8 @@ def rsa(material: Material, options: Options) -> list[Score]:
 
 def rsa_mean(material: Material, options: Options) -> list[Score]:
     """The same over several sets of images, whose names in `images` and `data` are the same, and the mean of their
-    correlations; see evaluate.rsa.rsa_mean. options as of rsa, for all sets alike; `order <name>` may be a table.
+    correlations; see evaluate.rsa.rsa_mean. options as of rsa, for all sets alike, where {} in `under` is the name of
+    the set; `order <name>` may be a table.
     """
     from alignet.evaluate.rsa import rsa_mean as measure
 
@@ -100,7 +101,8 @@ def _judged(
     features, ids = material.features[images]
     order = "order" if images == "test" else f"order {images}"
     note = "rows are the images sorted by name"
-    names = sorted(ids)
+    under = options.get("under", "").replace("{}", name)
+    names = sorted(one for one in ids if one.startswith(under))
     if order in material.files:
         names, note = read_column(material.files[order], options["order_column"]), ""
     row_of = {name: row for row, name in enumerate(ids)}
