@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from alignet.report import generalisation
 from alignet.report.blocks import Block
 from alignet.report.examples import examples_blocks
+from alignet.report.calibration import calibration
 from alignet.report.gathered import Gathered
 from alignet.report.hierarchy import hierarchy, relations
 from alignet.report.representations import projection, space
+from alignet.report.similarity import nights, rsa
 
 Builder = Callable[[Gathered], Sequence[Block]]
 
@@ -38,4 +40,8 @@ BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, b
     "breeds": ("generalisation", generalisation.breeds),
     "transfer": ("generalisation", generalisation.transfer),
     "examples": ("examples", examples_blocks),
+    "rsa": ("similarity", rsa),
+    "rsa_mean": ("similarity", rsa),
+    "nights": ("similarity", nights),
+    "calibration": ("uncertainty", calibration),
 }
