@@ -30,6 +30,7 @@ def test_the_wheel_holds_the_configuration_and_nothing_else(wheel):
     assert {f"alignet/conf/{name}" for name in shipped} <= set(names)
     assert "experiment/world.yaml" in shipped
     assert "alignet/survey/page.html" in names
+    assert "alignet/report/page.html.j2" in names
     assert {name.partition("/")[0] for name in names} == {"alignet", "alignet-0.1.0.dist-info"}
 
 

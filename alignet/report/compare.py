@@ -83,7 +83,7 @@ def compare_page(runs: Sequence[Run]) -> Page:
     gathered = gathered_runs(runs)
     first = runs[0].section
     tables: list[Block] = [
-        settings_block(run.rows, sentence(run.label), name=slug(f"{place} {run.label}"))
+        settings_block(run.rows, run.label, name=slug(f"{place} {run.label}"))
         for place, run in enumerate(runs, start=1)
     ]
     sections = [
@@ -160,27 +160,42 @@ def _cell(score: Score | None, best: float | None) -> Cell | str:
 
 
 def differences(first: Run, second: Run) -> Table:
-    """Every score that both runs have, and the second's less the first's."""
+    """Every score in which two runs differ, and the second's less the first's."""
     theirs = {
         (row.model, row.setting, score.metric, score.dataset): score
         for row in second.rows
         for score in row.scores
     }
     rows: list[list[Cell | str]] = []
+    same, last = 0, ""
     for metric in dict.fromkeys(score.metric for row in first.rows for score in row.scores):
         for row in first.rows:
             for score in row.scores:
                 other = theirs.get((row.model, row.setting, metric, score.dataset))
-                if score.metric == metric and other is not None and not hidden(metric):
-                    rows.append([title_of(metric), score.dataset, f"{row.model} {TITLES.get(row.setting, row.setting)}",
-                                 *_difference(score, other)])  # fmt: skip
+                if score.metric != metric or other is None or hidden(metric):
+                    continue
+                if (score.value, score.low, score.high) == (other.value, other.low, other.high):
+                    same += 1
+                    continue
+                title = title_of(metric)
+                named = f"{row.model} {TITLES.get(row.setting, row.setting)}"
+                rows.append(
+                    [
+                        Cell("" if title == last else title, title),
+                        score.dataset,
+                        named,
+                        *_difference(score, other),
+                    ]
+                )
+                last = title
     apart = sum(row[-1] == "apart" for row in rows)
     return Table(
-        "scores", f"{sentence(second.label)} against {first.label}",
+        "scores", f"{second.label} against {first.label}",
         ["measure", "data set", "row", first.label, second.label, "difference", "intervals"], rows,
-        f"Difference: {second.label} less {first.label}, in the units of the measure. Intervals: whether the two 95% "
-        f"intervals have values in common; those of {apart} of {len(rows)} scores are apart. Two intervals that overlap "
-        "do not show that there is no difference, since both runs may have been measured on the same data.",
+        f"Difference: {second.label} less {first.label}, in the units of the measure. {same} scores are the same in "
+        f"both runs and left out. Of the {len(rows)} that differ, {apart} have 95% intervals without a common value. "
+        "Intervals that overlap do not show that there is no difference: both runs may have been measured on the same "
+        "data.",
     )  # fmt: skip
 
 
