@@ -18,7 +18,7 @@ _WIDEST = math.log(1e4)  # how far from the spread a temperature is looked for, 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """tau of every triplet (n,) float64, where it is from in words, and each tau with how many choices it was fitted to."""
+    """tau of every triplet (n,) float64, where it is from, and each tau with how many choices it was fitted to."""
 
     tau: np.ndarray
     note: str

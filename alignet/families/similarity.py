@@ -14,8 +14,8 @@ def rsa(material: Material, options: Options) -> list[Score]:
     Names: the file `matrix`, any square matrix or one of the formats of data.judgements; its rows are the images of
     `test` sorted by id, or in the order of the option order_column of the table `order`. options: format (peterson |
     cichy | king | matrix, which is the default), kind (similarity | dissimilarity), set (king: set1 | set2), key (of a
-    .mat file), under (only images below this folder of `test` were judged). With a table `labels` and the option mean_over, features are first averaged over each value of that
-    column, in the order of the table `order`.
+    .mat file), under (only images below this folder of `test` were judged). With a table `labels` and the option
+    mean_over, features are first averaged over each value of that column, in the order of the table `order`.
     Or, instead of `matrix`, the node `vice`, whose similarities of the objects that people judged are compared; with
     the data `objects`, and the data `judged`, the triplets that tell which objects were judged at all.
     """

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from alignet.report import generalisation
 from alignet.report.blocks import Block
-from alignet.report.examples import examples_blocks
 from alignet.report.calibration import calibration
+from alignet.report.examples import examples_blocks
 from alignet.report.gathered import Gathered
 from alignet.report.hierarchy import hierarchy, relations
 from alignet.report.representations import projection, space
