@@ -4,12 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import rankdata, spearmanr
 
 from alignet.evaluate.bootstrap import object_counts
 from alignet.evaluate.rsa import (
     _bootstrap,
     as_similarity,
+    kept_together,
     pearson_kernel,
     permutation_p,
     rsa,
@@ -207,3 +209,28 @@ def test_the_mean_of_sets_vanishes_when_their_objects_are_shuffled():
         rsa_mean({"one": sets["animals"]}, dataset="fine", seed=0)
     with pytest.raises(ValueError, match="fine two: expected a matrix of shape"):
         rsa_mean({"one": sets["animals"], "two": (np.eye(4), np.eye(5))}, dataset="fine", seed=0)
+
+
+def test_shares_of_pairs_kept_together_against_counting_by_hand():
+    rng = np.random.default_rng(3)
+    triplets = np.array([rng.permutation(6)[:3] for _ in range(400)])
+    matrix, fewest = kept_together(triplets, 6, "d")
+    shown = [row for row in triplets.tolist() if {1, 4} <= set(row)]
+    assert matrix[1, 4] == matrix[4, 1] == np.mean([set(row[:2]) == {1, 4} for row in shown])
+    assert fewest <= len(shown)
+    assert not matrix.diagonal().any()
+    with pytest.raises(ValueError, match="1 that were never shown together; give more choices"):
+        kept_together(np.array([row for row in triplets if not {1, 4} <= set(row.tolist())]), 6, "d")
+
+
+def test_shares_of_choices_come_near_the_similarity_that_they_were_drawn_from():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(12, 3))
+    triplets = np.array([rng.permutation(12)[:3] for _ in range(20000)])
+    sims = np.stack([(x[triplets[:, a]] * x[triplets[:, b]]).sum(1) for a, b in ((0, 1), (0, 2), (1, 2))], 1)
+    odd = (rng.random((len(sims), 1)) > softmax(sims, 1).cumsum(1)[:, :2]).sum(1)
+    chosen = np.take_along_axis(triplets, np.array([[0, 1, 2], [0, 2, 1], [1, 2, 0]])[odd], 1)
+    upper = np.triu_indices(12, 1)
+    assert spearmanr(kept_together(chosen, 12, "d")[0][upper], (x @ x.T)[upper]).statistic > 0.9
+    shuffled = kept_together(rng.permuted(chosen, axis=1), 12, "d")[0]
+    assert abs(spearmanr(shuffled[upper], (x @ x.T)[upper]).statistic) < 0.4

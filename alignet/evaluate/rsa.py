@@ -180,6 +180,29 @@ def _p(observed: float, null: np.ndarray) -> float:
     return (1 + int((null >= observed - 1e-9).sum())) / (1 + len(null))
 
 
+def kept_together(triplets: np.ndarray, objects: int, name: str) -> tuple[np.ndarray, int]:
+    """How often people kept two objects together, of all triplets that showed both: (m, m) within [0, 1], 0 diagonal.
+
+    triplets: (n, 3) int, the odd one last. Also the least number of triplets that a pair was shown in. This is the
+    similarity that Hebart et al. (2020) take from choices directly. ValueError where a pair was never shown.
+    """
+    shown, kept = np.zeros((objects, objects)), np.zeros((objects, objects))
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        np.add.at(shown, (triplets[:, a], triplets[:, b]), 1)
+    np.add.at(kept, (triplets[:, 0], triplets[:, 1]), 1)
+    shown, kept = shown + shown.T, kept + kept.T
+    upper = np.triu_indices(objects, 1)
+    fewest = int(shown[upper].min()) if len(upper[0]) else 0
+    if fewest == 0:
+        never = int((shown[upper] == 0).sum())
+        raise ValueError(
+            f"{name}: expected every pair of {objects} objects in some triplet, found {never:,} that were never shown "
+            "together; give more choices or fewer objects, or compare with what VICE recovers (nodes.vice)."
+        )
+    np.fill_diagonal(shown, 1)
+    return kept / shown, fewest
+
+
 def as_similarity(matrix: np.ndarray, kind: str, name: str) -> np.ndarray:
     """The matrix (m, m) as float64 similarities, or a ValueError that says what is wrong with it."""
     if kind not in KINDS:

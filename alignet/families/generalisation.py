@@ -15,7 +15,8 @@ def few_shot(material: Material, options: Options) -> Result:
 
     Names: features `train` and `test`; or `all`, of which the share options.split trains. options: shots, draws, C,
     few (stop | skip); labels: `folder` (an id's part before the first slash), `table` (the column options.label of
-    the tables train_labels and test_labels, or all_labels) or `cls` (of shards: the sets train_shards and
+    the tables train_labels and test_labels, or all_labels, with id_column and id_prefix where its ids are not in `id`;
+    images without a label are left out) or `cls` (of shards: the sets train_shards and
     test_shards, or all_shards, are the same shards).
     """
     from alignet.evaluate.few_shot import few_shot as measure
@@ -23,14 +24,19 @@ def few_shot(material: Material, options: Options) -> Result:
 
     note = ""
     if "all" in material.features:
-        features, labels = material.features["all"][0], _labels(material, options, "all")
+        features, labels = _labelled(material, options, "all")
+        if options["few"] == "skip":  # a class of one image cannot be split
+            kept = np.isin(
+                labels, [name for name, count in zip(*np.unique(labels, return_counts=True)) if count > 1]
+            )
+            features, labels = features[kept], labels[kept]
         rows, rest = split_rows(labels, options["split"], seed=material.seed, dataset=material.dataset)
         parts = [features[rows], labels[rows], features[rest], labels[rest]]
         note = f"no official split: {options['split']:.0%} of each class, drawn at random, to train from"
     else:
         parts = []
         for part in ("train", "test"):
-            parts += [_features(material, part), _labels(material, options, part)]
+            parts += _labelled(material, options, part)
     return measure(
         *parts, dataset=material.dataset, shots=options["shots"], draws=options["draws"], C=options["C"],
         seed=material.seed, few=options["few"], note=note,
@@ -46,12 +52,20 @@ def _features(material: Material, part: str) -> np.ndarray:
     return material.features[part][0]
 
 
+def _labelled(material: Material, options: Options, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features and classes of the images of a part that have one."""
+    features, labels = _features(material, part), _labels(material, options, part)
+    known = labels != ""
+    return features[known], labels[known]
+
+
 def _labels(material: Material, options: Options, part: str) -> np.ndarray:
     """The class of each image of a part, text or numbers (n,)."""
     _features(material, part)
     ids, source = material.features[part][1], options["labels"]
     if source == "table":
-        return material.column(f"{part}_labels", options["label"], ids)
+        naming = {name: options[name] for name in ("id_column", "id_prefix") if name in options}
+        return material.column(f"{part}_labels", options["label"], ids, **naming)
     if source == "folder":
         return _folders(ids, material.dataset)
     if source == "cls":

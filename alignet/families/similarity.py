@@ -16,17 +16,21 @@ def rsa(material: Material, options: Options) -> list[Score]:
     cichy | king | matrix, which is the default), kind (similarity | dissimilarity), set (king: set1 | set2), key (of a
     .mat file), under (only images below this folder of `test` were judged). With a table `labels` and the option
     mean_over, features are first averaged over each value of that column, in the order of the table `order`.
-    Or, instead of `matrix`, the node `vice`, whose similarities of the objects that people judged are compared; with
+    Or, instead of `matrix`, the triplets `choices`: how often two objects were kept together of all times that both were
+    shown, among the objects of the data `objects` that have features. Or the node `vice`, whose similarities of the objects that people judged are compared; with
     the data `objects`, and the data `judged`, the triplets that tell which objects were judged at all.
     """
     from alignet.evaluate.rsa import rsa as measure
 
-    if ("matrix" in material.files) == ("vice" in material.nodes):
+    given = [name for name in ("matrix", "choices", "vice") if name in {**material.files, **material.nodes}]
+    if len(given) != 1:
         raise ValueError(
-            f"{material.dataset}: expected either data.matrix or nodes.vice, found "
-            f"{'both' if 'vice' in material.nodes else 'neither'}; name one."
+            f"{material.dataset}: expected one of data.matrix, data.choices and nodes.vice, found "
+            f"{' and '.join(given) or 'none'}; name one."
         )
-    if "vice" in material.nodes:
+    if "choices" in material.files:
+        features, matrix, note = _kept_together(material)
+    elif "vice" in material.nodes:
         features, matrix, note = _recovered(material)
     elif "labels" in material.files:
         features, matrix, note = _averaged(material, options)
@@ -141,6 +145,21 @@ def _averaged(material: Material, options: Options) -> tuple[np.ndarray, np.ndar
         kind=options.get("kind"), key=options.get("key"),
     )  # fmt: skip
     return features, judgements.similarity, f"mean features of {len(names)} {options['mean_over']}s"
+
+
+def _kept_together(material: Material) -> tuple[np.ndarray, np.ndarray, str]:
+    """Features and shares of being kept together of the objects that choices show and that have features."""
+    from alignet.evaluate.rsa import kept_together
+
+    features, rows = material.features["test"][0], material.object_rows
+    if rows is None:
+        rows = np.arange(len(features))
+    triplets = material.triplets("choices", len(rows))
+    triplets = triplets[(rows[triplets] >= 0).all(1)]
+    objects, index = np.unique(triplets, return_inverse=True)
+    matrix, fewest = kept_together(index.reshape(triplets.shape), len(objects), material.dataset)
+    note = f"shares of {len(triplets):,} choices that kept a pair together, each pair shown {fewest} times or more"
+    return features[rows[objects]], matrix, note
 
 
 def _recovered(material: Material) -> tuple[np.ndarray, np.ndarray, str]:

@@ -49,7 +49,11 @@ def run(work: StageRun) -> dict[str, Any]:
     found = family(section["family"])(material, section["options"])
     result = found if isinstance(found, Result) else Result(found)
     write_result(work.folder, result)
-    return {score.metric: score.value for score in result.scores}
+    metrics = [score.metric for score in result.scores]
+    return {
+        score.metric if metrics.count(score.metric) == 1 else f"{score.metric} {score.dataset}": score.value
+        for score in result.scores
+    }
 
 
 def _picture(work: StageRun) -> Callable[[str], Any]:
