@@ -49,7 +49,7 @@ class Material:
         return read_npy(self.files[name])
 
     def column(self, table: str, column: str, ids: list[str], **naming: str) -> np.ndarray:
-        """The column of a CSV table for each of `ids`, as text (m,). naming: id_column and id_prefix, see column_for."""
+        """The column of a CSV table for each of `ids`, as text (m,). naming: see data.tables.column_for."""
         from alignet.data.tables import column_for
 
         return np.array(column_for(self.files[table], ids, column, **naming))

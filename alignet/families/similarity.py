@@ -16,9 +16,10 @@ def rsa(material: Material, options: Options) -> list[Score]:
     cichy | king | matrix, which is the default), kind (similarity | dissimilarity), set (king: set1 | set2), key (of a
     .mat file), under (only images below this folder of `test` were judged). With a table `labels` and the option
     mean_over, features are first averaged over each value of that column, in the order of the table `order`.
-    Or, instead of `matrix`, the triplets `choices`: how often two objects were kept together of all times that both were
-    shown, among the objects of the data `objects` that have features. Or the node `vice`, whose similarities of the objects that people judged are compared; with
-    the data `objects`, and the data `judged`, the triplets that tell which objects were judged at all.
+    Or, instead of `matrix`, the triplets `choices`: how often two objects were kept together of all times that both
+    were shown, among the objects of the data `objects` that have features. Or the node `vice`, whose similarities of
+    the objects that people judged are compared; with the data `objects`, and the data `judged`, the triplets that tell
+    which objects were judged at all.
     """
     from alignet.evaluate.rsa import rsa as measure
 
