@@ -62,6 +62,11 @@ _STYLES = {
     "kl_to_people": _Style("KL from people's answers, nats"),
     "entropy_rho": _Style("entropies as people's, rho", best=True),
     "triplet_entropy": _Style("triplet entropy, nats"),
+    "rt_spearman": _Style("uncertainty with response times, rho", best=True),
+    "disagreement_spearman": _Style("uncertainty with disagreement, rho", best=True),
+    "response_time": _Style("response time, s", decimals=2),
+    "answer_entropy": _Style("people's disagreement, nats"),
+    "human_ceiling": _Style("people leave-one-out, %", 100, 1),
 }
 _HIDDEN = (  # told in the notes of the scores they belong to, or on the page; kept in the JSON
     "ties", "rsa_p", "hierarchy_order", "hierarchy_subordinate", "hierarchy_basic", "hierarchy_superordinate",

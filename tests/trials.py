@@ -52,9 +52,7 @@ def study(
     centres = generator.gamma(1.0, 0.6, size=(classes, 8))
     features = np.repeat(centres, images, 0) + 0.4 * generator.gamma(1.0, 0.6, size=(classes * images, 8))
     names = [f"class{row // images:02}/image{row % images}.jpg" for row in range(classes * images)]
-    drawn = np.array(
-        [_draw(generator, level, classes, images) for level in range(3) for _ in range(triplets)]
-    )
+    drawn = _drawn(generator, classes, images, triplets)
     levels = np.repeat(np.arange(3), triplets)
     p = odd_probabilities(features, drawn)
     nats = -(p * np.log(p)).sum(1)
@@ -73,6 +71,16 @@ def study(
             )
         rows += [catch(f"p{person}", 1000 + number, names, right=True) for number in range(16)]
     return Study(features.astype(np.float32), names, drawn, levels, p, rows)
+
+
+def _drawn(generator: np.random.Generator, classes: int, images: int, triplets: int) -> np.ndarray:
+    """So many different triplets of each level (n, 3)."""
+    found: dict[tuple[int, ...], np.ndarray] = {}
+    for level in range(3):
+        while len(found) < (level + 1) * triplets:
+            row = _draw(generator, level, classes, images)
+            found.setdefault(tuple(sorted(row.tolist())), row)
+    return np.array(list(found.values()))
 
 
 def _draw(generator: np.random.Generator, level: int, classes: int, images: int) -> np.ndarray:

@@ -64,7 +64,7 @@ def load_dataset(
             raise ValueError(f"{name}: expected {' or '.join(known[name])}, found {value!r}.")
     names, codes, similarities = _read(path)
     holds = _check_order(path, similarities, order)
-    rows, matched = _rows(path, names, ids)
+    rows, matched = rows_by_name(path, names, ids)
     lacking = np.flatnonzero(rows < 0)
     kept = (rows[codes] >= 0).all(axis=1) if len(lacking) else np.ones(len(codes), dtype=bool)
     dropped = len(kept) - int(kept.sum())
@@ -163,8 +163,11 @@ def _check_order(path: Path, similarities: np.ndarray, order: str) -> float:
     return largest[0]
 
 
-def _rows(path: Path, names: Sequence[str], ids: Sequence[str]) -> tuple[np.ndarray, str]:
-    """The row of each name among `ids`, -1 where it has none: int64 (names,); and by what it was found."""
+def rows_by_name(path: Path, names: Sequence[str], ids: Sequence[str]) -> tuple[np.ndarray, str]:
+    """The row of each name among `ids`, -1 where it has none: int64 (names,); and by what it was found.
+
+    `path` is named in errors. name | basename | stem, as load_dataset says.
+    """
     for matched, part in (("name", str), ("basename", _basename), ("stem", _stem)):
         keys = [part(name) for name in names]
         row_of = {part(identity): row for row, identity in enumerate(ids)}

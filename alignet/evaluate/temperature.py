@@ -1,19 +1,84 @@
-"""The temperature of triplet probabilities softmax(S / tau), fitted to choices other than those it is used for.
+"""The temperature of a triplet distribution: the one at which people's choices are likeliest.
 
+softmax([s01, s02, s12] / tau) turns similarities into probabilities of the three answers. The answer that wins does not
+hang on tau; the entropy does. The likelihood is concave in 1 / tau, so its maximum is found by bisection.
 Shape suffixes: n triplets.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from alignet.evaluate.odd_one_out import checked_features, dot_products, spread
+from alignet.evaluate.odd_one_out import checked_features, dot_products
 
-_WIDEST = math.log(1e4)  # how far from the spread a temperature is looked for, either way
+REACH = 1000.0  # tau is looked for within the spread of the similarities divided and multiplied by this
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """parts: (n,) int, which of `fitted` is each triplet's. note: how they came about."""
+
+    fitted: list[float]
+    parts: np.ndarray
+    note: str
+
+    @property
+    def taus(self) -> np.ndarray:
+        """The temperature of each triplet (n,)."""
+        return np.array(self.fitted)[self.parts]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """tau, and a warning where the likelihood still rose at the end of the range, or ""."""
+
+    tau: float
+    warning: str
+
+    @property
+    def said(self) -> str:
+        """As text."""
+        return f"{self.tau:.4g}{f' ({self.warning})' if self.warning else ''}"
+
+
+def fit_tau(sims: np.ndarray, counts: np.ndarray) -> Fit:
+    """The temperature of maximum likelihood.
+
+    sims: (n, 3) similarities [s01, s02, s12]. counts: (n, 3) how often each of these pairs was chosen.
+    Raises ValueError for shapes that differ, similarities that are not finite, and where nothing was chosen.
+    """
+    sims, counts = np.asarray(sims, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    if sims.shape != counts.shape or sims.ndim != 2 or sims.shape[1] != 3:
+        raise ValueError(
+            f"tau: expected similarities and counts (n, 3), found {sims.shape} and {counts.shape}"
+        )
+    if not np.isfinite(sims).all() or counts.sum() <= 0 or counts.min() < 0:
+        raise ValueError("tau: expected finite similarities and at least one choice, found none or NaN")
+    centred = sims - sims.mean(1, keepdims=True)
+    spread = max(float(centred.std()), 1e-300)
+    scaled = centred / spread
+    total = counts.sum(1)
+
+    def slope(log_tau: float) -> float:
+        """Derivative of the log-likelihood in 1 / tau: what was chosen less what is expected."""
+        logits = scaled / np.exp(log_tau)
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        weights /= weights.sum(1, keepdims=True)
+        return float((counts * scaled).sum() - total @ (weights * scaled).sum(1))
+
+    low, high = -np.log(REACH), np.log(REACH)
+    if slope(high) <= 0:  # the likeliest is the flattest
+        return Fit(spread * REACH, "the flattest of the range: the similarities do not foretell the choices")
+    if slope(low) >= 0:
+        return Fit(spread / REACH, "the sharpest of the range: every choice is foretold")
+    from scipy.optimize import brentq
+
+    root: Any = brentq(slope, low, high, xtol=1e-10)
+    return Fit(float(spread * np.exp(root)), "")
 
 
 @dataclass(frozen=True)
@@ -25,30 +90,9 @@ class Temperatures:
     fits: tuple[tuple[float, int], ...]
 
 
-def fit_temperature(dots: torch.Tensor) -> tuple[float, str]:
-    """The tau that makes choices likeliest: minimises the mean of -log softmax(dots / tau)[0]; and a warning or "".
-
-    dots: (n, 3) float64, entry 0 of the chosen pair. The loss is convex in 1 / tau, whose derivative's root is found.
-    It is looked for within 10^-4 to 10^4 times the spread; a tau at an edge is told.
-    """
-    from scipy.optimize import brentq
-
-    scale = spread(dots)
-    relative = (dots - dots.amax(1, keepdim=True)) / scale
-
-    def slope(log_beta: float) -> float:
-        q = torch.softmax(relative * math.exp(log_beta), 1)
-        return ((q * relative).sum(1) - relative[:, 0]).mean().item()
-
-    if (
-        slope(-_WIDEST) >= 0
-    ):  # sharper answers are only worse: the similarities say nothing of the choices, or less
-        return scale * math.exp(
-            _WIDEST
-        ), "the flattest of the range: the similarities do not foretell the choices"
-    if slope(_WIDEST) <= 0:
-        return scale * math.exp(-_WIDEST), "the sharpest of the range: every choice is foretold"
-    return scale * math.exp(-brentq(slope, -_WIDEST, _WIDEST, xtol=1e-6)), ""
+def fit_temperature(dots: torch.Tensor) -> Fit:
+    """The tau at which the choices are likeliest where entry 0 was chosen every time. dots: (n, 3) float64."""
+    return fit_tau(dots.numpy(), np.eye(3)[:1].repeat(len(dots), 0))
 
 
 def halves(triplets: np.ndarray, seed: int) -> np.ndarray:
@@ -83,16 +127,15 @@ def temperatures(
         )
     if fit is not None:
         other = dot_products(checked_features(*fit, f"{dataset}, triplets to fit tau to"), fit[1])
-        found, warning = fit_temperature(other)
-        text = f"tau = {found:.4g}, fitted to {len(other):,} other choices"
-        fits = ((found, len(other)),)
-        return Temperatures(np.full(len(dots), found), text + (f" ({warning})" if warning else ""), fits)
+        found = fit_temperature(other)
+        text = f"tau = {found.said}, fitted to {len(other):,} other choices"
+        return Temperatures(np.full(len(dots), found.tau), text, ((found.tau, len(other)),))
     first = halves(triplets, seed)
     own, parts = np.empty(len(dots)), []
     for half in (first, ~first):
-        found, warning = fit_temperature(dots[torch.from_numpy(~half)])
-        own[half] = found
-        parts.append((found, int((~half).sum()), warning))
-    said = " and ".join(f"{value:.4g}{f' ({warning})' if warning else ''}" for value, _, warning in parts)
+        found = fit_temperature(dots[torch.from_numpy(~half)])
+        own[half] = found.tau
+        parts.append((found, int((~half).sum())))
+    said = " and ".join(fit.said for fit, _ in parts)
     text = f"tau = {said}, each fitted to the half of the triplets that it is not used for"
-    return Temperatures(own, text, tuple((value, count) for value, count, _ in parts))
+    return Temperatures(own, text, tuple((fit.tau, count) for fit, count in parts))

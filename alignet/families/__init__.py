@@ -12,6 +12,7 @@ from alignet.families.choices import agreement, odd_one_out, teacher_labels
 from alignet.families.classification import linear_probe, top1, zero_shot
 from alignet.families.examples import examples
 from alignet.families.generalisation import breeds, few_shot, transfer
+from alignet.families.levels import levels, levels_people
 from alignet.families.material import Family, Material
 from alignet.families.representations import hierarchy, projection, relations, space
 from alignet.families.similarity import nights, rsa, rsa_mean
@@ -37,6 +38,8 @@ FAMILIES: dict[str, Family] = {
     "space": space,
     "projection": projection,
     "examples": examples,
+    "levels": levels,
+    "levels_people": levels_people,
 }
 
 

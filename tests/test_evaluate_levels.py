@@ -1,0 +1,347 @@
+"""Levels: planted truths, a ceiling by loops, t-tests and correlations by scipy, temperatures, the families."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from trials import save, study
+
+from alignet.data.levels import Tidy, tidy, write_tidy
+from alignet.data.trials import read_trials
+from alignet.evaluate.item_correlation import correlation
+from alignet.evaluate.levels import FACTORS, model
+from alignet.evaluate.levels_people import ceilings, leave_one_out, people
+from alignet.evaluate.result import read_result, write_result
+from alignet.evaluate.temperature import fit_tau
+from alignet.families.levels import levels, levels_people
+from alignet.families.material import Material
+
+RULES = {"catch_accuracy": 0.9, "max_misses": 10, "slow_ms": 10_000.0}
+LEVELS = ("coarse", "fine", "boundary")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study of 12 people to a triplet, and what is left of it."""
+    simulated = study(3, triplets=150, answers=12)
+    path = save(tmp_path_factory.mktemp("levels") / "trials.csv", simulated.rows)
+    return simulated, tidy(read_trials(path), **RULES)
+
+
+def rows_of(simulated, found):
+    place = {name: row for row, name in enumerate(simulated.images)}
+    return np.array(
+        [
+            [place[found.triplets[f"image{n}"][i]] for n in (1, 2, 3)]
+            for i in range(len(found.triplets["odd"]))
+        ]
+    )
+
+
+def scored(result):
+    return {(score.metric, score.dataset.rpartition(" ")[2]): score for score in result.scores}
+
+
+def evaluate(features, simulated, found, **options):
+    options = {"dataset": "Levels", "tau": "fit", "seed": 0, "bootstrap": 200} | options
+    return model(features, rows_of(simulated, found), found.triplets, **options)
+
+
+# ---- the ceiling
+
+
+def by_loops(answers, tied):
+    """Leave one out, person by person."""
+    worth = []
+    for held in range(len(answers)):
+        others = [answer for place, answer in enumerate(answers) if place != held]
+        most = max(others.count(value) for value in range(3))
+        modes = [value for value in range(3) if others.count(value) == most]
+        if answers[held] not in modes:
+            worth.append(0.0)
+        else:
+            worth.append(1.0 if len(modes) == 1 else (0.0 if tied == "wrong" else 1 / len(modes)))
+    return sum(worth) / len(worth)
+
+
+@pytest.mark.parametrize("tied", ["wrong", "shared"])
+def test_the_ceiling_equals_loops_over_six_participants(tied):
+    for people_asked in (2, 3, 5, 6):
+        for answers in itertools.combinations_with_replacement(range(3), people_asked):
+            counts = np.bincount(answers, minlength=3)[None]
+            assert leave_one_out(counts, tied=tied)[0] == pytest.approx(by_loops(list(answers), tied)), (
+                answers
+            )
+
+
+def test_ceilings_with_and_without_ties():
+    counts = np.array([[5, 0, 0], [2, 2, 1], [3, 2, 0], [1, 0, 0], [0, 0, 0]])
+    found = ceilings(counts)  # (3, 2): without one of the three, (2, 2) is tied
+    assert (found["n"], found["n_untied"]) == (3, 2)
+    assert found["wrong"] == pytest.approx((1 + 0 + 0) / 3)
+    assert found["wrong_untied"] == pytest.approx(1 / 2)
+    assert found["shared"] == pytest.approx((1 + 0 + 0.3) / 3)
+    assert found["shared_untied"] == pytest.approx(1.3 / 2)
+    assert math.isnan(ceilings(counts[3:])["wrong"])
+    assert np.isnan(leave_one_out(counts[3:], tied="wrong")).all()
+    with pytest.raises(ValueError, match="expected tied to be wrong or shared"):
+        leave_one_out(counts, tied="half")
+
+
+# ---- correlations and temperatures
+
+
+def test_correlation_and_its_bootstrap_equal_scipy_with_ties():
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 6, 80).astype(float), generator.integers(0, 9, 80).astype(float)
+    x[0], y[1] = np.nan, np.nan
+    found = correlation(x, y, bootstrap=30, seed=5)
+    x, y = x[2:], y[2:]
+    assert found.n == 78
+    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    again = np.random.default_rng(5)
+    draws = [stats.spearmanr(x[i], y[i]).statistic for i in (again.integers(78, size=78) for _ in range(30))]
+    np.testing.assert_allclose(found.draws, draws)
+    assert found.sd == pytest.approx(np.std(draws, ddof=1))
+    assert math.isnan(correlation(np.ones(5), np.arange(5.0), bootstrap=5, seed=0).rho)
+    assert not np.array_equal(found.draws, correlation(x, y, bootstrap=30, seed=6).draws)
+
+
+def test_the_temperature_that_made_the_choices_is_found():
+    generator = np.random.default_rng(1)
+    sims = generator.normal(size=(20_000, 3)) * 7
+    for tau in (0.5, 3.0, 40.0):
+        p = np.exp(sims / tau)
+        p /= p.sum(1, keepdims=True)
+        chosen = (generator.random(len(p))[:, None] > p.cumsum(1)).sum(1)
+        counts = np.eye(3)[chosen]
+        found = fit_tau(sims, counts)
+        assert found.tau == pytest.approx(tau, rel=0.08)
+        assert not found.at_end
+        loss = [_nll(sims, counts, found.tau * factor) for factor in (0.98, 1.0, 1.02)]
+        assert loss[1] < min(loss[0], loss[2])
+
+
+def _nll(sims, counts, tau):
+    logits = sims / tau
+    return -(counts * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum()
+
+
+def test_temperatures_at_the_end_of_the_range_say_so():
+    sims = np.random.default_rng(2).normal(size=(300, 3))
+    foreseen = fit_tau(sims, np.eye(3)[sims.argmax(1)])
+    opposite = fit_tau(sims, np.eye(3)[sims.argmin(1)])
+    assert foreseen.at_end
+    assert opposite.at_end
+    assert foreseen.tau < 0.01 < 100 < opposite.tau
+    assert "end of the range" in opposite.said
+    with pytest.raises(ValueError, match="at least one choice"):
+        fit_tau(sims, np.zeros((300, 3)))
+    with pytest.raises(ValueError, match="expected similarities and counts"):
+        fit_tau(sims, np.zeros((299, 3)))
+
+
+# ---- people
+
+
+def test_people_against_numpy_and_scipy(made):
+    _, found = made
+    result = people(found.trials, found.triplets, dataset="Levels", seed=0, bootstrap=200)
+    rows = result.tables["levels"]
+    assert list(rows["level"]) == list(LEVELS)
+    for place, level in enumerate(LEVELS):
+        timed = found.trials["timed"] & (found.trials["level"] == level)
+        seconds = found.trials["rt_ms"][timed] / 1000
+        assert rows["rt_median"][place] == pytest.approx(np.median(seconds))
+        assert rows["rt_se"][place] == pytest.approx(stats.sem(seconds))
+        assert rows["rt_low"][place] <= rows["rt_median"][place] <= rows["rt_high"][place]
+        mine = found.triplets["level"] == level
+        rho = stats.spearmanr(found.triplets["entropy"][mine], found.triplets["mean_log_rt"][mine]).statistic
+        assert rows["rho"][place] == pytest.approx(rho)
+        assert rows["rho_low"][place] > 0
+        histogram = result.tables["rt"]
+        here = np.array(histogram["level"]) == level
+        assert histogram["count"][here].sum() == timed.sum()
+        assert (histogram["density"][here] * 0.1).sum() == pytest.approx(1)
+    means = {
+        level: {
+            who: found.trials["log_rt"][(found.trials["participant"] == who) & found.trials["timed"]
+                                        & (found.trials["level"] == level)].mean()
+            for who in set(found.trials["participant"])
+        }
+        for level in LEVELS
+    }  # fmt: skip
+    tests = result.tables["tests"]
+    for place, (first, second) in enumerate(zip(tests["first"], tests["second"], strict=True)):
+        gaps = np.array([means[first][who] - means[second][who] for who in means[first]])
+        t = gaps.mean() / (gaps.std(ddof=1) / math.sqrt(len(gaps)))
+        assert tests["t"][place] == pytest.approx(t)
+        assert tests["df"][place] == len(gaps) - 1
+        assert tests["p"][place] == pytest.approx(2 * stats.t.sf(abs(t), len(gaps) - 1), abs=1e-12)
+    assert len(tests["t"]) == 3
+    scores = scored(result)
+    assert {metric for metric, _ in scores} == {
+        "response_time",
+        "answer_entropy",
+        "rt_spearman",
+        "human_ceiling",
+    }
+    assert scores["human_ceiling", "fine"].value == pytest.approx(rows["ceiling"][1])
+
+
+def test_shuffled_response_times_tell_nothing_of_disagreement(made):
+    _, found = made
+    held = []
+    for seed in range(4):
+        shuffled = shuffle(found, seed)
+        scores = scored(people(found.trials, shuffled, dataset="Levels", seed=0, bootstrap=200))
+        held += [scores["rt_spearman", level].low < 0 < scores["rt_spearman", level].high for level in LEVELS]
+    assert sum(held) >= 10  # of 12 intervals at 95%
+
+
+def shuffle(found, seed):
+    times = found.triplets["mean_log_rt"].copy()
+    for level in LEVELS:
+        mine = np.flatnonzero(found.triplets["level"] == level)
+        times[mine] = times[np.random.default_rng(seed).permutation(mine)]
+    return {**found.triplets, "mean_log_rt": times}
+
+
+# ---- a model
+
+
+def test_the_true_embedding_reaches_the_ceiling_and_is_unsure_where_people_are_slow(made):
+    simulated, found = made
+    result = evaluate(simulated.features, simulated, found)
+    scores = scored(result)
+    for level in LEVELS:
+        accuracy = scores["odd_one_out", level]
+        assert accuracy.ceiling is not None
+        assert accuracy.high >= accuracy.ceiling  # the majority of 12 is easier to foresee than one of them
+        assert accuracy.over == "images"
+        for metric in ("rt_spearman", "disagreement_spearman"):
+            assert scores[metric, level].low > 0.1, (metric, level)
+        assert "each fitted to the answers to the other half" in scores["rt_spearman", level].note
+    for tau in result.tables["temperature"]["tau"]:
+        assert tau == pytest.approx(1, rel=0.25)  # at which they answered
+    rows = result.tables["items"]
+    for place, level in enumerate(LEVELS):
+        mine = (rows["level"] == level) & (rows["right"] >= 0)
+        assert rows["right"][mine].mean() == pytest.approx(result.tables["levels"]["accuracy"][place])
+        assert mine.sum() == result.tables["levels"]["n"][place] == scores["odd_one_out", level].n
+        ties = ((rows["level"] == level) & (rows["right"] < 0)).sum()
+        assert f"{ties} modal ties left out" in scores["odd_one_out", level].note
+
+
+def test_random_features_answer_by_chance_and_shuffled_times_correlate_with_nothing(made):
+    simulated, found = made
+    chance, zero = [], []
+    for seed in range(4):
+        features = np.random.default_rng(seed).normal(size=(len(simulated.images), 40))
+        scores = scored(evaluate(features, simulated, found))
+        chance += [
+            scores["odd_one_out", level].low < 1 / 3 < scores["odd_one_out", level].high for level in LEVELS
+        ]
+        shuffled = Tidy(found.trials, shuffle(found, seed), {})
+        scores = scored(evaluate(simulated.features, simulated, shuffled))
+        zero += [scores["rt_spearman", level].low < 0 < scores["rt_spearman", level].high for level in LEVELS]
+    assert sum(chance) >= 10
+    assert sum(zero) >= 10
+
+
+def test_the_model_by_loops_at_a_given_temperature(made):
+    simulated, found = made
+    x = np.random.default_rng(0).normal(size=(len(simulated.images), 5))
+    result = evaluate(x, simulated, found, tau=2.0)
+    items, right, nats = rows_of(simulated, found), [], []
+    for (i, j, k), odd in zip(items, found.triplets["odd"], strict=True):
+        s = np.array([x[j] @ x[k], x[i] @ x[k], x[i] @ x[j]])  # of the odd one first, second, third
+        p = np.exp(s / 2) / np.exp(s / 2).sum()
+        nats.append(-(p * np.log(p)).sum())
+        right.append(-1 if odd < 0 else int(s.argmax() == odd))
+    np.testing.assert_array_equal(result.tables["items"]["right"], right)
+    np.testing.assert_allclose(result.tables["items"]["entropy"], nats)
+    mine = found.triplets["level"] == "fine"
+    rho = stats.spearmanr(np.array(nats)[mine], found.triplets["mean_log_rt"][mine]).statistic
+    assert scored(result)["rt_spearman", "fine"].value == pytest.approx(rho)
+    assert scored(result)["rt_spearman", "fine"].note.startswith("tau = 2, given")
+    grid = result.tables["tau"]
+    one = (grid["level"] == "fine") & (grid["factor"] == 1.0)
+    assert grid["rt"][one] == pytest.approx(rho)
+    assert grid["factor"].tolist() == [*FACTORS] * 3
+
+
+def test_equal_features_are_always_wrong_and_correlate_with_nothing(made):
+    simulated, found = made
+    result = evaluate(np.ones((len(simulated.images), 3)), simulated, found, tau=1.0)
+    scores = scored(result)
+    assert all(scores["odd_one_out", level].value == 0 for level in LEVELS)
+    assert ("rt_spearman", "fine") not in scores
+    assert np.isnan(result.tables["levels"]["rt"]).all()
+
+
+def test_what_a_model_may_not_be(made):
+    simulated, found = made
+    for tau, message in ((0.0, "expected tau above 0"), ("best", "expected tau to be a number or fit")):
+        with pytest.raises(ValueError, match=message):
+            evaluate(simulated.features, simulated, found, tau=tau)
+    bad = simulated.features.copy()
+    bad[3] = np.nan
+    with pytest.raises(ValueError, match="found NaN or infinity in 1 of 72 rows, the first 3"):
+        evaluate(bad, simulated, found)
+
+
+# ---- the families
+
+
+def material(folder, simulated, found, *, ids=None, files=None, chosen=None):
+    write_tidy(folder, found)
+    features = {
+        "test": (simulated.features, ids or simulated.images),
+        "fit": (simulated.features, simulated.images),
+    }
+    return Material(
+        dataset="Levels", setting="original", features=features, files=files or {}, nodes={"levels": folder}, raw={},
+        transform=lambda rows: rows, triplets=lambda name, objects: chosen, picture=None, object_rows=None,
+        bootstrap=100, seed=0,
+    )  # fmt: skip
+
+
+def test_the_families_and_their_tables_survive_the_disk(made, tmp_path):
+    simulated, found = made
+    for family, options in ((levels_people, {}), (levels, {"tau": "fit", "missing": "stop"})):
+        result = family(material(tmp_path, simulated, found), options)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        write_result(tmp_path / "out", result)
+        again = read_result(tmp_path / "out")
+        assert again.scores == list(result.scores)
+        for name, table in result.tables.items():
+            for column, values in table.items():
+                assert list(again.tables[name][column]) == pytest.approx(list(values), nan_ok=True)
+
+
+def test_a_temperature_from_other_choices_and_images_that_are_not_there(made, tmp_path):
+    simulated, found = made
+    chosen = simulated.triplets[:, [1, 2, 0]]
+    given = material(tmp_path, simulated, found, files={"fit_triplets": tmp_path}, chosen=chosen)
+    result = levels(given, {"tau": "fit", "missing": "stop"})
+    assert len(result.tables["temperature"]["tau"]) == 1
+    assert "fitted to 450 other choices" in scored(result)["rt_spearman", "fine"].note
+    some = simulated.images[:40] + ["elsewhere.jpg"] * 0 + [f"other{n}.jpg" for n in range(32)]
+    with pytest.raises(
+        ValueError, match="expected every image of the trials among the 72 of `test`, found none for"
+    ):
+        levels(material(tmp_path, simulated, found, ids=some), {"tau": 1.0, "missing": "stop"})
+    fewer = levels(material(tmp_path, simulated, found, ids=some), {"tau": 1.0, "missing": "drop"})
+    assert "triplets of images without features left out" in scored(fewer)["odd_one_out", "fine"].note
+    with pytest.raises(ValueError, match="give those images"):
+        levels(
+            material(tmp_path, simulated, found, ids=[f"x{n}" for n in range(72)]),
+            {"tau": 1.0, "missing": "drop"},
+        )
+    with pytest.raises(
+        ValueError, match=r"expected some of tau, missing, fit_column, fit_prefix, found 'taus'"
+    ):
+        levels(given, {"taus": 1.0, "missing": "stop"})
