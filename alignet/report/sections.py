@@ -16,6 +16,8 @@ from alignet.report.gathered import Gathered
 from alignet.report.hierarchy import hierarchy, relations
 from alignet.report.representations import projection, space
 from alignet.report.similarity import nights, rsa
+from alignet.report.levels import levels
+from alignet.report.levels_people import levels_people
 
 Builder = Callable[[Gathered], Sequence[Block]]
 
@@ -45,3 +47,7 @@ BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, b
     "nights": ("similarity", nights),
     "calibration": ("uncertainty", calibration),
 }
+BUILDERS: dict[str, tuple[str, Builder]] = {
+    "levels": ("uncertainty", levels),
+    "levels_people": ("people", levels_people),
+}  # family -> (key of its section, builder)
