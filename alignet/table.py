@@ -274,7 +274,10 @@ def seeds_table(reports: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> s
                 and original is not None
             ):
                 ceiling = style.scale * sum(score["ceiling"] for score in scores) / len(scores)
-                text += f"  closed {distance_closed(original, means[model, setting], ceiling):.0%}"
+                if (
+                    ceiling > original
+                ):  # one of a person alone can lie below a model that has met the majority
+                    text += f"  closed {distance_closed(original, means[model, setting], ceiling):.0%}"
             lines.append(text)
         lines.append("")
     return "\n".join(lines)

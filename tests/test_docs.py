@@ -35,13 +35,13 @@ NOT_HERE = {
 # what the reader fills in, where any text would not do
 PLACEHOLDERS = {"student=NAME": "student=vit_small_16", "teacher=NAME": "teacher=siglip_base"}
 # what may stand after a stage without being an override
-WORDS = {"survey": ("import",), "status": ("prune", "remove")}
+WORDS = {"convert": ("levels",), "survey": ("import",), "status": ("prune", "remove")}
 # python that needs another library's exported folder, which tests/test_export.py makes
 ELSEWHERE = ("import open_clip", "from transformers")
 
 
 NO_KEYS = re.compile(
-    r"\.(py|yaml|npy|npz|txt|csv|json|md|png)$|^data\.sets\."
+    r"\.(py|yaml|npy|npz|txt|csv|parquet|json|md|png)$|^data\.sets\."
 )  # files; sets by names that vary
 
 
@@ -93,7 +93,7 @@ def kind(command: str) -> str:
         # other experiments need data, seeds a world each, models a network, several processes a test of their own
         data, network = {"experiment", "seed", "seeds", "-m"}, {"model", "student", "teacher"}
         elsewhere = data | network | {"runtime.launcher", "runtime.device", "device"}
-        heavy = name in ("survey", "prefetch", "doctor")
+        heavy = name in ("survey", "prefetch", "doctor", "convert")
         return "compose" if launched or heavy or keys & elsewhere else "run"
     return next((reason for pattern, reason in NOT_HERE.items() if re.match(pattern, command)), "")
 

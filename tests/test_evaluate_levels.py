@@ -107,6 +107,11 @@ def test_correlation_and_its_bootstrap_equal_scipy_with_ties():
     assert found.sd == pytest.approx(np.std(draws, ddof=1))
     assert math.isnan(correlation(np.ones(5), np.arange(5.0), bootstrap=5, seed=0).rho)
     assert not np.array_equal(found.draws, correlation(x, y, bootstrap=30, seed=6).draws)
+    parts = np.arange(78) % 3 // 2  # of 52 and 26 items; within each the scale of x is another
+    apart = correlation(x * (1 + 100 * parts), y, bootstrap=5, seed=0, parts=parts)
+    rhos = [stats.spearmanr(x[parts == part], y[parts == part]).statistic for part in (0, 1)]
+    assert apart.rho == pytest.approx((52 * rhos[0] + 26 * rhos[1]) / 78)
+    assert (apart.n, len(apart.draws)) == (78, 5)
 
 
 def test_the_temperature_that_made_the_choices_is_found():

@@ -160,6 +160,14 @@ def test_the_table_over_seeds_gives_mean_range_and_what_the_means_close():
     assert line(text, " +student +alignet").split()[2:] == ["65.0", "[60.0,", "70.0]", "closed", "67%"]
 
 
+def test_a_ceiling_below_the_original_is_no_distance_to_close():
+    reports = [report(0.4, 0.6, 0.7), report(0.5, 0.7, 0.8)]
+    for one in reports:
+        for row in one["rows"]:
+            row["scores"][0]["ceiling"] = 0.3
+    assert "closed" not in seeds_table(reports, [0, 1])
+
+
 def test_reports_of_other_rows_are_not_averaged():
     other = report(0.4, 0.6, 0.7)
     del other["rows"][1]

@@ -5,6 +5,7 @@ Shape suffixes: n items, B draws.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,24 +25,43 @@ class Correlation:
     draws: np.ndarray  # (B,), those that are defined
 
 
-def correlation(x: np.ndarray, y: np.ndarray, *, bootstrap: int, seed: int) -> Correlation:
-    """Spearman's rho of x and y (n,) where both are finite, and its bootstrap over items."""
+def correlation(
+    x: np.ndarray, y: np.ndarray, *, bootstrap: int, seed: int, parts: np.ndarray | None = None
+) -> Correlation:
+    """Spearman's rho of x and y (n,) where both are finite, and its bootstrap over items.
+
+    parts: (n,) int; where given, items are ranked and resampled within each part, and rho is the mean over parts,
+    weighted by their items: for values whose scale differs between parts. bootstrap 0 gives rho alone.
+    """
     held = np.isfinite(x) & np.isfinite(y)
-    x, y = x[held], y[held]
-    n = len(x)
-    nan = float("nan")
-    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    part = np.zeros(len(x), dtype=np.int64) if parts is None else parts
+    ranked = [(groups(x[mine]), groups(y[mine])) for mine in _members(part, held)]
+    n = sum(len(first) for first, _ in ranked)
+    rho = _mean_spearman(ranked, [np.ones(len(first)) for first, _ in ranked])
+    if not np.isfinite(rho):
+        nan = float("nan")
         return Correlation(nan, nan, nan, nan, n, np.zeros(0))
-    first, second = groups(x), groups(y)
-    rho = weighted_spearman(first, second, np.ones(n))
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(bootstrap):
-        times = np.bincount(generator.integers(n, size=n), minlength=n)
-        found.append(weighted_spearman(first, second, times))
+        sizes = (len(first) for first, _ in ranked)
+        times = [np.bincount(generator.integers(size, size=size), minlength=size) for size in sizes]
+        found.append(_mean_spearman(ranked, times))
     draws = np.array(found)[np.isfinite(found)]
-    low, high = interval(draws)
-    return Correlation(rho, float(draws.std(ddof=1)) if len(draws) > 1 else nan, low, high, n, draws)
+    low, high = interval(draws) if len(draws) else (float("nan"), float("nan"))
+    return Correlation(rho, float(draws.std(ddof=1)) if len(draws) > 1 else float("nan"), low, high, n, draws)
+
+
+def _members(part: np.ndarray, held: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(held & (part == value)) for value in np.unique(part[held])]
+
+
+def _mean_spearman(ranked: Sequence[tuple[np.ndarray, np.ndarray]], times: Sequence[np.ndarray]) -> float:
+    """Mean over parts of Spearman's rho, by their items; NaN for fewer than 3 items or where a part is constant."""
+    n = sum(len(first) for first, _ in ranked)
+    if n < 3:
+        return float("nan")
+    return sum(len(one[0]) / n * weighted_spearman(*one, weights) for one, weights in zip(ranked, times))
 
 
 def groups(values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch
 
 from alignet.data.trials import LEVELS
 from alignet.evaluate.bootstrap import Score
-from alignet.evaluate.item_correlation import correlation, groups, weighted_spearman
+from alignet.evaluate.item_correlation import correlation
 from alignet.evaluate.levels_people import Table, ceilings, columns_of, counts_of
 from alignet.evaluate.odd_one_out import odd_one_out
 from alignet.evaluate.result import Result
@@ -43,9 +43,9 @@ def model(
 
     features: (m, p). rows: (n, 3), rows of features of image1..image3 of each triplet. tau: a number, or `fit`: by
     maximum likelihood of the choices `fit` (features (m', p) and triplets (n', 3), odd one last), or without them of
-    the answers to the other half of these triplets (cross-fitting). A tie of similarities is wrong; modal ties are left
-    out of the accuracy. Scores, each for `<dataset> <level>`: odd_one_out, odd_one_out_cosine, ties; rt_spearman and
-    disagreement_spearman: the model's triplet entropy with the mean log RT and with the entropy of people's answers.
+    the answers to the other half of these triplets (cross-fitting: correlations are then means over the two halves,
+    each ranked at its own temperature). A tie of similarities is wrong; modal ties are left out of the accuracy.
+    Scores, each for `<dataset> <level>`: odd_one_out, odd_one_out_cosine, ties; rt_spearman and disagreement_spearman, the model's triplet entropy with the mean log RT and with the entropy of people's answers.
     Tables: levels, items (one row a triplet; right: 1, 0, -1 at a modal tie), tau (the correlations over FACTORS of the
     temperature), temperature.
     """
@@ -62,7 +62,9 @@ def model(
         row: dict[str, Any] = {"level": level, "triplets": len(mine), "entropy": float(nats[mine].mean())}
         row |= _accuracy_row(found, counts_of(triplets, mine), triplets["odd"][mine])
         for metric, values in (("rt", triplets["mean_log_rt"]), ("disagreement", triplets["entropy"])):
-            one = correlation(nats[mine], values[mine], bootstrap=bootstrap, seed=seed)
+            one = correlation(
+                nats[mine], values[mine], bootstrap=bootstrap, seed=seed, parts=temperature.parts[mine]
+            )
             row |= {metric: one.rho, f"{metric}_sd": one.sd, f"{metric}_low": one.low, f"{metric}_high": one.high,
                     f"{metric}_n": one.n}  # fmt: skip
             if np.isfinite(one.rho):
@@ -71,7 +73,7 @@ def model(
                                     "triplets", chance=0.0, note=said))  # fmt: skip
         right[mine] = _right(sims[mine], triplets["odd"][mine])
         table.append(row)
-        grid += _over_tau(sims[mine], temperature.taus[mine], triplets, mine, level)
+        grid += _over_tau(sims[mine], temperature, triplets, mine, level)
     tables: dict[str, Any] = {
         "levels": columns_of(table),
         "items": {
@@ -110,7 +112,7 @@ def _temperature(
     if not isinstance(tau, str):
         if not tau > 0:
             raise ValueError(f"{dataset}: expected tau above 0, or fit, found {tau}")
-        return Temperature(np.full(n, float(tau)), [float(tau)], f"tau = {tau:g}, given")
+        return Temperature([float(tau)], np.zeros(n, dtype=np.int64), f"tau = {tau:g}, given")
     if tau != "fit":
         raise ValueError(f"{dataset}: expected tau to be a number or fit, found {tau!r}")
     if fit is not None:
@@ -119,7 +121,7 @@ def _temperature(
             _similarities(features, chosen, dataset), np.array([[1, 0, 0]]).repeat(len(chosen), 0)
         )
         note = f"tau = {found.said}, fitted to {len(chosen):,} other choices"
-        return Temperature(np.full(n, found.tau), [found.tau], note)
+        return Temperature([found.tau], np.zeros(n, dtype=np.int64), note)
     answers = counts_of(triplets, np.ones(n, dtype=bool))[:, ::-1]  # of the pairs 01, 02, 12
     half = np.random.default_rng([seed, 1]).permutation(n) % 2
     if n < 2:
@@ -127,8 +129,9 @@ def _temperature(
             f"{dataset}: expected at least 2 triplets to fit tau on one half for the other, found {n}"
         )
     fits = [fit_tau(sims[half != part], answers[half != part]) for part in (0, 1)]
-    note = f"tau = {fits[0].said} and {fits[1].said}, each fitted to the answers to the other half of the triplets"
-    return Temperature(np.where(half == 0, fits[0].tau, fits[1].tau), [one.tau for one in fits], note)
+    said = f"tau = {fits[0].said} and {fits[1].said}"
+    note = f"{said}, each fitted to the answers to the other half of the triplets, rho the halves' mean"
+    return Temperature([one.tau for one in fits], half, note)
 
 
 def _accuracy(
@@ -173,17 +176,16 @@ def _right(sims: np.ndarray, odd: np.ndarray) -> np.ndarray:
 
 
 def _over_tau(
-    sims: np.ndarray, taus: np.ndarray, triplets: Table, mine: np.ndarray, level: str
+    sims: np.ndarray, temperature: Temperature, triplets: Table, mine: np.ndarray, level: str
 ) -> list[dict[str, Any]]:
     """Both correlations of one level where the temperature is FACTORS times what it is."""
     found = []
     for factor in FACTORS:
-        nats = _entropy(sims, taus * factor)
-        rhos = []
-        for values in (triplets["mean_log_rt"][mine], triplets["entropy"][mine]):
-            held = np.isfinite(values)
-            x, y = nats[held], values[held]
-            flat = len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0
-            rhos.append(float("nan") if flat else weighted_spearman(groups(x), groups(y), np.ones(len(x))))
-        found.append({"level": level, "factor": factor, "rt": rhos[0], "disagreement": rhos[1]})
+        nats = _entropy(sims, temperature.taus[mine] * factor)
+        row: dict[str, Any] = {"level": level, "factor": factor}
+        for name, values in (("rt", triplets["mean_log_rt"]), ("disagreement", triplets["entropy"])):
+            row[name] = correlation(
+                nats, values[mine], bootstrap=0, seed=0, parts=temperature.parts[mine]
+            ).rho
+        found.append(row)
     return found

@@ -172,7 +172,7 @@ def _bars(gathered: Gathered, shown: list[str]) -> Figure:
                          label=label, error_kw={"linewidth": 1})  # fmt: skip
             axes.set_xticks(range(len(models)), models, rotation=20 if len(models) > 3 else 0)
         handles = {label: bar for axes in panels for bar, label in zip(*axes.get_legend_handles_labels())}
-        canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9,
+        canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=7, frameon=False, fontsize=9,
                       labelcolor=look.ink)  # fmt: skip
         return canvas
 
@@ -198,13 +198,13 @@ def _scatter(gathered: Gathered, shown: list[str], model: str) -> Figure:
         from matplotlib.figure import Figure as Canvas
 
         canvas = Canvas(figsize=(_WIDTH, 0.5 + 2.0 * len(rows)), facecolor=look.paper, layout="constrained")
-        panels = canvas.subplots(len(rows), len(shown), sharex=True, sharey=True, squeeze=False)
+        panels = canvas.subplots(len(rows), len(shown), sharex="row", sharey=True, squeeze=False)
         for line, row in zip(panels, rows):
             items = gathered.results[row].tables["items"]
             for axes, level in zip(line, shown):
                 rho = _at(gathered.results[row], level)["rt"]
                 title = f"{NAMES[level]}, rho = {rho:.2f}"
-                styled(axes, look, title=title, x="model's entropy, nats" if row == rows[-1] else "",
+                styled(axes, look, title=title, x="model's entropy, nats",
                        y=f"{TITLES[row.setting]}\nmean log RT (s)" if level == shown[0] else "")  # fmt: skip
                 _points(axes, items, level, _hue(row, look), look)
         return canvas
@@ -222,7 +222,7 @@ def _points(axes: Any, items: Mapping[str, Any], level: str, colour: str, look: 
     held = np.isfinite(x) & np.isfinite(y)
     x, y = x[held], y[held]
     shown = some(len(x))
-    axes.scatter(x[shown], y[shown], s=4, color=colour, alpha=0.45, linewidths=0)
+    axes.scatter(x[shown], y[shown], s=7, color=colour, alpha=0.45, linewidths=0)
     if len(x) > 2 and np.ptp(x) > 0:
         slope, at = np.polyfit(x, y, 1)
         ends = np.array([x.min(), x.max()])

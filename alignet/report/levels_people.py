@@ -190,14 +190,14 @@ def _against(axes: Axes, look: Look, items: Columns, rows: Columns) -> None:
         jitter = np.random.default_rng(1).uniform(
             -0.03, 0.03, len(shown)
         )  # few values: points would hide each other
-        axes.scatter(x[shown] + jitter, y[shown], s=4, color=colour, alpha=0.35, linewidths=0)
+        axes.scatter(x[shown] + jitter, y[shown], s=7, color=colour, alpha=0.35, linewidths=0)
         if math.isfinite(rho):
             slope, at = np.polyfit(x, y, 1)
             ends = np.array([x.min(), x.max()])
             axes.plot(
                 ends, at + slope * ends, color=colour, linewidth=2, label=f"{NAMES[str(level)]} {rho:.2f}"
             )
-    legend(axes, look, loc="best", title=None)
+    legend(axes, look, loc="best")
 
 
 def _degrees(axes: Axes, look: Look, found: Columns, rows: Columns) -> None:
@@ -209,6 +209,6 @@ def _degrees(axes: Axes, look: Look, found: Columns, rows: Columns) -> None:
         mine = np.array(found["level"]) == level
         share = [float(np.array(found["share"])[mine & (bins == value)].sum()) for value in there]
         offset = (place - (len(levels) - 1) / 2) * 0.27
-        axes.bar(np.arange(len(there)) + offset, share, 0.25, color=hue_of(level, look), label=NAMES[level])
-    axes.set_xticks(range(len(there)), [f"{value / 10:.1f}" for value in there])
-    legend(axes, look, loc="best")
+        axes.bar(np.arange(len(there)) + offset, share, 0.25, color=hue_of(level, look))
+    values = [np.array(found["entropy"])[bins == value].mean() for value in there]
+    axes.set_xticks(range(len(there)), [f"{value:.2f}" for value in values])
