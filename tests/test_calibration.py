@@ -81,7 +81,9 @@ def test_the_fitted_temperature_is_the_planted_one_and_the_best_of_a_grid():
 def test_a_temperature_without_an_optimum_is_told():
     sims = torch.tensor([[0.0, 1.0, 0.5], [0.1, 0.7, 0.9]], dtype=torch.float64)
     assert "do not foretell the choices" in fit_temperature(sims).warning
-    assert "every choice is foretold" in fit_temperature(sims[:, [1, 0, 2]] * torch.tensor([1.0, 0, 0])).warning
+    assert (
+        "every choice is foretold" in fit_temperature(sims[:, [1, 0, 2]] * torch.tensor([1.0, 0, 0])).warning
+    )
     assert math.isfinite(fit_temperature(torch.full((4, 3), 2.0, dtype=torch.float64)).tau)
 
 

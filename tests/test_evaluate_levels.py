@@ -124,7 +124,7 @@ def test_the_temperature_that_made_the_choices_is_found():
         counts = np.eye(3)[chosen]
         found = fit_tau(sims, counts)
         assert found.tau == pytest.approx(tau, rel=0.08)
-        assert not found.at_end
+        assert not found.warning
         loss = [_nll(sims, counts, found.tau * factor) for factor in (0.98, 1.0, 1.02)]
         assert loss[1] < min(loss[0], loss[2])
 
@@ -138,10 +138,10 @@ def test_temperatures_at_the_end_of_the_range_say_so():
     sims = np.random.default_rng(2).normal(size=(300, 3))
     foreseen = fit_tau(sims, np.eye(3)[sims.argmax(1)])
     opposite = fit_tau(sims, np.eye(3)[sims.argmin(1)])
-    assert foreseen.at_end
-    assert opposite.at_end
+    assert foreseen.warning
+    assert opposite.warning
     assert foreseen.tau < 0.01 < 100 < opposite.tau
-    assert "end of the range" in opposite.said
+    assert "of the range" in opposite.said
     with pytest.raises(ValueError, match="at least one choice"):
         fit_tau(sims, np.zeros((300, 3)))
     with pytest.raises(ValueError, match="expected similarities and counts"):

@@ -45,7 +45,8 @@ def model(
     maximum likelihood of the choices `fit` (features (m', p) and triplets (n', 3), odd one last), or without them of
     the answers to the other half of these triplets (cross-fitting: correlations are then means over the two halves,
     each ranked at its own temperature). A tie of similarities is wrong; modal ties are left out of the accuracy.
-    Scores, each for `<dataset> <level>`: odd_one_out, odd_one_out_cosine, ties; rt_spearman and disagreement_spearman, the model's triplet entropy with the mean log RT and with the entropy of people's answers.
+    Scores, each for `<dataset> <level>`: odd_one_out, odd_one_out_cosine, ties; rt_spearman and disagreement_spearman,
+    the model's triplet entropy with the mean log RT and with the entropy of people's answers.
     Tables: levels, items (one row a triplet; right: 1, 0, -1 at a modal tie), tau (the correlations over FACTORS of the
     temperature), temperature.
     """

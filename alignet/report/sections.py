@@ -14,10 +14,10 @@ from alignet.report.calibration import calibration
 from alignet.report.examples import examples_blocks
 from alignet.report.gathered import Gathered
 from alignet.report.hierarchy import hierarchy, relations
-from alignet.report.representations import projection, space
-from alignet.report.similarity import nights, rsa
 from alignet.report.levels import levels
 from alignet.report.levels_people import levels_people
+from alignet.report.representations import projection, space
+from alignet.report.similarity import nights, rsa
 
 Builder = Callable[[Gathered], Sequence[Block]]
 
@@ -46,8 +46,6 @@ BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, b
     "rsa_mean": ("similarity", rsa),
     "nights": ("similarity", nights),
     "calibration": ("uncertainty", calibration),
-}
-BUILDERS: dict[str, tuple[str, Builder]] = {
     "levels": ("uncertainty", levels),
     "levels_people": ("people", levels_people),
-}  # family -> (key of its section, builder)
+}
