@@ -58,8 +58,6 @@ _STYLES = {
     "breeds_source": _Style("BREEDS, the same subclasses, %", 100, 1, True),
     "transfer": _Style("ImageNet probe carried over, %", 100, 1, True),
     "calibration_error": _Style("calibration error"),
-    "choice_nll": _Style("-log q of choices, nats"),
-    "kl_to_people": _Style("KL from people's answers, nats"),
     "entropy_rho": _Style("entropies as people's, rho", best=True),
     "triplet_entropy": _Style("triplet entropy, nats"),
     "rt_spearman": _Style("uncertainty with response times, rho", best=True),
@@ -72,7 +70,7 @@ _HIDDEN = (  # told in the notes of the scores they belong to, or on the page; k
     "ties", "rsa_p", "hierarchy_order", "hierarchy_subordinate", "hierarchy_basic", "hierarchy_superordinate",
     "hierarchy_across", "relations_nearer_answered", "relations_nearer_cluster_boundary", "relations_nearer_random",
     "participation_ratio", "changed_towards", "changed_against",
-    "calibration_error_spread",
+    "calibration_error_spread", "choice_nll", "kl_to_people",
 )  # fmt: skip
 
 

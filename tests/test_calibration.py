@@ -140,14 +140,12 @@ def test_temperatures_come_from_other_choices():
     assert np.array_equal(first, halves(repeated, 0))
     assert not np.array_equal(first, halves(repeated, 1))
     found, tables = measured(features, triplets)
-    assert (
-        "each fitted to the half of the triplets that it is not used for" in found["calibration_error"].note
-    )
+    assert "each fitted to the half of the triplets it is not used for" in found["calibration_error"].note
     assert len(tables["fits"]["tau"]) == 2
     np.testing.assert_allclose(tables["fits"]["tau"], 2.0, rtol=0.15)
     other = simulated(n=4000, seed=5)[1]
     found, tables = measured(features, triplets, fit=(features, other))
-    assert "fitted to 4,000 other choices" in found["choice_nll"].note
+    assert "fitted to 4,000 other choices" in found["calibration_error"].note
     assert tables["fits"]["triplets"].tolist() == [4000]
     expected = probabilities(features, triplets, tables["fits"]["tau"][0])
     assert found["choice_nll"].value == pytest.approx(-np.log(expected[:, 0]).mean())

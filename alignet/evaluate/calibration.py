@@ -87,7 +87,7 @@ def calibration(
     scores = [
         _error("calibration_error", own, confidence, bins, generator, [used.note, note], shared),
         _error("calibration_error_spread", by_spread, plain, bins, generator, [f"tau = {at:.4g}, the spread"], shared),
-        *_means(losses, own, probabilities, [used.note, note], shared),
+        *_means(losses, own, probabilities, ["tau as for the calibration error", note], shared),
     ]  # fmt: skip
     ratios = np.array(grid, dtype=np.float64)
     curve = [_at(dots, right, at * ratio, bins) for ratio in ratios]
