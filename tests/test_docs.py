@@ -41,7 +41,7 @@ ELSEWHERE = ("import open_clip", "from transformers")
 
 
 NO_KEYS = re.compile(
-    r"\.(py|yaml|npy|npz|txt|csv|parquet|json|md|png)$|^data\.sets\."
+    r"\.(py|yaml|npy|npz|txt|csv|parquet|json|md|png|svg|html)$|^data\.sets\."
 )  # files; sets by names that vary
 
 
@@ -125,6 +125,7 @@ def test_commands_compose(command: str) -> None:
     from alignet.cli import load, product
     from alignet.graph import build_graph
     from alignet.stages._embed_images import peel
+    from alignet.stages.compare import jobs_of
 
     name, arguments = stage_of(command) or ("", [])
     assert (CHECKOUT / f"alignet/stages/{name}.py").is_file(), f"no stage {name}"
@@ -134,6 +135,8 @@ def test_commands_compose(command: str) -> None:
     if arguments and arguments[0] in WORDS.get(name, ()):  # then files may follow
         arguments = [argument for argument in arguments[1:] if "=" in argument or argument == "-m"]
     jobs = product([one for one in arguments if one != "-m"]) if "-m" in arguments else [arguments]
+    if name == "compare":
+        jobs = jobs_of(arguments)
     for job in jobs:
         config = load(job)
         graph = build_graph(config)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alignet.report.gathered import ROWS
-
 if TYPE_CHECKING:
     from alignet.pipeline import StageRun
     from alignet.report.blocks import Block
@@ -65,6 +63,7 @@ def _is_label_score(score: Any) -> bool:
 
 
 def _rows(scores: dict[str, list[Any]]) -> list[Any]:
+    from alignet.report.gathered import ROWS
     from alignet.table import Row
 
     return [
