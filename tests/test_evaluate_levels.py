@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 from trials import save, study
 
@@ -350,3 +351,45 @@ def test_a_temperature_from_other_choices_and_images_that_are_not_there(made, tm
         ValueError, match=r"expected some of tau, missing, fit_column, fit_prefix, found 'taus'"
     ):
         levels(given, {"taus": 1.0, "missing": "stop"})
+
+
+def test_the_whole_path_on_own_images(tmp_path):
+    """From raw trials and image files to the results of both families; raw pixels are the model."""
+    from alignet.cli import load
+    from alignet.commands import run_pipeline
+
+    simulated = study(0, triplets=15)
+    for row, name in enumerate(simulated.images):
+        pixels = np.random.default_rng(row // 6).integers(
+            0, 256, (2, 2, 3)
+        )  # six of a class look nearly the same
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 0.9 + row % 6).astype(np.uint8)).resize((32, 32)).save(
+            path.with_suffix(".png")
+        )
+    save(tmp_path / "trials.csv", simulated.rows)
+    for role in ("evaluate[pixels.levels]", "evaluate[data.levels-people]"):
+        options = [
+            "experiment=own", f"paths.images={tmp_path / 'images'}", f"paths.map={tmp_path / 'trials.csv'}",
+            f"paths.artifacts={tmp_path / 'store'}", "+also=levels", "evaluate.datasets.levels.settings=[pixels]",
+            f"data.sets.levels_trials.path={tmp_path / 'trials.csv'}", "evaluate.bootstrap=50", f"role='{role}'",
+            f"data.sets.levels_images.path={tmp_path / 'images'}", "runtime.threads=1",
+        ]  # fmt: skip
+        if role.startswith(
+            "evaluate[pixels"
+        ):  # image0.jpg of twelve folders: names without their suffix are not enough
+            with pytest.raises(ValueError, match="expected file names that tell images apart"):
+                run_pipeline(load(options))
+            for path in (tmp_path / "images").rglob("*.png"):
+                path.rename(path.with_suffix(".jpg"))
+        run_pipeline(load(options))
+    found = {folder.name: read_result(folder) for folder in (tmp_path / "store/evaluate").iterdir() if folder.is_dir()
+             and (folder / "MANIFEST.json").is_file()}  # fmt: skip
+    metrics = {score.metric for result in found.values() for score in result.scores}
+    assert {"odd_one_out", "rt_spearman", "response_time", "human_ceiling"} <= metrics
+    boundary = [
+        score for result in found.values() for score in result.scores
+        if (score.metric, score.dataset) == ("odd_one_out_cosine", "levels boundary")
+    ]  # fmt: skip
+    assert boundary[0].value > 0.5
