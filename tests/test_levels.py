@@ -242,3 +242,11 @@ def test_the_stage_makes_a_node(tmp_path):
     assert metrics["triplets"] == 30
     assert set(metrics["by_level"]) == {"coarse", "fine", "boundary"}
     assert len(read_tidy(manifest.parent, "triplets")["odd"]) == 30
+
+
+def test_the_doctor_says_what_is_in_the_table(tmp_path):
+    from alignet.doctor.files import describe
+
+    path = save(tmp_path / "trials.csv", study(0, triplets=5).rows)
+    assert describe("trials", read_trials(path)) == "225 trials of 10 participants about 36 images"
+    assert describe("file", path) == "a file, which is read when it is used"

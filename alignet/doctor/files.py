@@ -86,6 +86,10 @@ def describe(kind: str, held: Any) -> str:
         return (
             f"{len(held.triplets):,} triplets, s01 the largest in {held.holds:.1%}, {held.dropped:,} left out"
         )
+    if kind == "trials":
+        return f"{len(held.rt):,} trials of {len(held.participants):,} participants about {len(held.images):,} images"
+    if isinstance(held, Path):
+        return "a file, which is read when it is used"
     return f"an array {held.shape}"
 
 

@@ -132,6 +132,10 @@ class Sources:
 
             ids = self.read("pool")
             return None if ids is None else load_dataset(path, ids, missing=one.missing, order=one.order)
+        if one.kind == "trials":
+            from alignet.data.trials import read_trials
+
+            return read_trials(path)
         return path
 
     def _features(self, one: FeaturesSet, path: Path) -> Any:
