@@ -83,7 +83,7 @@ def test_similarities_that_vice_recovers_are_those_of_judged_objects_with_featur
     assert "5 of 12 objects have features; 1 with features were never judged" in score.note
     with pytest.raises(ValueError, match=r"data\.objects beside nodes\.vice"):
         family("rsa")(material({"test": (x, list("abcdef"))}, nodes=given["nodes"]), {})
-    with pytest.raises(ValueError, match=r"either data\.matrix or nodes\.vice, found neither"):
+    with pytest.raises(ValueError, match=r"one of data\.matrix, data\.choices and nodes\.vice, found none"):
         family("rsa")(material({"test": (x, list("abcdef"))}), {})
     with pytest.raises(ValueError, match="expected 11 objects in the embedding"):
         family("rsa")(material({"test": (x, list("abcdef"))}, **(given | {"object_rows": at[:11]})), {})
