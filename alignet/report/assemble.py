@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alignet.report.across import across
 from alignet.report.blocks import Block, Section, Text
 from alignet.report.gathered import Gathered
 from alignet.report.page import Page
@@ -33,7 +34,9 @@ def run_page(
     """
     synthetic = " (synthetic)" if "synthetic" in section["banner"] else ""
     sections = [
-        Section("settings", "All settings", [settings_block(rows, "Every measure in every setting")]),
+        Section("settings", "All settings", [
+            settings_block(rows, "Every measure in every setting"), *across(gathered),
+        ]),
         Section("features", "Features", list(before)),
         Section("published", "The paper's tables", published_blocks(
             gathered, section["published"], f"this run{synthetic}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alignet.report.across import across
 from alignet.report.assemble import family_sections, sentence, warning
 from alignet.report.blocks import Block, Cell, Section, Table, Text
 from alignet.report.files import slug
@@ -107,12 +108,12 @@ def compare_page(runs: Sequence[Run]) -> Page:
 
 
 def overview(gathered: Sequence[Gathered]) -> list[Section]:
-    """What is said of all students together, from every data set: the one place to add to it."""
+    """What is said of all students together, from every data set."""
     tables: list[Block] = [table for one in gathered for table in _side_by_side(one)]
     if not tables:
         return []
     said = "Every student in every setting, one table for each measure that is better when larger."
-    return [Section("overview", "Students side by side", [Text(said), *tables])]
+    return [Section("overview", "Students side by side", [*across(gathered), Text(said), *tables])]
 
 
 def _side_by_side(one: Gathered) -> list[Table]:
