@@ -303,6 +303,8 @@ def _measured(
             fitting = [score for score in result.scores if score.metric in METRICS]
             if level and "levels" in named:
                 fitting = [score for score in fitting if score.dataset.endswith(level)]
+            whole = [score for score in fitting if score.dataset == name]  # of parts and their mean, the mean
+            fitting = whole or fitting
             found.setdefault(row, []).extend(fitting)
     return found
 
