@@ -69,7 +69,7 @@ def run_pipeline(config: Config) -> None:
     print(report.file("table.txt").read_text(encoding="utf-8"))
     cached = len(pipeline.graph) - len(ran)
     print(f"{len(ran)} nodes made, {cached} cached, {time.monotonic() - began:.0f} s.")
-    print(f"table and pictures: {report.folder}")
+    print(f"the page: {report.file('report.html')}; its tables and figures as files beside it")
     if "export[alignet]" in pipeline.graph:
         exported = pipeline.state("export[alignet]").artifact
         assert exported is not None

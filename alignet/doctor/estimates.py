@@ -441,7 +441,7 @@ class Estimates:
         return self._small("a map", 0.0, 4 * width * (width + 1))
 
     def _report(self, node: Node) -> Estimate:
-        return self._small("table and pictures: assumed", 3.0, 300_000)
+        return self._small("page, tables and figures: assumed", 15.0, 3_000_000)
 
 
 def processes(sources: Sources) -> int:
