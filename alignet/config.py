@@ -651,6 +651,9 @@ class ExportSection:
 
     roles: tuple[Literal["alignet", "distillation", "ud", "teacher", "dataset"], ...]
     precision: Literal["float32", "float16", "bfloat16"]
+    scores: tuple[
+        str, ...
+    ]  # evaluations that the model card tells; the others' data sets leave the export as it is
 
 
 @dataclass(frozen=True)
@@ -861,6 +864,12 @@ class Config:
                 raise ValueError(
                     f"paths.{name}: experiment={self.experiment_name} needs it and it has no default; data/README.md "
                     f"says what belongs there: add paths.{name}=<where it is>"
+                )
+        for name in self.export.scores:
+            if name not in self.evaluate.datasets:
+                raise ValueError(
+                    f"export.scores: expected names of evaluate.datasets ({', '.join(self.evaluate.datasets)}), "
+                    f"found {name!r}"
                 )
         known = {setting for dataset in self.evaluate.datasets.values() for setting in dataset.settings}
         unmade = known & {"alignet", "distillation"} - set(self.finetune.roles)

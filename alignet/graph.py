@@ -441,9 +441,9 @@ class _Builder:
             "smooth": asdict(self.config.smooth) if self.config.smooth else None,
         }
         inputs = {"weights": self.finetune(role)}
-        for name, dataset in self.config.evaluate.datasets.items():
+        for name in self.config.export.scores:
             for setting in ("original", role):
-                if setting in dataset.settings:
+                if setting in self.config.evaluate.datasets[name].settings:
                     inputs[f"score.{setting}.{name}"] = self.evaluate(name, setting)
         return self.add("export", role, section, inputs)
 

@@ -24,13 +24,13 @@ from alignet.graph import build_graph
 
 
 def digests(root: Path) -> dict[str, str]:
-    """Payload digest of every artifact below a store's root; of a report its table's, since its page says when."""
+    """Payload digest of every artifact below a store's root."""
     found = {}
-    for path in root.glob("*/*/MANIFEST.json"):
-        if path.parent.suffix == "":
-            manifest, name = json.loads(path.read_text()), f"{path.parent.parent.name}/{path.parent.name}"
-            report = manifest["identity"]["stage"] == "report"
-            found[name] = manifest["files"]["table.json"]["sha256"] if report else manifest["digest"]
+    for manifest in root.glob("*/*/MANIFEST.json"):
+        if manifest.parent.suffix == "":
+            found[f"{manifest.parent.parent.name}/{manifest.parent.name}"] = json.loads(manifest.read_text())[
+                "digest"
+            ]
     return found
 
 

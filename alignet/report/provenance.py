@@ -1,13 +1,12 @@
-"""Where a page comes from: every artifact behind it, how and when each was made, and the values that determined it.
+"""Where a page comes from: every artifact behind it, how each was made, and the values that determined it.
 
-Read off the manifests of the artifacts alone; none of their payload is opened.
+Times and commands stay in the manifests: they differ between runs that give the same results. Read off the manifests of the artifacts alone; none of their payload is opened.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.report.blocks import Block, Cell, Section, Table, Text
@@ -62,35 +61,13 @@ def _told(made: Sequence[Artifact], name: str) -> list[str]:
 
 
 def _how(made: Sequence[Artifact], sections: Sequence[Mapping[str, Any]]) -> str:
-    seconds = sum(one.manifest["provenance"]["seconds"] for one in made)
     seeds = list(dict.fromkeys(str(section["seed"]) for section in sections))
-    text = f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}. "
-    text += f"{len(made)} artifacts, made in {_duration(seconds)} of computing"
-    days = sorted(one.manifest["provenance"]["began"][:10] for one in made)
-    if days:
-        text += f", {days[0]}" if days[0] == days[-1] else f", {days[0]} to {days[-1]}"
     commits = [commit[:12] for commit in _told(made, "git")]
-    text += f". Git commit: {', '.join(commits)}. Commands: "
-    text += "; ".join(
-        f"`{line}`" for line in dict.fromkeys(_command(line) for line in _told(made, "command"))
+    return (
+        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}. {len(made)} artifacts. Git commit: {', '.join(commits)}. "
+        "When each was made, how long it took and by which command stands in its `MANIFEST.json` and not here, so that "
+        "equal runs give equal pages."
     )
-    return text + "."
-
-
-def _command(line: str) -> str:
-    """`python -m alignet.stages.x options` for the command line of a manifest, whose first word is a file's path."""
-    program, *options = line.split(" ")
-    path = Path(program)
-    known = path.suffix == ".py" and path.parent.name == "stages"
-    shown = f"python -m alignet.stages.{path.stem}" if known else path.name
-    return " ".join([shown, *options]).replace("`", "'")
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _sources(sections: Sequence[Mapping[str, Any]]) -> Table:
@@ -113,9 +90,8 @@ def _nodes(made: Sequence[Artifact]) -> Table:
         how = one.manifest["provenance"]
         rows.append(
             [
-                node_key(one), one.manifest["fingerprint"][:12], one.digest[:12],
-                Cell(f"{how['seconds']:,.1f}", how["seconds"]), how["device"], str(how["threads"]),
-                str(how["world_size"]), how["began"], how["git"][:12],
+                node_key(one), one.manifest["fingerprint"][:12], one.digest[:12], how["device"], str(how["threads"]),
+                str(how["world_size"]), how["git"][:12],
             ]
         )  # fmt: skip
     versions = [one.manifest["provenance"]["versions"] for one in made]
@@ -125,7 +101,7 @@ def _nodes(made: Sequence[Artifact]) -> Table:
     said = ", ".join(f"{name} {' and '.join(found)}" for name, found in told.items())
     return Table(
         name="nodes", title=f"The {len(made)} artifacts behind this page",
-        header=["node", "fingerprint", "bytes", "seconds", "device", "threads", "processes", "began (UTC)", "git"],
+        header=["node", "fingerprint", "bytes", "device", "threads", "processes", "git"],
         rows=rows,
         caption=(
             "In the order in which each could be made. Fingerprint: of what determines the artifact; bytes: of what it "
