@@ -24,7 +24,8 @@ TINY = [
     "distill.settings.teacher.lrs=[0.001]", "distill.settings.student.lrs=[0.001]", "cluster.grid=[2,3,4,6]",
     "finetune.settings.steps=6", "finetune.settings.warmup=1", "finetune.settings.batch=16",
     "evaluate.bootstrap=50", "evaluate.datasets.labels.options.count=500",
-    "evaluate.datasets.few.options.shots=[1,3]", "evaluate.datasets.drawn.options.count=500",
+    "evaluate.datasets.few.options.shots=[1,3]", "evaluate.datasets.kinds.options.shots=[1,3]",
+    "evaluate.datasets.drawn.options.count=500",
     "runtime.threads=1", "embed.shard=40",
 ]  # fmt: skip
 

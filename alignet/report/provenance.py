@@ -1,6 +1,7 @@
 """Where a page comes from: every artifact behind it, how each was made, and the values that determined it.
 
-Times and commands stay in the manifests: they differ between runs that give the same results. Read off the manifests of the artifacts alone; none of their payload is opened.
+Times and commands stay in the manifests: they differ between runs that give the same results. Read off the manifests
+of the artifacts alone; none of their payload is opened.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ def _how(made: Sequence[Artifact], sections: Sequence[Mapping[str, Any]]) -> str
     seeds = list(dict.fromkeys(str(section["seed"]) for section in sections))
     commits = [commit[:12] for commit in _told(made, "git")]
     return (
-        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}. {len(made)} artifacts. Git commit: {', '.join(commits)}. "
-        "When each was made, how long it took and by which command stands in its `MANIFEST.json` and not here, so that "
-        "equal runs give equal pages."
+        f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}. {len(made)} artifacts. "
+        f"Git commit: {', '.join(commits)}. When each was made, how long it took and by which command stands in its "
+        "`MANIFEST.json` and not here, so that equal runs give equal pages."
     )
 
 
