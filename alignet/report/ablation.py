@@ -190,10 +190,12 @@ def _points_said(measures: Sequence[str], points: Sequence[Point]) -> str:
     (high, best), (low, least) = (pick(found, key=lambda pair: pair[0].value) for pick in (max, min))
     if high.value == low.value:
         return f"No difference in {measures[0]}."
-    apart = high.low is not None and low.high is not None and high.low > low.high
-    meet = "their intervals do not overlap" if apart else "their intervals overlap or are not known"
+    if high.low is None or low.high is None:
+        meet = "how sure that is, no interval says"
+    else:
+        meet = "their intervals do not overlap" if high.low > low.high else "their intervals overlap"
     return (
-        f"{measures[0]} is largest for {_named(best, points)} ({PERCENT * high.value:.1f}%) and least for "
+        f"{measures[0][:1].upper()}{measures[0][1:]} is largest for {_named(best, points)} ({PERCENT * high.value:.1f}%) and least for "
         f"{_named(least, points)} ({PERCENT * low.value:.1f}%); {meet}."
     )
 
