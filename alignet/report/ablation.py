@@ -116,7 +116,8 @@ def blocks(
     said = _cloud_said(measures, points, beside) if kind == "cloud" else _points_said(measures, points)
     over = ", ".join(dict.fromkeys(point.estimate(one).over for one in measures for point in points[:1]))
     counts = ", ".join(f"{points[0].estimate(one).n:,} for {one}" for one in measures)
-    caption = f"{title}: {len(points)} points by {axes}. Bars: {over or 'none'}; n = {counts}. {said}"
+    bars = "Intervals stand in the table" if kind == "cloud" else f"Bars: {over or 'none'}"
+    caption = f"{title}: {len(points)} points by {axes}. {bars}; n = {counts}. {said}"
     figure = Figure(
         f"ablation_{name}", title, lambda look: draw(look, axes, measures, points, beside), caption, caption
     )
@@ -195,8 +196,8 @@ def _points_said(measures: Sequence[str], points: Sequence[Point]) -> str:
     else:
         meet = "their intervals do not overlap" if high.low > low.high else "their intervals overlap"
     return (
-        f"{measures[0][:1].upper()}{measures[0][1:]} is largest for {_named(best, points)} ({PERCENT * high.value:.1f}%) and least for "
-        f"{_named(least, points)} ({PERCENT * low.value:.1f}%); {meet}."
+        f"{measures[0][:1].upper()}{measures[0][1:]} is largest for {_named(best, points)} "
+        f"({PERCENT * high.value:.1f}%) and least for {_named(least, points)} ({PERCENT * low.value:.1f}%); {meet}."
     )
 
 
@@ -235,7 +236,7 @@ def _cloud(
     panel.margins(0.12)
     panel.set_xlabel(f"{measures[1]}, %", color=look.ink)
     panel.set_ylabel(f"{measures[0]}, %", color=look.ink)
-    panel.legend(frameon=False, fontsize=9, labelcolor=look.ink)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9, labelcolor=look.ink)
     return figure
 
 
