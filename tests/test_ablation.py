@@ -89,7 +89,7 @@ def ran(tiny, tmp_path_factory):
 def test_a_sampling_ablation_makes_only_what_depends_on_sampling(ran):
     found, made = ran
     own = ["triplets[alignet]", "finetune[alignet]", "embed[alignet.fresh]", "evaluate[alignet.all]"]
-    own += ["embed[alignet.probe]", "evaluate[alignet.fine]"]
+    own += ["embed[alignet.probe]", "evaluate[alignet.few]"]
     assert [sorted(set(one) - {"index[pool_classes]"}) for one in made] == [sorted(own)] * 3
     for job in found:
         chain = Pipeline(job)
