@@ -175,7 +175,7 @@ def test_class_boundaries_follow_a_table(ran):
 def test_estimates_over_seeds_data_sets_and_draws():
     one = point({}, "alignet", [0.5]).estimate("accuracy")
     assert (one.low, one.high, one.n) == (0.48, 0.52, 100)
-    assert "bootstrap interval over objects" in one.over
+    assert "95% interval over objects" in one.over
     seeds = point({}, "alignet", [0.4], [0.5], [0.9]).estimate("accuracy")
     assert (seeds.value, seeds.low, seeds.high) == (pytest.approx(0.6), 0.4, 0.9)
     sets = point({}, "alignet", [0.4, 0.6, 0.8]).estimate("accuracy")

@@ -47,7 +47,7 @@ class Point:
         one = self.scores[measure][0][0]
         if one.low is None or one.high is None:
             return Estimate(value, None, None, "", n)
-        return Estimate(value, one.low, one.high, f"95% bootstrap interval over {one.over}", n)
+        return Estimate(value, one.low, one.high, f"95% interval over {one.over}", n)
 
 
 @dataclass(frozen=True)
