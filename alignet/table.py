@@ -342,6 +342,8 @@ def _closed(column: _Column, rows: Sequence[Row], index: int) -> str:
     original = first[0] if first else None
     if ceiling is None or mine is None or original is None or ceiling <= original.value:
         return ""
+    if mine.value > ceiling:  # a model of the majority may agree with it more often than single people do
+        return "above"
     return f"{100 * distance_closed(original.value, mine.value, ceiling):.0f}"
 
 

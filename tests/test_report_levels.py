@@ -100,7 +100,7 @@ def test_what_models_make_of_it(gathered):
     assert f"vit: {100 * (gain[1] - gain[0]):+.1f} points coarse-grained" in accuracy.caption
     assert sum(count for _, count in uncertainty.groups) == len(uncertainty.header)
     assert uncertainty.rows[3][3].value == scored(results, Row("vit", "alignet"), "rt_spearman", "coarse")
-    assert any("each fitted to the answers to the other half" in note for note in uncertainty.notes)
+    assert any("fitted to the answers to the other half" in note for note in uncertainty.notes)
     assert [figure.name.rpartition("_")[2] for figure in figures] == ["bars", "vit", "dino", "temperature"]
     for figure in figures:
         drawn(figure)

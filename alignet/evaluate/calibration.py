@@ -189,7 +189,10 @@ def _error(
         ]
     )
     low, high = interval(found.error_draws - found.error_draws.mean() + found.error)
-    said = [*texts, f"{len(found.count)} of {bins} bins used", f"true probabilities would show {noise:.4f}"]
+    told = (
+        f"true probabilities would show about {noise:.2g}"  # of so many choices; bins used stand in the table
+    )
+    said = [*texts, f"{bins} bins", told]
     note = "; ".join(text for text in said if text)
     return Score(metric, value=found.error, low=max(low, 0.0), high=high, note=note, **shared)
 

@@ -18,7 +18,7 @@ from alignet.evaluate.item_correlation import correlation
 from alignet.evaluate.levels_people import Table, ceilings, columns_of, counts_of
 from alignet.evaluate.odd_one_out import odd_one_out
 from alignet.evaluate.result import Result
-from alignet.evaluate.temperature import Temperature, fit_tau
+from alignet.evaluate.temperature import Temperature, fit_tau, said
 from alignet.triplets import entropy, probabilities, similarities
 
 FACTORS = tuple(
@@ -69,9 +69,9 @@ def model(
             row |= {metric: one.rho, f"{metric}_sd": one.sd, f"{metric}_low": one.low, f"{metric}_high": one.high,
                     f"{metric}_n": one.n}  # fmt: skip
             if np.isfinite(one.rho):
-                said = "; ".join(text for text in (temperature.note, f"SD {one.sd:.3f}", note) if text)
+                told = "; ".join(text for text in (temperature.note, note) if text)
                 scores.append(Score(f"{metric}_spearman", name, one.rho, one.low, one.high, one.n, "triplets",
-                                    "triplets", chance=0.0, note=said))  # fmt: skip
+                                    "triplets", chance=0.0, note=told))  # fmt: skip
         right[mine] = _right(sims[mine], triplets["odd"][mine])
         table.append(row)
         grid += _over_tau(sims[mine], temperature, triplets, mine, level)
@@ -121,7 +121,7 @@ def _temperature(
         found = fit_tau(
             _similarities(features, chosen, dataset), np.array([[1, 0, 0]]).repeat(len(chosen), 0)
         )
-        note = f"tau = {found.said}, fitted to {len(chosen):,} other choices"
+        note = said([found], f"tau fitted to {len(chosen):,} other choices")
         return Temperature([found.tau], np.zeros(n, dtype=np.int64), note)
     answers = counts_of(triplets, np.ones(n, dtype=bool))[:, ::-1]  # of the pairs 01, 02, 12
     half = np.random.default_rng([seed, 1]).permutation(n) % 2
@@ -130,8 +130,9 @@ def _temperature(
             f"{dataset}: expected at least 2 triplets to fit tau on one half for the other, found {n}"
         )
     fits = [fit_tau(sims[half != part], answers[half != part]) for part in (0, 1)]
-    said = f"tau = {fits[0].said} and {fits[1].said}"
-    note = f"{said}, each fitted to the answers to the other half of the triplets, rho the halves' mean"
+    note = said(
+        fits, "tau fitted to the answers to the other half of the triplets, rho the mean of the halves"
+    )
     return Temperature([one.tau for one in fits], half, note)
 
 
@@ -147,13 +148,13 @@ def _accuracy(
     last = np.take_along_axis(rows[held], _ODD_LAST[odd[odd >= 0]], 1)
     ceiling = ceilings(counts_of(triplets, held))
     every = ceilings(counts_of(triplets, mine))
-    said = f"{len(mine) - len(held):,} modal ties left out"
+    told = f"{len(mine) - len(held):,} modal ties left out"
     if every["n"]:
-        said += f"; leave-one-out ceiling with them {every['wrong']:.3f}"
+        told += f"; leave-one-out ceiling with them {every['wrong']:.3f}"
     value = ceiling["wrong_untied"] if ceiling["n_untied"] and ceiling["wrong_untied"] > 0 else None
     scores = odd_one_out(
         features, last, dataset=name, tau="spread", seed=seed, bootstrap=bootstrap, ceiling=value, over="images",
-        note="; ".join(text for text in (said, note) if text),
+        note="; ".join(text for text in (told, note) if text),
     )  # fmt: skip
     return [score for score in scores if score.metric != "triplet_entropy"]
 

@@ -7,6 +7,7 @@ Shape suffixes: n triplets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +40,10 @@ class Fit:
     tau: float
     warning: str
 
-    @property
-    def said(self) -> str:
-        """As text."""
-        return f"{self.tau:.4g}{f' ({self.warning})' if self.warning else ''}"
+
+def said(fits: Sequence[Fit], how: str) -> str:
+    """How temperatures came about, with the warnings of those that are at the end of the range."""
+    return "; ".join([how, *dict.fromkeys(f"tau is {fit.warning}" for fit in fits if fit.warning)])
 
 
 def fit_tau(sims: np.ndarray, counts: np.ndarray) -> Fit:
@@ -128,7 +129,7 @@ def temperatures(
     if fit is not None:
         other = dot_products(checked_features(*fit, f"{dataset}, triplets to fit tau to"), fit[1])
         found = fit_temperature(other)
-        text = f"tau = {found.said}, fitted to {len(other):,} other choices"
+        text = said([found], f"tau fitted to {len(other):,} other choices")
         return Temperatures(np.full(len(dots), found.tau), text, ((found.tau, len(other)),))
     first = halves(triplets, seed)
     own, parts = np.empty(len(dots)), []
@@ -136,6 +137,5 @@ def temperatures(
         found = fit_temperature(dots[torch.from_numpy(~half)])
         own[half] = found.tau
         parts.append((found, int((~half).sum())))
-    said = " and ".join(fit.said for fit, _ in parts)
-    text = f"tau = {said}, each fitted to the half of the triplets that it is not used for"
+    text = said([fit for fit, _ in parts], "tau fitted to the half of the triplets that it is not used for")
     return Temperatures(own, text, tuple((fit.tau, count) for fit, count in parts))

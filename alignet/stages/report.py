@@ -9,6 +9,7 @@ cost    seconds
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def run(work: StageRun) -> dict[str, Any]:
     rows = _rows(scores)
     notes = _notes(work, labels)
     title = f"{work.section['title']} (seed {work.section['seed']})"
-    _write(work.folder / "table.txt", settings_table(rows, title=title, notes=notes))
-    _write(work.folder / "table.md", settings_markdown(rows, title=title, notes=notes))
+    printed = _rows(_scores(work, work.section["table"]))
+    _write(work.folder / "table.txt", settings_table(printed, title=title, notes=notes))
+    _write(work.folder / "table.md", settings_markdown(printed, title=title, notes=notes))
     _write(work.folder / "table.json", settings_json(rows, title=title, notes=notes) + "\n")
     before = _draw(work) if "picture.original" in work.inputs else []
     page = run_page(
@@ -45,16 +47,18 @@ def run(work: StageRun) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _scores(work: StageRun) -> dict[str, list[Any]]:
+def _scores(work: StageRun, datasets: Sequence[str] = ()) -> dict[str, list[Any]]:
+    """The scores of each setting, of some evaluations or of all."""
     import json
 
     from alignet.evaluate.bootstrap import Score
 
     found: dict[str, list[Any]] = {}
     for name, artifact in work.inputs.items():
-        if artifact.manifest["identity"]["stage"] == "evaluate":
+        setting, _, dataset = name.partition(".")
+        if artifact.manifest["identity"]["stage"] == "evaluate" and (not datasets or dataset in datasets):
             entries = json.loads(artifact.file("scores.json").read_text(encoding="utf-8"))
-            found.setdefault(name.partition(".")[0], []).extend(Score.from_json(entry) for entry in entries)
+            found.setdefault(setting, []).extend(Score.from_json(entry) for entry in entries)
     return found
 
 
