@@ -228,3 +228,27 @@ def test_a_smoothed_teacher_stands_in_the_place_of_the_teacher(tiny, tmp_path):
     assert ids == raw_ids
     # so strong a penalty leaves the mean alone
     np.testing.assert_allclose(features, np.tile(raw.mean(0), (len(raw), 1)), atol=1e-3)
+
+
+def test_a_further_family_of_metrics_leaves_every_other_artifact_as_it_is(tiny, tmp_path, monkeypatch):
+    from alignet import families
+    from alignet.evaluate.bootstrap import Score
+
+    def width(material, options):
+        features = material.features["test"][0]
+        return [Score("width", material.dataset, features.shape[1], None, None, len(features), "images", "")]
+
+    root = tmp_path / "store"
+    shutil.copytree(tiny, root)
+    before = digests(root)
+    monkeypatch.setitem(families.FAMILIES, "width", width)
+    more = (
+        "+evaluate.datasets.extra={family: width, images: {test: fresh}, data: {}, nodes: {}, "
+        "settings: [original, alignet], options: {}}"
+    )
+    pipeline = Pipeline(load(overrides(root, more)))
+    ran = pipeline.make_all(list(pipeline.graph))
+    assert sorted(ran) == ["evaluate[alignet.extra]", "evaluate[original.extra]", "report"]
+    after = digests(root)
+    assert {name: after[name] for name in before} == before
+    assert "width" in pipeline.state("report").artifact.file("report.html").read_text(encoding="utf-8")
