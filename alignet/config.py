@@ -44,6 +44,7 @@ class PathsSettings:
     people: str | None
     classes: str | None
     generalise: str
+    judged: str
     things: str
     imagenet: str
 
@@ -675,6 +676,7 @@ class EvaluateSection:
 
     bootstrap: int
     seed: int
+    rows: tuple[str, ...]  # settings that files of conf/also measure in
     datasets: Mapping[str, DatasetSettings]
 
 

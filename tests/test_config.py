@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from alignet.cli import compose, explain, help_text, load, product
+from alignet.cli import compose, explain, help_text, load, names_in, product
+from alignet.graph import build_graph
 
 PHOTOS = ["experiment=photos", "paths.photos=/nowhere"]
 
@@ -130,3 +131,17 @@ def test_roles_with_brackets_and_paths_with_spaces_need_no_quotes():
     config = load(["role=distill[teacher]", "paths.artifacts=/tmp/it's (mine)/x y"])
     assert config.role == "distill[teacher]"
     assert config.paths.artifacts == "/tmp/it's (mine)/x y"
+
+
+@pytest.mark.parametrize("name", names_in("also"))
+def test_every_file_of_also_composes_with_the_paper_and_with_own_images(name):
+    own = ["experiment=own", "paths.images=/nowhere", "paths.map=/nowhere.npz", "paths.classes=/nowhere.csv"]
+    over = {
+        "wordnet": [["experiment=world"]], "projection": [["experiment=world"]], "zero_shot": [own],
+    }.get(name, [["experiment=paper"], own])  # the first two are about the images in the report's picture  # fmt: skip
+    for experiment in over:
+        config = load([*experiment, f"+also={name}"])
+        graph = build_graph(config)
+        added = set(config.evaluate.datasets) - set(load(experiment).evaluate.datasets)
+        assert added
+        assert all(any(key.endswith(f".{one}]") for key in graph) for one in added)

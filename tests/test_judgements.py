@@ -11,6 +11,7 @@ from scipy.spatial.distance import squareform
 
 from alignet.data.judgements import load_judgements
 from alignet.data.matlab import read_mat
+from alignet.data.sets import files_of
 
 M = 6
 
@@ -211,3 +212,16 @@ def test_unknown_formats_and_files(tmp_path):
         load_judgements(tmp_path / "x.npy", format="cichy", images=M)
     with pytest.raises(ValueError, match=r"expected a \.npy, \.csv or \.mat matrix, found '\.txt'"):
         load_judgements(tmp_path / "x.txt", format="matrix", kind="similarity", images=M)
+
+
+def test_a_folder_with_one_mat_file_stands_for_it(tmp_path):
+    matrix = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0.0]])
+    savemat(tmp_path / "animals.mat", {"simMatrix": matrix})
+    found = load_judgements(tmp_path, format="peterson", images=3)
+    assert np.array_equal(found.similarity, matrix)
+    assert files_of("judgements", tmp_path, "") == {"file": tmp_path / "animals.mat"}
+    savemat(tmp_path / "fruits.mat", {"simMatrix": matrix})
+    with pytest.raises(
+        ValueError, match=r"expected one \.mat file of judged similarities in this folder, found 2"
+    ):
+        load_judgements(tmp_path, format="peterson", images=3)

@@ -1,4 +1,4 @@
-"""Planted truth in the world: features that know what participants know reach the ceiling, random ones stay at chance."""
+"""Planted truth in the world: features that know what people know reach the ceiling, random ones stay at chance."""
 
 from dataclasses import replace
 

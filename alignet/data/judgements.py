@@ -24,6 +24,7 @@ import numpy as np
 
 from alignet.data.matlab import read_mat
 from alignet.data.npy import read_npy
+from alignet.data.sets import judgements_file
 from alignet.evaluate.rsa import KINDS, as_similarity
 
 FORMATS = {"peterson": "similarity", "cichy": "dissimilarity", "king": "dissimilarity", "matrix": None}
@@ -55,7 +56,7 @@ def load_judgements(
     (NaN) is averaged over the others, and the note counts it.
     Raises ValueError for a file that is damaged, holds objects instead of numbers, or fits no single reading.
     """
-    path = Path(path)
+    path = judgements_file(Path(path))
     kind = _checked_kind(path, format, part, kind)
     if path.suffix.lower() == ".mat":
         name, array = _chosen(path, read_mat(path), format, part, key, images)

@@ -40,7 +40,21 @@ def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path
                 f"convert other formats with safetensors.torch.save_file."
             )
         return files
+    if kind == "judgements":
+        return {"file": judgements_file(path)}
     return {"file": path} | ({"ids": ids} if ids is not None else {})
+
+
+def judgements_file(path: Path) -> Path:
+    """The file of a set of judged similarities: itself, or the only .mat file of a folder."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.mat"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{path}: expected one .mat file of judged similarities in this folder, found {len(found)}; name the file."
+        )
+    return found[0]
 
 
 def listed_name(under: str, name: str) -> str:

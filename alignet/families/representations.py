@@ -38,6 +38,11 @@ def hierarchy(material: Material, options: Options) -> Result:
 
     features, ids = material.features["test"]
     before = None
+    if material.setting == "teacher-ud":
+        raise ValueError(
+            f"{material.dataset}: expected settings of the student, whose original features are `before`, found "
+            "teacher-ud; take it out of the settings."
+        )
     if material.setting.rpartition("-")[2] != "original":
         original, have = material.raw["before"]
         before = original[rows_for(ids, have, "the features before")]
