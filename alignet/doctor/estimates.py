@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from alignet.config import DatasetSettings
 from alignet.doctor.findings import duration, plain, size
 from alignet.doctor.measure import Measurements, cores, on
 from alignet.doctor.models import NETWORKS
@@ -26,6 +27,10 @@ WIDTH = 1024  # features of a model that is not here
 SMALL = 0.15  # seconds: locks, checksums of the inputs, the manifest
 HASH = 400e6  # bytes a second that checksums of artifacts are made with
 IMAGE = 115_000  # bytes of an image that is not here: the mean of ImageNet's training images
+ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and thousands of triplets
+    "rsa": 0.3, "rsa_mean": 0.4, "nights": 1.0, "calibration": 0.5, "levels": 0.8, "hierarchy": 0.8, "space": 0.3,
+    "projection": 15.0, "examples": 0.2, "agreement": 0.5,
+}  # fmt: skip
 KEPT = 9  # a checkpoint holds what trains and Adam's two moments, and three lie there while one is written
 
 
@@ -56,7 +61,8 @@ class Estimates:
             "world": self._world, "pretrain": self._pretrain, "index": self._index, "vice": self._vice,
             "reliability": self._reliability, "soft_labels": self._soft_labels, "embed": self._embed,
             "distill": self._distill, "cluster": self._cluster, "triplets": self._triplets, "smooth": self._smooth,
-            "finetune": self._finetune, "evaluate": self._evaluate, "export": self._export, "report": self._report,
+            "finetune": self._finetune, "levels": self._levels, "evaluate": self._evaluate, "export": self._export,
+            "report": self._report,
         }  # fmt: skip
         if node.stage not in kinds:
             return self._small(f"no estimate for the stage {node.stage}: a few seconds", 5.0)
@@ -422,7 +428,22 @@ class Estimates:
             return self._small(
                 f"{fits} logistic regressions on {images:,} images", fits * images * width * 1e-5
             )
-        return self._small(f"family {dataset.family}: assumed", 0.5 if dataset.family == "rsa" else 5.0)
+        if dataset.family in ("few_shot", "breeds", "transfer"):
+            return self._readouts(dataset, width)
+        return self._small(f"family {dataset.family}: assumed", ASSUMED.get(dataset.family, 5.0))
+
+    def _readouts(self, dataset: DatasetSettings, width: int) -> Estimate:
+        """Logistic regressions on frozen features: as many as there are draws, on as many images."""
+        options, images = dataset.options, self.sources.images(next(iter(dataset.images.values()))).number
+        if dataset.family == "few_shot":
+            fits = len(options["shots"]) * options["draws"]
+            return self._small(
+                f"{fits} fits on a few images of each class", fits * (0.05 + images * width * 1e-8)
+            )
+        return self._small(f"a readout of {images:,} images", 1 + images * width * 1e-5)
+
+    def _levels(self, node: Node) -> Estimate:
+        return self._small("trials are counted by triplet", 1.0, 2_000_000)
 
     def _export(self, node: Node) -> Estimate:
         if node.role in ("alignet", "distillation"):
