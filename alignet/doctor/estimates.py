@@ -104,7 +104,7 @@ class Estimates:
     def _world(self, node: Node) -> Estimate:
         world = self.sources.config.world
         assert world is not None
-        files = sum(world_images(world, name) for name in ("things", "pool", "fresh", "probe"))
+        files = sum(world_images(world, name) for name in ("things", "pool", "fresh", "probe", "judged"))
         arrays = world.teacher_images + world.student_images
         disk = files * world.size**2 * 2 + arrays * world.size**2 * 3
         seconds = (files + arrays) * self.measured.picture() + 2 + disk / HASH

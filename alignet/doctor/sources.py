@@ -315,6 +315,6 @@ def world_images(world: Any, folder: str) -> int:
     judged = len(CATEGORIES) * (world.concepts - world.unjudged)
     counts = {
         "things": judged * world.exemplars, "pool": world.pool, "fresh": concepts * world.fresh,
-        "probe": concepts * world.probe,
+        "probe": concepts * world.probe, "judged": 2 * concepts + 5 * world.concepts * world.rated,
     }  # fmt: skip
     return counts.get(folder, 0)
