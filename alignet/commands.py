@@ -10,10 +10,14 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignet.artifacts import ArtifactError, Store
 from alignet.config import Config
 from alignet.pipeline import Pipeline, command, given_options, outside_ids, outside_path
+
+if TYPE_CHECKING:
+    from alignet.report.blocks import Section
 
 
 def run_stage(config: Config, stage: str) -> None:
@@ -157,35 +161,57 @@ def run_ablation(config: Config) -> None:
 
 
 def show_ablation(configs: list[Config]) -> Path:
-    """Write the figure and the table of an ablation whose jobs are made, and print them; returns their folder."""
+    """Write the page of an ablation whose jobs are made, print what stands on it, and return its folder."""
     from alignet.artifacts import fingerprint
-    from alignet.report.ablation import blocks
+    from alignet.report.ablation import blocks, page, sentence
     from alignet.report.blocks import Figure, Table
-    from alignet.report.files import table_markdown, write_figure, write_table
+    from alignet.report.files import table_markdown
+    from alignet.report.page import write_page
     from alignet.stages._scores import ablation_points
 
     ablation = configs[0].ablation
     assert ablation is not None
-    points, beside, prints = ablation_points([Pipeline(config) for config in configs])
-    made = blocks(
-        ablation.name,
-        ablation.title,
-        ablation.figure,
-        [one.title for one in ablation.measures],
-        points,
-        beside,
-    )
+    pipelines = [Pipeline(config) for config in configs]
+    points, beside, prints = ablation_points(pipelines)
+    measures = [one.title for one in ablation.measures]
+    made = blocks(ablation.name, ablation.title, ablation.figure, measures, points, beside)
     folder = Path(configs[0].paths.artifacts) / "ablation" / f"{ablation.name}-{fingerprint(prints)[:12]}"
     print(f"\n{configs[0].banner}\n")
     for block in made:
         if isinstance(block, Table):
             print(table_markdown(block))
-            write_table(folder, "ablations", block)
         elif isinstance(block, Figure):
             print(f"{block.caption}\n")
-            write_figure(folder, "ablations", block)
-    print(f"figure and table: {folder}")
+    said = sentence(ablation.figure, measures, points, beside)
+    source = _ablation_source(pipelines)
+    print(f"page: {write_page(folder, page(ablation.title, configs[0].banner, said, made, source))}")
     return folder
+
+
+def _ablation_source(pipelines: list[Pipeline]) -> Section:
+    """Where the page of an ablation comes from: the evaluations of all jobs, and what these were built from."""
+    from alignet.report.provenance import provenance
+
+    found = {}
+    for pipeline in pipelines:
+        for key, node in pipeline.graph.items():
+            artifact = pipeline.state(key).artifact
+            if node.stage == "evaluate" and artifact is not None:
+                found[artifact.manifest["fingerprint"]] = artifact
+    configs = [pipeline.config for pipeline in pipelines]
+    return provenance(
+        found.values(),
+        [
+            {
+                "seed": config.seed, "licences": config.report.licences,
+                "models": {
+                    name: {"name": model.name, "licence": model.licence}
+                    for name, model in (("teacher", config.teacher), ("student", config.student))
+                },
+            }
+            for config in configs
+        ],
+    )  # fmt: skip
 
 
 def print_leftovers(configs: list[Config], delete: bool) -> None:

@@ -1,6 +1,6 @@
 """What an ablation shows: one figure and one table, from the scores of its jobs.
 
-Scores of evaluate nodes, by job -> points -> blocks of a page, which alignet.report.files writes.
+Scores of evaluate nodes, by job -> points -> blocks -> a page of its own, which alignet.report.page writes.
 `matrix` is what tests between methods take: a row for each method, a column for each data set.
 """
 
@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure as Drawing
 
 from alignet.evaluate.bootstrap import Score
-from alignet.report.blocks import Block, Cell, Figure, Look, Table
-from alignet.report.gathered import TITLES
+from alignet.report.blocks import Block, Cell, Figure, Look, Section, Table
+from alignet.report.drawing import FONT, dress, hue_of, marker_of, own_legend, panels
+from alignet.report.numbers import setting_title, spread
+from alignet.report.page import Page
+from alignet.report.summary import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 PERCENT = 100  # accuracies are shown in percent
 
@@ -61,14 +66,6 @@ class Estimate:
     n: int
 
     @property
-    def text(self) -> str:
-        """In percent with one decimal, interval in brackets."""
-        shown = f"{PERCENT * self.value:.1f}"
-        return shown if self.low is None or self.high is None else (
-            f"{shown} [{PERCENT * self.low:.1f}, {PERCENT * self.high:.1f}]"
-        )  # fmt: skip
-
-    @property
     def errors(self) -> list[list[float]]:
         """Distances to the ends of the interval in percent, as matplotlib takes them."""
         low, high = (self.value if end is None else end for end in (self.low, self.high))
@@ -87,7 +84,7 @@ def matrix(points: Sequence[Point], measure: str) -> tuple[list[str], list[str],
 def label(point: Point) -> str:
     """A point in words: its values, and its row where that says more."""
     parts = [worded(value) for value in point.values.values()]
-    return " / ".join(parts) if parts else TITLES.get(point.row, point.row)
+    return " / ".join(parts) if parts else setting_title(point.row)
 
 
 def worded(value: Any) -> str:
@@ -113,7 +110,7 @@ def blocks(
     """
     axes = " and ".join(key.rpartition(".")[2].replace("_", " ") for key in points[0].values) or "setting"
     draw = _cloud if kind == "cloud" else _points
-    said = _cloud_said(measures, points, beside) if kind == "cloud" else _points_said(measures, points)
+    said = sentence(kind, measures, points, beside)
     over = ", ".join(dict.fromkeys(point.estimate(one).over for one in measures for point in points[:1]))
     counts = ", ".join(f"{points[0].estimate(one).n:,} for {one}" for one in measures)
     bars = "Intervals stand in the table" if kind == "cloud" else f"Bars: {over or 'none'}"
@@ -129,12 +126,26 @@ def blocks(
     ]
 
 
+def sentence(kind: str, measures: Sequence[str], points: Sequence[Point], beside: Sequence[Point]) -> str:
+    """What there is to see; "" for a cloud with nothing beside it."""
+    return _cloud_said(measures, points, beside) if kind == "cloud" else _points_said(measures, points)
+
+
+def page(title: str, banner: str, said: str, made: Sequence[Block], source: Section) -> Page:
+    """The page of an ablation. said: its sentence. made: its figure and table. source: where they come from."""
+    return Page(
+        title=title, subtitle="An ablation", banner=banner[:1].upper() + banner[1:], warning="",
+        summary=Summary((said,) if said else (), (), ()), sections=[Section("ablations", "Results", made), source],
+    )  # fmt: skip
+
+
 def _table_row(point: Point, header: Sequence[str], measures: Sequence[str], keys: int) -> list[Cell | str]:
     values = [worded(value) for value in point.values.values()] or ["any"] * keys
     cells = [
-        Cell(one.text, one.value, one.low, one.high) for one in (point.estimate(name) for name in measures)
+        spread(one.value, one.low, one.high, digits=1, scale=PERCENT)
+        for one in (point.estimate(name) for name in measures)
     ]
-    return [*values, TITLES.get(point.row, point.row), *cells]
+    return [*values, setting_title(point.row), *cells]
 
 
 # ---- each measure over the points
@@ -143,10 +154,10 @@ def _table_row(point: Point, header: Sequence[str], measures: Sequence[str], key
 def _points(
     look: Look, axes: str, measures: Sequence[str], points: Sequence[Point], beside: Sequence[Point]
 ) -> Drawing:
-    figure, panels = _panels(look, len(measures))
+    figure, axes_of = panels(look, len(measures), wide=2, height=3.6 if len(measures) > 1 else 4.4, more=0)
     rows = list(dict.fromkeys(point.row for point in points))
     places, names, numeric = _places(points)
-    for panel, measure in zip(panels, measures, strict=True):
+    for panel, measure in zip(axes_of, measures, strict=True):
         for number, row in enumerate(rows):
             own = [
                 (place, point.estimate(measure)) for place, point in zip(places, points) if point.row == row
@@ -154,13 +165,16 @@ def _points(
             shift = 0 if numeric else 0.12 * (number - (len(rows) - 1) / 2) * (len(names) < len(points))
             panel.errorbar(
                 [place + shift for place, _ in own], [PERCENT * one.value for _, one in own],
-                yerr=np.concatenate([one.errors for _, one in own], 1), color=look.hues[number], marker="o",
-                linestyle="-" if numeric else "none", capsize=3, label=TITLES.get(row, row),
+                yerr=np.concatenate([one.errors for _, one in own], 1), color=hue_of(row, look), marker="o",
+                linestyle="-" if numeric else "none", capsize=3, label=setting_title(row),
             )  # fmt: skip
         for number, point in enumerate(beside):
+            taken = [hue_of(row, look) for row in rows]  # a row may stand beside its own setting's points
+            hue = hue_of(point.row, look)
             panel.axhline(
-                PERCENT * point.estimate(measure).value, color=look.hues[len(rows) + number], linestyle="--",
-                linewidth=1.2, label=TITLES.get(point.row, point.row),
+                PERCENT * point.estimate(measure).value, color=look.ink if hue in taken else hue,
+                linestyle=("--", ":", "-.")[number % 3],
+                linewidth=1.2, label=setting_title(point.row),
             )  # fmt: skip
         if numeric:
             panel.set_xscale("log")
@@ -168,10 +182,9 @@ def _points(
         else:
             panel.margins(x=0.15)
         panel.set_xticks(sorted(set(places)), names, rotation=0 if max(map(len, names)) < 9 else 20)
-        panel.set_title(f"{measure}, %", loc="left", fontsize=10, color=look.ink)
-        panel.set_xlabel(axes, color=look.ink)
+        dress(panel, look, f"{measure}, %", x=axes, grid=True)
     if len(rows) + len(beside) > 1 and (beside or any(point.values for point in points)):
-        panels[0].legend(frameon=False, fontsize=9, labelcolor=look.ink)
+        own_legend(axes_of[0], look)
     return figure
 
 
@@ -203,7 +216,7 @@ def _points_said(measures: Sequence[str], points: Sequence[Point]) -> str:
 
 def _named(point: Point, points: Sequence[Point]) -> str:
     several = len({one.row for one in points}) > 1 and point.values
-    return f"{label(point)}, {TITLES.get(point.row, point.row)}" if several else label(point)
+    return f"{label(point)}, {setting_title(point.row)}" if several else label(point)
 
 
 # ---- one measure against another
@@ -212,7 +225,7 @@ def _named(point: Point, points: Sequence[Point]) -> str:
 def _cloud(
     look: Look, axes: str, measures: Sequence[str], points: Sequence[Point], beside: Sequence[Point]
 ) -> Drawing:
-    figure, (panel,) = _panels(look, 1)
+    figure, (panel,) = panels(look, 1, wide=1, height=4.4, more=0)
     keys = list(points[0].values)
     shades = list(dict.fromkeys(point.values[keys[0]] for point in points))
     marks = list(dict.fromkeys(point.values[keys[-1]] for point in points))
@@ -220,23 +233,22 @@ def _cloud(
         x, y = (PERCENT * point.estimate(measures[part]).value for part in (1, 0))
         panel.plot(
             x, y, linestyle="none", markersize=8, color=look.hues[shades.index(point.values[keys[0]])],
-            marker="os^Dv<>"[marks.index(point.values[keys[-1]]) % 7],
+            marker=marker_of(marks.index(point.values[keys[-1]])),
         )  # fmt: skip
     for number, point in enumerate(beside):
         x, y = (PERCENT * point.estimate(measures[part]).value for part in (1, 0))
         panel.plot(x, y, linestyle="none", marker="P*X"[number % 3], markersize=13, color=look.ink)
         panel.annotate(
-            TITLES.get(point.row, point.row), (x, y), (7, 5), textcoords="offset points", color=look.ink, fontsize=9
+            setting_title(point.row), (x, y), (7, 5), textcoords="offset points", color=look.ink, fontsize=FONT
         )  # fmt: skip
     for shade, value in enumerate(shades):
         panel.plot([], [], "o", color=look.hues[shade], label=f"{keys[0].rpartition('.')[2]} {worded(value)}")
     for mark, value in enumerate(marks if len(keys) > 1 else []):
         title = f"{keys[-1].rpartition('.')[2]} {worded(value)}"
-        panel.plot([], [], "os^Dv<>"[mark % 7], color=look.faint, label=title)
+        panel.plot([], [], marker_of(mark), linestyle="none", color=look.faint, label=title)
     panel.margins(0.12)
-    panel.set_xlabel(f"{measures[1]}, %", color=look.ink)
-    panel.set_ylabel(f"{measures[0]}, %", color=look.ink)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9, labelcolor=look.ink)
+    dress(panel, look, x=f"{measures[1]}, %", y=f"{measures[0]}, %", grid=True)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=FONT, labelcolor=look.ink)
     return figure
 
 
@@ -249,19 +261,7 @@ def _cloud_said(measures: Sequence[str], points: Sequence[Point], beside: Sequen
             for one in measures[:2]
         ]
         said.append(
-            f"{counts[0]} of {len(points)} lie below {TITLES.get(other.row, other.row)} in {measures[0]}, "
+            f"{counts[0]} of {len(points)} lie below {setting_title(other.row)} in {measures[0]}, "
             f"{counts[1]} in {measures[1]}"
         )
     return "; ".join(said) + "." if said else ""
-
-
-def _panels(look: Look, number: int) -> tuple[Drawing, list[Any]]:
-    figure = Drawing(figsize=(8, 3.6 if number > 1 else 4.4), facecolor=look.paper, layout="constrained")
-    panels = list(figure.subplots(1, number, squeeze=False)[0])
-    for panel in panels:
-        panel.set_facecolor(look.paper)
-        panel.tick_params(colors=look.ink, labelsize=9)
-        panel.grid(color=look.faint, alpha=0.25, linewidth=0.7)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.spines[["left", "bottom"]].set_color(look.faint)
-    return figure, panels

@@ -10,7 +10,7 @@ from alignet.report.blocks import Block, Section, Text
 from alignet.report.gathered import Gathered
 from alignet.report.page import Page
 from alignet.report.published import published_blocks
-from alignet.report.sections import BUILDERS, SECTIONS
+from alignet.report.sections import BUILDERS, SECTIONS, TOGETHER
 from alignet.report.settings import settings_block
 from alignet.report.summary import summarise
 from alignet.table import Row
@@ -56,10 +56,15 @@ def run_page(
 def family_sections(gathered: Sequence[Gathered]) -> list[Section]:
     """What the builders of all families make, in the order of SECTIONS; sections without a block are left out."""
     blocks: dict[str, list[Block]] = {key: [] for key in SECTIONS}
+    done: set[str] = set()
     for one in gathered:
         if one.family in BUILDERS:
             key, builder = BUILDERS[one.family]
             blocks[key].extend(builder(one))
+        elif one.family in TOGETHER and one.family not in done:
+            done.add(one.family)
+            key, together = TOGETHER[one.family]
+            blocks[key].extend(together([other for other in gathered if other.family == one.family]))
     return [Section(key, SECTIONS[key], found) for key, found in blocks.items() if found]
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from alignet.evaluate.significance import anova, improvement
 from alignet.report.blocks import Cell, Table
-from alignet.report.gathered import TITLES, Gathered
+from alignet.report.gathered import Gathered
 from alignet.report.generalisation import parts
+from alignet.report.numbers import p_text, setting_title
 
+LEAST = 3  # data sets of a comparison: fewer can show nothing, and are left out
 SEED = 0  # of random sign-flips, where there are too many data sets to count them all
 COMPARED = (("original", "alignet"), ("distillation", "alignet"), ("original", "distillation"))
 
@@ -37,7 +39,8 @@ def tests_between(every: Sequence[Gathered]) -> Table:
     """Each pair of settings on each group of tests: change, cells up and down, and three tests of it.
 
     A data set counts as one unit of the permutation test and as one subject of the analysis of variance. Models or data
-    sets that have only one of two settings are left out of their comparison, and counted in a note.
+    sets that have only one of two settings are left out of their comparison, and counted in a note. Comparisons over
+    fewer than LEAST data sets are left out.
     """
     header = ["tests", "from", "to", "models", "data sets", "cells up / down", "change, points", "permutation p",
               "signed-rank p", "ANOVA, method"]  # fmt: skip
@@ -47,17 +50,21 @@ def tests_between(every: Sequence[Gathered]) -> Table:
         for before, after in COMPARED:
             cells = [_cells(every, group, setting) for setting in (before, after)]
             both = [key for key in cells[0] if key in cells[1]]
-            if not both:
+            if len({dataset for _, dataset in both}) < LEAST:
                 continue
-            said = f"{group.title}, {_title(before)} to {_title(after)}"
+            said = f"{group.title}, {setting_title(before)} to {setting_title(after)}"
             left_out = len(cells[0].keys() | cells[1].keys()) - len(both)
             if left_out:
                 notes.append(f"{said}: {left_out} cells with only one of the two left out")
             first, second = ({key: one[key] for key in both} for one in cells)
-            lines.append([group.title, _title(before), _title(after), *_tested(first, second, said, notes)])
+            named = (group.title, setting_title(before), setting_title(after))
+            lines.append([*named, *_tested(first, second, said, notes)])
     notes = list(dict.fromkeys(notes))
+    ps = [float(cell.value) for line in lines if isinstance(cell := line[7], Cell) and cell.value is not None]
+    told = f"the permutation p is below .05 in {sum(p < 0.05 for p in ps)}"
     caption = (
-        f"Whether a change between settings is more than chance: {len(lines)} comparisons over data sets. Permutation: "
+        f"Whether a change between settings is more than chance: {len(lines)} comparisons over data sets, each over "
+        f"{LEAST} or more; {told}. Permutation: "
         "two-sided, the sign of each data set's change flipped with all its models, since they share its images. "
         "Signed-rank: over all cells as if they were independent, which flatters. ANOVA: repeated measures, data sets "
         "as subjects. p-values are not corrected for the number of comparisons."
@@ -88,9 +95,7 @@ def _tested(before: CellsOf, after: CellsOf, said: str, notes: list[str]) -> lis
     models = {model for model, _ in before}
     if found.datasets < 6:
         least = 2 / 2**found.datasets
-        notes.append(
-            f"{said}: with {found.datasets} data sets the permutation p cannot fall below {least:.3g}"
-        )
+        notes.append(f"with {found.datasets} data sets the permutation p cannot fall below {least:.3g}")
     try:
         effect = next(one for one in anova({"before": before, "after": after}) if one.name == "method")
         variance: Cell | str = Cell(
@@ -108,12 +113,3 @@ def _tested(before: CellsOf, after: CellsOf, said: str, notes: list[str]) -> lis
         "–" if found.wilcoxon is None else Cell(p_text(found.wilcoxon), found.wilcoxon),
         variance,
     ]
-
-
-def p_text(p: float) -> str:
-    """A p-value as text: three decimals, or `p < .001`."""
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _title(setting: str) -> str:
-    return TITLES.get(setting, setting)

@@ -7,20 +7,22 @@ The tests between methods are in alignet.report.between.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
-from alignet.report.gathered import SETTINGS, TITLES, Gathered, Row
+from alignet.report.drawing import dress, errors, hue_of, in_order, legend, marker_of, panels
+from alignet.report.files import slug
+from alignet.report.gathered import Gathered, Row
+from alignet.report.numbers import apart, count, score_cell, setting_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 Parts = Mapping[str, Mapping[Row, Score]]  # title of a test (1-shot, V2, other subclasses) -> row -> score
-Pairs = dict[tuple[str, str, str], tuple[float, float]]  # (test, data set, model) -> (before, after)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")  # of data sets
+Pairs = dict[tuple[str, str, str], tuple[Score, Score]]  # (test, data set, model) -> (before, after)
 BREEDS = {"breeds": "other subclasses", "breeds_source": "the same subclasses"}
 
 
@@ -58,7 +60,7 @@ def transfer(gathered: Gathered) -> list[Block]:
 
 def _bars_and_numbers(gathered: Gathered, name: str, what: str, over: str) -> list[Block]:
     found = parts(gathered)
-    counts = ", ".join(f"{title} {_count(scores)}" for title, scores in found.items())
+    counts = ", ".join(f"{title} {count(scores.values())}" for title, scores in found.items())
     caption = (
         f"{gathered.dataset}: {what}, in %, with 95% intervals over {over}; dashed: chance. Test images: {counts}. "
         f"{change_sentence([gathered])}"
@@ -67,9 +69,9 @@ def _bars_and_numbers(gathered: Gathered, name: str, what: str, over: str) -> li
     title = f"{gathered.dataset}: {what}"
     return [
         Figure(
-            f"{name}_{_file(gathered.dataset)}", title, lambda look: _bars(found, look), caption.strip(), alt
+            f"{name}_{slug(gathered.dataset)}", title, lambda look: _bars(found, look), caption.strip(), alt
         ),
-        _numbers(gathered, found, f"{name}_{_file(gathered.dataset)}_numbers", title),
+        _numbers(gathered, found, f"{name}_{slug(gathered.dataset)}_numbers", title),
     ]
 
 
@@ -77,21 +79,17 @@ def _numbers(gathered: Gathered, found: Parts, name: str, title: str) -> Table:
     rows = [row for row in gathered.results if any(row in scores for scores in found.values())]
     lines: list[list[Cell | str]] = []
     for row in rows:
-        cells: list[Cell | str] = [row.model, TITLES.get(row.setting, row.setting)]
+        cells: list[Cell | str] = [row.model, setting_title(row.setting)]
         for scores in found.values():
             best = max(score.value for score in scores.values())
-            cells.append(_cell(scores[row], best) if row in scores else "")
+            one = scores.get(row)
+            cells.append(score_cell(one, digits=1, scale=100, best=one is not None and one.value == best))
         lines.append(cells)
     notes = sorted({score.note for scores in found.values() for score in scores.values() if score.note})
     caption = "Accuracy in % [95% interval]; bold: the best of its column."
-    return Table(name, title, ["model", "setting", *found], lines, caption, notes=notes[:12])
-
-
-def _cell(score: Score, best: float) -> Cell:
-    text = f"{100 * score.value:.1f}"
-    if score.low is not None and score.high is not None:
-        text += f" [{100 * score.low:.1f}, {100 * score.high:.1f}]"
-    return Cell(text, score.value, score.low, score.high, best=score.value == best)
+    return Table(
+        name, f"{title}, in numbers", ["model", "setting", *found], lines, caption, notes=notes, folded=True
+    )
 
 
 def corruption_table(gathered: Gathered) -> Table:
@@ -120,7 +118,7 @@ def corruption_table(gathered: Gathered) -> Table:
     )
     header = ["corruption", *(row.title for row in tables)]
     return Table(
-        f"corruptions_{_file(gathered.dataset)}", f"{gathered.dataset}: corruptions", header, lines, caption
+        f"corruptions_{slug(gathered.dataset)}", f"{gathered.dataset}: corruptions", header, lines, caption
     )
 
 
@@ -134,15 +132,16 @@ def before_after(every: Sequence[Gathered], *, before: str = "original", after: 
     titles = list(dict.fromkeys(title for title, _, _ in pairs))
     said = []
     for title in titles:
-        changes = [b - a for (one, _, _), (a, b) in pairs.items() if one == title]
+        changes = [b.value - a.value for (one, _, _), (a, b) in pairs.items() if one == title]
         up = sum(change > 0 for change in changes)
         said.append(f"{title}: {up} of {len(changes)} rise, {100 * np.mean(changes):+.1f} points on average")
     caption = (
-        f"Few-shot accuracy in % of each model (colour) on each data set (shape), {_title(before)} against "
-        f"{_title(after)}; above the diagonal is better. {'; '.join(said)}."
+        f"Few-shot accuracy in % of each model (colour) on each data set (shape), {setting_title(before)} against "
+        f"{setting_title(after)}, n = {len(pairs)} points; above the diagonal is better, axes begin where the points "
+        f"do. {'; '.join(said)}."
     )
     return Figure(
-        f"few_shot_{before}_{after}", f"Few-shot accuracy, {_title(before)} against {_title(after)}",
+        f"few_shot_{before}_{after}", f"Few-shot accuracy, {setting_title(before)} against {setting_title(after)}",
         lambda look: _scatter(pairs, titles, before, after, look), caption,
         f"Scatter of few-shot accuracy in the setting {after} against {before}",
     )  # fmt: skip
@@ -164,11 +163,11 @@ def changes(
             f"expected {family} scores in the settings {before} and {after}, found none; evaluate both"
         )
     caption = (
-        f"Change of accuracy from {_title(before)} to {_title(after)} in percentage points, on each test of each "
-        f"model. {change_sentence(chosen, before=before, after=after)}"
+        f"Change of accuracy from {setting_title(before)} to {setting_title(after)} in percentage points, on each "
+        f"test of each model. {change_sentence(chosen, before=before, after=after)}"
     )
     return Figure(
-        name or f"{family}_changes_{before}_{after}", f"Change from {_title(before)} to {_title(after)}",
+        name or f"{family}_changes_{before}_{after}", f"Change from {setting_title(before)} to {setting_title(after)}",
         lambda look: _change_bars(pairs, look), caption, f"Bars of the change of accuracy, {before} to {after}",
     )  # fmt: skip
 
@@ -178,10 +177,12 @@ def change_sentence(every: Sequence[Gathered], *, before: str = "original", afte
     pairs = _pairs(every, before, after)
     if not pairs:
         return ""
-    values = np.array([b - a for a, b in pairs.values()])
+    values = np.array([b.value - a.value for a, b in pairs.values()])
+    far = sum(apart(a, b) is True for a, b in pairs.values())
     return (
-        f"From {_title(before)} to {_title(after)} {int((values > 0).sum())} of {len(values)} "
-        f"{'test rises' if len(values) == 1 else 'tests rise'}, {100 * values.mean():+.1f} points on average."
+        f"From {setting_title(before)} to {setting_title(after)} {int((values > 0).sum())} of {len(values)} "
+        f"{'test rises' if len(values) == 1 else 'tests rise'}, {100 * values.mean():+.1f} points on average; "
+        f"in {far} the 95% intervals are apart."
     )
 
 
@@ -193,16 +194,16 @@ def _pairs(every: Sequence[Gathered], before: str, after: str) -> Pairs:
             for row, score in scores.items():
                 other = scores.get(Row(row.model, after))
                 if row.setting == before and other is not None:
-                    found[title, gathered.dataset, row.model] = (score.value, other.value)
+                    found[title, gathered.dataset, row.model] = (score, other)
     return found
 
 
 def _bars(found: Parts, look: Look) -> Drawing:
     """A panel for each test: models side by side, settings as bars with intervals."""
-    figure, axes = _panels(len(found), look)
+    figure, axes = panels(look, len(found), wide=3, height=2.6)
     for ax, (title, scores) in zip(axes, found.items()):
         models = list(dict.fromkeys(row.model for row in scores))
-        settings = sorted({row.setting for row in scores}, key=_place)
+        settings = in_order(row.setting for row in scores)
         width = 0.8 / len(settings)
         for number, setting in enumerate(settings):
             here = [
@@ -210,26 +211,18 @@ def _bars(found: Parts, look: Look) -> Drawing:
             ]
             x = [place + (number - (len(settings) - 1) / 2) * width for place, _ in here]
             ax.bar(
-                x, [100 * score.value for _, score in here], 0.9 * width, label=TITLES.get(setting, setting),
-                color=look.hues[number % len(look.hues)], yerr=_errors([score for _, score in here]), ecolor=look.ink,
+                x, [100 * score.value for _, score in here], 0.9 * width, label=setting_title(setting),
+                color=hue_of(setting, look), yerr=errors([score for _, score in here], 100), ecolor=look.ink,
             )  # fmt: skip
         chance = next((score.chance for score in scores.values() if score.chance is not None), None)
         if chance is not None:
             ax.axhline(100 * chance, color=look.faint, linestyle="--", linewidth=1)
         ax.set_xticks(range(len(models)), models, rotation=30 if len(models) > 3 else 0)
-        ax.set_title(f"{title} (n = {_count(scores)})", fontsize=10, color=look.ink)
-        ax.set_ylabel("accuracy, %")
-        ax.set_ylim(
-            0, min(118, 1.25 * max(100 * (score.high or score.value) for score in scores.values()) + 1)
-        )
-    _legend(figure, axes[0], look)
+        top = max(100 * (score.high or score.value) for score in scores.values())
+        ax.set_ylim(0, min(103, 1.1 * top + 1))
+        dress(ax, look, f"{title} (n = {count(scores.values())})", y="accuracy, %" if ax is axes[0] else "")
+    legend(figure, axes, look)
     return figure
-
-
-def _errors(scores: Sequence[Score]) -> list[list[float]]:
-    low = [100 * (score.value - score.low) if score.low is not None else 0.0 for score in scores]
-    high = [100 * (score.high - score.value) if score.high is not None else 0.0 for score in scores]
-    return [[max(value, 0.0) for value in low], [max(value, 0.0) for value in high]]
 
 
 def _scatter(
@@ -239,36 +232,42 @@ def _scatter(
     after: str,
     look: Look,
 ) -> Drawing:
-    figure, axes = _panels(len(titles), look, square=True)
+    figure, axes = panels(look, len(titles), wide=2, height=3.9)
     datasets = list(dict.fromkeys(dataset for _, dataset, _ in pairs))
     models = list(dict.fromkeys(model for _, _, model in pairs))
     for ax, title in zip(axes, titles):
-        ax.plot([0, 100], [0, 100], color=look.faint, linewidth=1, zorder=0)
+        shown = [100 * score.value for (one, _, _), both in pairs.items() if one == title for score in both]
+        margin = max(0.08 * (max(shown) - min(shown)), 0.5)  # percentage points
+        limits = (min(shown) - margin, max(shown) + margin)
+        ax.plot(limits, limits, color=look.faint, linewidth=1, zorder=0)
         for (one, dataset, model), (a, b) in pairs.items():
             if one == title:
-                colour = look.hues[models.index(model) % len(look.hues)]
-                marker = MARKERS[datasets.index(dataset) % len(MARKERS)]
                 ax.scatter(
-                    100 * a, 100 * b, 42, color=colour, marker=marker, edgecolor=look.paper, linewidth=0.5
-                )
-        ax.set(xlim=(0, 100), ylim=(0, 100), xlabel=f"{_title(before)}, %", ylabel=f"{_title(after)}, %")
+                    100 * a.value, 100 * b.value, 42, color=look.hues[models.index(model) % len(look.hues)],
+                    marker=marker_of(datasets.index(dataset)), edgecolor=look.paper, linewidth=0.5,
+                )  # fmt: skip
+        ax.set(xlim=limits, ylim=limits)
         ax.set_box_aspect(1)
-        ax.set_title(title, fontsize=10, color=look.ink)
-    for number, model in enumerate(models):
+        dress(ax, look, title, x=f"{setting_title(before)}, %", y=f"{setting_title(after)}, %")
+    for number, model in enumerate(models if len(models) > 1 else ()):
         axes[0].bar(0, 0, color=look.hues[number % len(look.hues)], label=model)
     for number, dataset in enumerate(datasets):
-        axes[0].scatter([], [], color=look.faint, marker=MARKERS[number % len(MARKERS)], label=dataset)
-    _legend(figure, axes[0], look)
+        axes[0].scatter([], [], color=look.faint, marker=marker_of(number), label=dataset)
+    legend(figure, axes[:1], look)
     return figure
 
 
 def _change_bars(pairs: Pairs, look: Look) -> Drawing:
     labels = list(dict.fromkeys(_label(title, dataset) for title, dataset, _ in pairs))
     models = list(dict.fromkeys(model for _, _, model in pairs))
-    figure, axes = _panels(1, look, height=1.2 + 0.32 * len(labels) * max(1, len(models) / 2))
+    figure, axes = panels(look, 1, wide=1, height=0.7 + 0.32 * len(labels) * max(1, len(models) / 2))
     height = 0.8 / len(models)
     for number, model in enumerate(models):
-        mine = {_label(one, dataset): b - a for (one, dataset, who), (a, b) in pairs.items() if who == model}
+        mine = {
+            _label(one, dataset): b.value - a.value
+            for (one, dataset, who), (a, b) in pairs.items()
+            if who == model
+        }
         places = [labels.index(label) + (number - (len(models) - 1) / 2) * height for label in mine]
         colour = look.hues[number % len(look.hues)]
         axes[0].barh(
@@ -277,61 +276,10 @@ def _change_bars(pairs: Pairs, look: Look) -> Drawing:
     axes[0].axvline(0, color=look.ink, linewidth=1)
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].invert_yaxis()
-    axes[0].set_xlabel("change, percentage points")
-    _legend(figure, axes[0], look)
+    dress(axes[0], look, x="change, percentage points")
+    legend(figure, axes, look)
     return figure
-
-
-def _panels(
-    count: int, look: Look, *, square: bool = False, height: float | None = None
-) -> tuple[Drawing, list[Any]]:
-    """A figure about 8 inches wide with `count` panels, at most three in a row, in the colours of the look."""
-    from matplotlib.figure import Figure as Canvas
-
-    across = min(count, 2 if square else 3)
-    down = -(-count // across)
-    figure = Canvas(
-        figsize=(8, height or (4.9 if square else 2.9) * down), layout="constrained", facecolor=look.paper
-    )
-    grid = np.atleast_1d(figure.subplots(down, across)).ravel()
-    for ax in grid[count:]:
-        ax.remove()
-    for ax in grid[:count]:
-        ax.set_facecolor(look.paper)
-        ax.tick_params(colors=look.ink, labelsize=9)
-        ax.xaxis.label.set(color=look.ink, size=9)
-        ax.yaxis.label.set(color=look.ink, size=9)
-        for side, spine in ax.spines.items():
-            spine.set_color(look.faint)
-            spine.set_visible(side in ("left", "bottom"))
-    return figure, list(grid[:count])
-
-
-def _legend(figure: Drawing, ax: Any, look: Look) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False, fontsize=9,
-            labelcolor=look.ink,
-        )  # fmt: skip
-
-
-def _count(scores: Mapping[Row, Score]) -> str:
-    counts = sorted({score.n for score in scores.values()})
-    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-
-
-def _place(setting: str) -> tuple[int, str]:
-    return (SETTINGS.index(setting) if setting in SETTINGS else len(SETTINGS), setting)
-
-
-def _title(setting: str) -> str:
-    return TITLES.get(setting, setting)
 
 
 def _label(title: str, dataset: str) -> str:
     return f"{dataset}, {title}"
-
-
-def _file(text: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in text)

@@ -15,13 +15,28 @@ from alignet.data.hierarchy import RELATIONS
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Columns
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
-from alignet.report.gathered import TITLES, Gathered, Row
-from alignet.report.representations import before_after, dress, figure, file_name, legend
+from alignet.report.drawing import (
+    FONT,
+    WIDTH,
+    canvas,
+    colour_bar,
+    dress,
+    errors,
+    hue_of,
+    in_order,
+    legend,
+    panels,
+)
+from alignet.report.files import slug
+from alignet.report.gathered import Gathered, Row
+from alignet.report.numbers import apart, score_cell, setting_title
+from alignet.report.representations import before_after
 
 _DISTANCES = {
     "euclidean": "Euclidean distance of features as they are",
     "angle": "1 - cosine of features centred on their mean",
 }
+_NAMED = 40  # basic categories of a matrix, at most, that are named one by one
 _WORDS = {
     "subordinate": "same class",
     "basic": "same basic category",
@@ -60,47 +75,37 @@ def _distance(gathered: Gathered) -> str:
 def _orders(gathered: Gathered) -> Table:
     found = gathered.scores("hierarchy_order")
     rows: list[list[Cell | str]] = [
-        [row.model, TITLES.get(row.setting, row.setting), _cell(score)] for row, score in found.items()
+        [row.model, setting_title(row.setting), score_cell(score)] for row, score in found.items()
     ]
     notes = list(dict.fromkeys(score.note for score in found.values() if score.note))
     most = max(found, key=lambda row: found[row].value)
+    tied = [row.title for row in found if row != most and apart(found[row], found[most]) is False]
+    said = f"The largest is that of {most.title}"
+    said += f", with an interval that meets those of {', '.join(tied)}" if tied else ""
     return Table(
-        file_name(gathered.dataset, "order"), "How far distances follow the hierarchy", ["model", "setting", "order"],
+        slug(f"{gathered.dataset} order"), "How far distances follow the hierarchy", ["model", "setting", "order"],
         rows, f"Probability that a pair of nearer relation is closer than one of farther relation: chance .500, 1 "
         f"where the hierarchy is known wholly. n = {max(score.n for score in found.values()):,} pairs; intervals over "
-        f"classes. Distance: {_distance(gathered)}. The largest is that of {most.title}.",
+        f"classes. Distance: {_distance(gathered)}. {said}.",
         notes=notes,
     )  # fmt: skip
-
-
-def _cell(score: Score) -> Cell:
-    text = f"{score.value:.3f}"
-    if score.low is not None and score.high is not None:
-        text += f" [{score.low:.3f}, {score.high:.3f}]"
-    return Cell(text, score.value, score.low, score.high)
 
 
 def _bars(gathered: Gathered, moved: Mapping[str, Mapping[Row, Score]]) -> Figure:
     rows = list(dict.fromkeys(row for scores in moved.values() for row in scores))
     models = list(dict.fromkeys(row.model for row in rows))
-    settings = list(dict.fromkeys(row.setting for row in rows))
+    settings = in_order(row.setting for row in rows)
     kinds = list(moved)
 
     def draw(look: Look) -> Any:
-        wide = min(2, len(models))
-        bands = -(-len(models) // wide)
-        drawing = figure(look, 8, 2.9 * bands + 0.5)
-        axes = drawing.subplots(bands, wide, squeeze=False, sharey=True)
-        for axis in axes.flat[len(models) :]:
-            axis.set_axis_off()
-        for axis, model in zip(axes.flat, models):
+        drawing, axes = panels(look, len(models), wide=2, height=2.9, sharey=True)
+        for axis, model in zip(axes, models):
             for number, setting in enumerate(settings):
                 _bar_group(axis, look, moved, Row(model, setting), number, len(settings))
             axis.axhline(0, color=look.ink, linewidth=0.8)
             axis.set_xticks(range(len(kinds)), [_WORDS[kind].replace(" ", "\n", 1) for kind in kinds])
-            axis.set_ylabel("change of distance, z")
-            dress(axis, look, model if len(models) > 1 else "")
-        legend(drawing, axes[0, 0], look, len(settings))
+            dress(axis, look, model if len(models) > 1 else "", y="change of distance, z")
+        legend(drawing, axes, look)
         return drawing
 
     counts = ", ".join(
@@ -113,7 +118,7 @@ def _bars(gathered: Gathered, moved: Mapping[str, Mapping[Row, Score]]) -> Figur
         for _, row in before_after(gathered) if any(row in scores for scores in moved.values())
     ]  # fmt: skip
     return Figure(
-        file_name(gathered.dataset, "change"), "Change of relative distance by relation", draw,
+        slug(f"{gathered.dataset} change"), "Change of relative distance by relation", draw,
         f"Mean z-score of the change of pairs' relative distances, negative is closer; 95% intervals "
         f"over classes. Distance: {_distance(gathered)}. "
         f"Pairs: {counts}. {'; '.join(said)}.", "Bars of mean change of distance by relation",
@@ -128,13 +133,11 @@ def _bar_group(
         return
     width = 0.8 / settings
     x = [at + (number - (settings - 1) / 2) * width for at, _ in found]
+    scores = [score for _, score in found]
     axis.bar(
-        x, [score.value for _, score in found], width * 0.92,
-        color=look.hues[number % len(look.hues)], label=TITLES.get(row.setting, row.setting),
+        x, [score.value for score in scores], width * 0.92, color=hue_of(row.setting, look), yerr=errors(scores),
+        ecolor=look.ink, label=setting_title(row.setting),
     )  # fmt: skip
-    low = [score.value if score.low is None else score.low for _, score in found]
-    high = [score.value if score.high is None else score.high for _, score in found]
-    axis.vlines(x, low, high, color=look.ink, linewidth=1.2)
 
 
 def _distribution(gathered: Gathered, tables: Mapping[Row, Columns]) -> Figure:
@@ -146,13 +149,8 @@ def _distribution(gathered: Gathered, tables: Mapping[Row, Columns]) -> Figure:
     )
 
     def draw(look: Look) -> Any:
-        wide = min(2, len(tables))
-        bands = -(-len(tables) // wide)
-        drawing = figure(look, 8, 2.7 * bands + 0.5)
-        axes = drawing.subplots(bands, wide, squeeze=False, sharex=True)
-        for axis in axes.flat[len(tables) :]:
-            axis.set_axis_off()
-        for axis, (row, table) in zip(axes.flat, tables.items()):
+        drawing, axes = panels(look, len(tables), wide=2, height=2.7, sharex=True)
+        for axis, (row, table) in zip(axes, tables.items()):
             names = np.asarray(table["relation"], dtype=object)
             for number, kind in enumerate(RELATIONS):
                 chosen = names == kind
@@ -164,9 +162,8 @@ def _distribution(gathered: Gathered, tables: Mapping[Row, Columns]) -> Figure:
                     )  # fmt: skip
             axis.axvline(0, color=look.faint, linewidth=0.8)
             axis.set_xlim(-limit, limit)
-            axis.set(xlabel="change of relative distance, z", ylabel="pairs of a relation, %")
-            dress(axis, look, row.title)
-        legend(drawing, axes[0, 0], look, 4)
+            dress(axis, look, row.title, x="change of relative distance, z", y="pairs of a relation, %")
+        legend(drawing, axes, look)
         return drawing
 
     said = []
@@ -181,7 +178,7 @@ def _distribution(gathered: Gathered, tables: Mapping[Row, Columns]) -> Figure:
             f"{row.title}: " + ", ".join(f"{_WORDS[kind]} {share:.0%}" for kind, share in closer.items())
         )
     return Figure(
-        file_name(gathered.dataset, "distribution"), "Distribution of the change of relative distance", draw,
+        slug(f"{gathered.dataset} distribution"), "Distribution of the change of relative distance", draw,
         f"Histograms of z for the pairs of each relation. Distance: {_distance(gathered)}. Pairs that came relatively "
         f"closer, z below 0: "
         f"{'; '.join(said)}.",
@@ -207,32 +204,39 @@ def _matrix(gathered: Gathered, row: Row, table: Columns) -> Figure:
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.patches import Rectangle
 
-        drawing = figure(look, 8, 6.6)
+        named = len(names) <= _NAMED
+        side = min(WIDTH - 1.4, 2.4 + 0.24 * len(names)) if named else WIDTH - 1.4
+        drawing = canvas(look, side, side + 1.4)
         axis = drawing.subplots()
         colours = LinearSegmentedColormap.from_list("change", [look.hues[0], look.paper, look.hues[1]])
         limit = float(np.nanquantile(np.abs(z), 0.98)) or 1.0
         image = axis.imshow(z, cmap=colours.with_extremes(bad=look.paper), vmin=-limit, vmax=limit)
-        start, ticks = 0, []
+        start, middles = 0, []
         for _, held in blocks:
             axis.add_patch(
                 Rectangle((start - 0.5, start - 0.5), held, held, fill=False, edgecolor=look.ink, linewidth=1)
             )
-            ticks.append(start + (held - 1) / 2)
+            middles.append(start + (held - 1) / 2)
             start += held
         least = 0.03 * len(names)  # of a block whose name fits
-        shown = [(tick, name) for tick, (name, held) in zip(ticks, blocks) if held >= least]
-        axis.set_yticks([tick for tick, _ in shown], [name for _, name in shown])
-        axis.set_xticks([tick for tick, _ in shown], [name for _, name in shown], rotation=60, ha="right")
+        groups_shown = [(place, name) for place, (name, held) in zip(middles, blocks) if held >= least]
+        shown = list(enumerate(names)) if named else groups_shown
+        axis.set_yticks([place for place, _ in shown], [name for _, name in shown])
+        axis.set_xticks([place for place, _ in shown], [name for _, name in shown], rotation=60, ha="right")
         dress(axis, look)
         axis.tick_params(length=0)
-        bar = drawing.colorbar(image, ax=axis, shrink=0.7)
-        bar.set_label("mean z: below 0 closer, above 0 farther", color=look.ink, fontsize=9)
-        bar.ax.tick_params(colors=look.ink, labelsize=9)
+        if named:  # the superordinate categories stand above their boxes
+            above = axis.secondary_xaxis("top")
+            above.set_xticks([place for place, _ in groups_shown], [name for _, name in groups_shown], rotation=20,
+                             ha="left")  # fmt: skip
+            above.tick_params(length=0, labelcolor=look.ink, labelsize=FONT)
+            above.spines["top"].set_visible(False)
+        colour_bar(drawing, image, axis, look, "mean z: below 0 closer, above 0 farther")
         return drawing
 
     inside, outside = float(np.nanmean(z[within])), float(np.nanmean(z[~within])) if not within.all() else 0.0
     return Figure(
-        file_name(gathered.dataset, "matrix", row.model), f"Change of relative distance by category: {row.title}", draw,
+        slug(f"{gathered.dataset} matrix {row.model}"), f"Change of relative distance by category: {row.title}", draw,
         f"Mean z of {int(np.sum(table['pairs'])):,} pairs between {len(names)} basic categories; boxes: superordinate "
         f"categories; empty where there is no pair. Distance: {_distance(gathered)}. "
         f"The mean is {inside:+.2f} within boxes and {outside:+.2f} outside.",
@@ -249,9 +253,8 @@ def _triplets(gathered: Gathered, row: Row, table: Columns) -> Figure:
     pairs, odds = (np.flatnonzero(share.sum(axes) > 0).tolist() for axes in ((0, 2), (0, 1)))
 
     def draw(look: Look) -> Any:
-        drawing = figure(look, 8, 3.8)
-        axes = drawing.subplots(1, len(samplings), squeeze=False, sharey=True)
-        for axis, sampling, values in zip(axes.flat, samplings, share):
+        drawing, axes = panels(look, len(samplings), wide=3, height=3.2, more=0.7, sharey=True)
+        for axis, sampling, values in zip(axes, samplings, share):
             below = np.zeros(len(pairs))
             for number in odds:
                 axis.bar(
@@ -263,13 +266,13 @@ def _triplets(gathered: Gathered, row: Row, table: Columns) -> Figure:
             axis.set_xticks(range(len(pairs)), names)
             axis.tick_params(axis="x", rotation=35)
             dress(axis, look, sampling.replace("_", " "))
-        axes[0, 0].set_ylabel("triplets, %", color=look.ink, fontsize=9)
-        legend(drawing, axes[0, 0], look, 2)
+        dress(axes[0], look, y="triplets, %")
+        legend(drawing, axes, look, 2)
         return drawing
 
     said = _nearer(gathered, row, samplings)
     return Figure(
-        file_name(gathered.dataset, "triplets"), "How triplets fall over the hierarchy", draw,
+        slug(f"{gathered.dataset} triplets"), "How triplets fall over the hierarchy", draw,
         f"Bars: relation of the pair; colours: relation of the odd one to it, the nearer of its two. {said}",
         "Stacked bars of triplets by relation of the pair and of the odd one",
     )  # fmt: skip

@@ -13,13 +13,14 @@ import numpy as np
 
 from alignet.evaluate.result import Result
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
-from alignet.report.gathered import SETTINGS, TITLES, Gathered, Row
-from alignet.report.levels_people import NAMES, POINTS, file_name, legend, some, spread, styled
+from alignet.report.drawing import canvas, dress, hue_of, in_order, legend, line_of, panels
+from alignet.report.files import slug
+from alignet.report.gathered import SETTINGS, Gathered, Row
+from alignet.report.levels_people import NAMES, POINTS, some
+from alignet.report.numbers import grouped_notes, setting_title, spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
-
-_WIDTH = 8.2  # inches
 
 
 def levels(gathered: Gathered) -> Sequence[Block]:
@@ -60,14 +61,13 @@ def _best(gathered: Gathered, level: str, name: str) -> dict[str, float]:
 
 def _cell(gathered: Gathered, row: Row, level: str, name: str, decimals: int, scale: float = 1.0) -> Cell:
     at = _at(gathered.results[row], level)
-    cell = spread(at[name], at[f"{name}_low"], at[f"{name}_high"], decimals, scale)
     best = at[name] == _best(gathered, level, name).get(row.model)
-    return Cell(cell.text, cell.value, cell.low, cell.high, best=best)
+    return spread(at[name], at[f"{name}_low"], at[f"{name}_high"], digits=decimals, scale=scale, best=best)
 
 
 def _accuracy(gathered: Gathered, shown: list[str]) -> Table:
     rows: list[list[Cell | str]] = [
-        [row.model, TITLES.get(row.setting, row.setting),
+        [row.model, setting_title(row.setting),
          *(_cell(gathered, row, level, "accuracy", 1, 100) for level in shown)]
         for row in gathered.results
     ]  # fmt: skip
@@ -89,7 +89,7 @@ def _accuracy(gathered: Gathered, shown: list[str]) -> Table:
         + _change(gathered, shown, "accuracy", 100, 1, " points")
     )
     header = ("model", "setting", *(NAMES[level] for level in shown))
-    name = file_name(gathered.dataset)
+    name = slug(gathered.dataset)
     return Table(f"{name}_accuracy", f"{gathered.dataset}: accuracy by level", header, rows, caption)
 
 
@@ -102,12 +102,14 @@ def _change(
         before, after = (gathered.results.get(Row(model, setting)) for setting in ("original", "alignet"))
         if before is None or after is None:
             continue
-        gains = [scale * (_at(after, level)[name] - _at(before, level)[name]) for level in shown]
-        parts = [
-            f"{gain:+.{decimals}f}{unit} {NAMES[level]}"
-            for gain, level in zip(gains, shown)
-            if math.isfinite(gain)
-        ]
+        parts = []
+        for level in shown:
+            was, now = _at(before, level), _at(after, level)
+            gain = scale * (now[name] - was[name])
+            if math.isfinite(gain):
+                clear = now[f"{name}_low"] > was[f"{name}_high"] or now[f"{name}_high"] < was[f"{name}_low"]
+                said = "intervals apart" if clear else "intervals overlap"
+                parts.append(f"{gain:+.{decimals}f}{unit} {NAMES[level]} ({said})")
         if parts:
             told.append(f"{model}: {', '.join(parts)}")
     return f"From original to AligNet: {'; '.join(told)}." if told else ""
@@ -118,12 +120,10 @@ def _uncertainty(gathered: Gathered, shown: list[str]) -> Table:
     for row, result in gathered.results.items():
         taus = [float(value) for value in result.tables["temperature"]["tau"]]
         cells = [_cell(gathered, row, level, name, 3) for name in ("rt", "disagreement") for level in shown]
-        rows.append(
-            [row.model, TITLES.get(row.setting, row.setting), ", ".join(f"{tau:.3g}" for tau in taus), *cells]
-        )
-    notes = dict.fromkeys(
-        f"{row.title}: {result.tables['temperature']['note'][0]!s}."
-        for row, result in gathered.results.items()
+        rows.append([row.model, setting_title(row.setting), ", ".join(f"{tau:.3g}" for tau in taus), *cells])
+    notes = grouped_notes(
+        {row: str(result.tables["temperature"]["note"][0]) for row, result in gathered.results.items()},
+        len(gathered.results),
     )
     caption = (
         "Spearman correlation of the entropy of a model's three answers with people's mean log response time and with "
@@ -132,21 +132,16 @@ def _uncertainty(gathered: Gathered, shown: list[str]) -> Table:
     )
     header = ("model", "setting", "tau", *(NAMES[level] for _ in range(2) for level in shown))
     groups = [("", 3), ("with response times", len(shown)), ("with disagreement", len(shown))]
-    name = file_name(gathered.dataset)
+    name = slug(gathered.dataset)
     return Table(
-        f"{name}_uncertainty", f"{gathered.dataset}: uncertainty", header, rows, caption, groups, list(notes)
+        f"{name}_uncertainty", f"{gathered.dataset}: uncertainty", header, rows, caption, groups, notes
     )
-
-
-def _hue(row: Row, look: Look) -> str:
-    """The colour of a setting; baselines are faint."""
-    return look.hues[SETTINGS.index(row.setting)] if row.setting in SETTINGS else look.faint
 
 
 def _bars(gathered: Gathered, shown: list[str]) -> Figure:
     rows = [row for row in gathered.results if row.setting in SETTINGS] or list(gathered.results)
     models = list(dict.fromkeys(row.model for row in rows))
-    settings = list(dict.fromkeys(row.setting for row in rows))
+    settings = in_order(row.setting for row in rows)
     n = ", ".join(f"{NAMES[level]} {int(_at(gathered.results[rows[0]], level)['rt_n']):,}" for level in shown)
     caption = (
         "Spearman correlation of models' uncertainty (entropy of the three answers) with people's mean log response "
@@ -154,29 +149,23 @@ def _bars(gathered: Gathered, shown: list[str]) -> Figure:
     )
 
     def draw(look: Look) -> Drawing:
-        from matplotlib.figure import Figure as Canvas
-
-        canvas = Canvas(figsize=(_WIDTH, 2.9), facecolor=look.paper, layout="constrained")
-        panels = canvas.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        drawing, axes = panels(look, len(shown), wide=3, height=2.4, sharey=True)
         width = 0.8 / len(settings)
-        for axes, level in zip(panels, shown):
-            styled(axes, look, title=NAMES[level], y="Spearman's rho" if level == shown[0] else "")
-            axes.axhline(0, color=look.faint, linewidth=0.8)
+        for axis, level in zip(axes, shown):
+            dress(axis, look, NAMES[level], y="Spearman's rho" if level == shown[0] else "")
+            axis.axhline(0, color=look.faint, linewidth=0.8)
             for row in rows:
                 at = _at(gathered.results[row], level)
                 if not math.isfinite(at["rt"]):
                     continue
                 x = models.index(row.model) + (settings.index(row.setting) - (len(settings) - 1) / 2) * width
-                label = TITLES.get(row.setting, row.setting) if row.model == models[0] else None
-                axes.bar(x, at["rt"], 0.9 * width, yerr=at["rt_sd"], color=_hue(row, look), ecolor=look.ink,
-                         label=label, error_kw={"linewidth": 1})  # fmt: skip
-            axes.set_xticks(range(len(models)), models, rotation=20 if len(models) > 3 else 0)
-        handles = {label: bar for axes in panels for bar, label in zip(*axes.get_legend_handles_labels())}
-        canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=7, frameon=False, fontsize=9,
-                      labelcolor=look.ink)  # fmt: skip
-        return canvas
+                axis.bar(x, at["rt"], 0.9 * width, yerr=at["rt_sd"], color=hue_of(row.setting, look),
+                         ecolor=look.ink, label=setting_title(row.setting), error_kw={"linewidth": 1})  # fmt: skip
+            axis.set_xticks(range(len(models)), models, rotation=20 if len(models) > 3 else 0)
+        legend(drawing, axes, look)
+        return drawing
 
-    name, title = file_name(gathered.dataset), f"{gathered.dataset}: uncertainty and response times"
+    name, title = slug(gathered.dataset), f"{gathered.dataset}: uncertainty and response times"
     alt = "Bars of correlations by level, model and setting."
     return Figure(f"{name}_bars", title, draw, caption, alt)
 
@@ -184,7 +173,7 @@ def _bars(gathered: Gathered, shown: list[str]) -> Figure:
 def _scatter(gathered: Gathered, shown: list[str], model: str) -> Figure:
     rows = [Row(model, setting) for setting in SETTINGS if Row(model, setting) in gathered.results]
     parts = [
-        f"{TITLES[row.setting]} "
+        f"{setting_title(row.setting)} "
         + ", ".join(f"{_at(gathered.results[row], level)['rt']:.2f} ({NAMES[level]})" for level in shown)
         for row in rows
     ]
@@ -195,21 +184,19 @@ def _scatter(gathered: Gathered, shown: list[str], model: str) -> Figure:
     )
 
     def draw(look: Look) -> Drawing:
-        from matplotlib.figure import Figure as Canvas
-
-        canvas = Canvas(figsize=(_WIDTH, 0.5 + 2.0 * len(rows)), facecolor=look.paper, layout="constrained")
-        panels = canvas.subplots(len(rows), len(shown), sharex="row", sharey=True, squeeze=False)
-        for line, row in zip(panels, rows):
+        drawing = canvas(look, 0.5 + 2.0 * len(rows))
+        grid = drawing.subplots(len(rows), len(shown), sharex="row", sharey=True, squeeze=False)
+        for line, row in zip(grid, rows):
             items = gathered.results[row].tables["items"]
             for axes, level in zip(line, shown):
                 rho = _at(gathered.results[row], level)["rt"]
                 title = f"{NAMES[level]}, rho = {rho:.2f}"
-                styled(axes, look, title=title, x="model's entropy, nats",
-                       y=f"{TITLES[row.setting]}\nmean log RT (s)" if level == shown[0] else "")  # fmt: skip
-                _points(axes, items, level, _hue(row, look), look)
-        return canvas
+                dress(axes, look, title, x="model's entropy, nats",
+                       y=f"{setting_title(row.setting)}\nmean log RT (s)" if level == shown[0] else "")  # fmt: skip
+                _points(axes, items, level, hue_of(row.setting, look), look)
+        return drawing
 
-    name = f"{file_name(gathered.dataset)}_scatter_{file_name(model)}"
+    name = f"{slug(gathered.dataset)}_scatter_{slug(model)}"
     alt = "Scatters of response time on uncertainty: a column for each level, a row for each setting."
     return Figure(
         name, f"{gathered.dataset}: response times on the uncertainty of {model}", draw, caption, alt
@@ -232,49 +219,47 @@ def _points(axes: Any, items: Mapping[str, Any], level: str, colour: str, look: 
 def _over_tau(gathered: Gathered, shown: list[str]) -> Figure:
     rows = [row for row in gathered.results if row.setting in SETTINGS] or list(gathered.results)
     models = list(dict.fromkeys(row.model for row in rows))
-    moved = []
-    for row in rows:
-        table = gathered.results[row].tables["tau"]
-        ranges = []
-        for level in shown:
-            values = np.array(table["rt"], dtype=float)[np.array(table["level"]) == level]
-            if np.isfinite(values).any():
-                ranges.append(f"{np.nanmin(values):.2f} to {np.nanmax(values):.2f}")
-        moved.append(f"{row.title} {', '.join(ranges)}")
+    moves = {row: _largest_move(gathered.results[row], shown) for row in rows}
+    most = max(moves, key=lambda row: moves[row])
+    still = ", ".join(f"{row.title} {move:.2f}" for row, move in moves.items())
     caption = (
-        "The correlations of the table where every temperature is multiplied by a factor; 1 is the table's. Range "
-        f"of the correlation with response times ({', '.join(NAMES[level] for level in shown)}): {'; '.join(moved)}."
+        "The correlations of the table where every temperature is multiplied by a factor; 1 is the table's. The most "
+        f"that a correlation with response times of one level moves over the factors: {still}; the largest is that of "
+        f"{most.title}."
     )
 
     def draw(look: Look) -> Drawing:
-        from matplotlib.figure import Figure as Canvas
-
-        canvas = Canvas(figsize=(_WIDTH, 4.8), facecolor=look.paper, layout="constrained")
-        panels = canvas.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False)
-        styles = ("-", "--", ":", "-.")
-        for line, name, title in zip(panels, ("rt", "disagreement"), ("response times", "disagreement")):
+        drawing = canvas(look, 5.0)
+        grid = drawing.subplots(2, len(shown), sharex=True, sharey="row", squeeze=False)
+        for line, name, title in zip(grid, ("rt", "disagreement"), ("response times", "disagreement")):
             for axes, level in zip(line, shown):
-                styled(axes, look, title=NAMES[level] if name == "rt" else "",
-                       y=f"rho with {title}" if level == shown[0] else "",
-                       x="factor of tau" if name == "disagreement" else "")  # fmt: skip
+                dress(axes, look, NAMES[level] if name == "rt" else "",
+                      y=f"rho with {title}" if level == shown[0] else "",
+                      x="factor of tau" if name == "disagreement" else "")  # fmt: skip
                 axes.axhline(0, color=look.faint, linewidth=0.8)
                 axes.axvline(1, color=look.faint, linewidth=0.8)
                 axes.set_xscale("log", base=2)
                 for row in rows:
                     table = gathered.results[row].tables["tau"]
                     mine = np.array(table["level"]) == level
-                    style = styles[models.index(row.model) % len(styles)]
-                    axes.plot(np.array(table["factor"])[mine], np.array(table[name], dtype=float)[mine], style,
-                              color=_hue(row, look), label=row.title)  # fmt: skip
+                    axes.plot(np.array(table["factor"])[mine], np.array(table[name], dtype=float)[mine],
+                              line_of(models.index(row.model)), color=hue_of(row.setting, look),
+                              label=row.title)  # fmt: skip
                 axes.set_xticks([1 / 16, 1 / 4, 1, 4, 16], ["1/16", "1/4", "1", "4", "16"])
-        if len(rows) <= 4:
-            legend(panels[0][0], look, loc="best")
-        else:
-            handles, labels = panels[0][0].get_legend_handles_labels()
-            canvas.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9,
-                          labelcolor=look.ink)  # fmt: skip
-        return canvas
+        legend(drawing, grid.flat, look, 3)
+        return drawing
 
     alt = "Lines of the correlation over factors of the temperature, by level."
-    name = f"{file_name(gathered.dataset)}_temperature"
+    name = f"{slug(gathered.dataset)}_temperature"
     return Figure(name, f"{gathered.dataset}: the temperature", draw, caption, alt)
+
+
+def _largest_move(result: Result, shown: list[str]) -> float:
+    """Over levels, the largest range of the correlation with response times over factors of the temperature."""
+    table = result.tables["tau"]
+    found = [0.0]
+    for level in shown:
+        values = np.array(table["rt"], dtype=float)[np.array(table["level"]) == level]
+        if np.isfinite(values).any():
+            found.append(float(np.nanmax(values) - np.nanmin(values)))
+    return max(found)

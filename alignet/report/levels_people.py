@@ -13,7 +13,10 @@ import numpy as np
 
 from alignet.data.trials import LEVELS
 from alignet.report.blocks import Block, Cell, Figure, Look, Table, Text
+from alignet.report.drawing import canvas, dress, own_legend
+from alignet.report.files import slug
 from alignet.report.gathered import Gathered
+from alignet.report.numbers import p_text, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 
 NAMES = {"coarse": "coarse-grained", "fine": "fine-grained", "boundary": "class-boundary"}
 POINTS = 800  # of a scatter, at most: drawn at random where there are more
-_FONT = 9
 
 Columns = Mapping[str, Any]
 
@@ -30,45 +32,12 @@ def levels_people(gathered: Gathered) -> Sequence[Block]:
     """Response times, disagreement and the ceiling by level; the t-tests between levels; figure 5."""
     result = next(iter(gathered.results.values()))
     tables = result.tables
-    name = file_name(gathered.dataset)
+    name = slug(gathered.dataset)
     blocks: list[Block] = [_by_level(name, gathered.dataset, tables["levels"])]
     if len(tables["tests"].get("t", ())):
         blocks.append(Text(_tests(tables["tests"])))
     blocks.append(_figure(name, gathered.dataset, tables))
     return blocks
-
-
-def file_name(text: str) -> str:
-    """A data set's name as part of a file's: letters, digits and _."""
-    return "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in text)
-
-
-def spread(value: float, low: float, high: float, decimals: int = 3, scale: float = 1.0) -> Cell:
-    """A cell with its interval; empty where nothing was measured."""
-    if not math.isfinite(value):
-        return Cell("")
-    text = f"{scale * value:.{decimals}f}"
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return Cell(text, value)
-    return Cell(f"{text} [{scale * low:.{decimals}f}, {scale * high:.{decimals}f}]", value, low, high)
-
-
-def styled(axes: Axes, look: Look, *, x: str = "", y: str = "", title: str = "") -> Axes:
-    """Axes in the colours of a look, with open sides."""
-    axes.set_facecolor(look.paper)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(look.faint)
-    axes.tick_params(colors=look.ink, labelsize=_FONT)
-    axes.set_xlabel(x, color=look.ink, fontsize=_FONT)
-    axes.set_ylabel(y, color=look.ink, fontsize=_FONT)
-    axes.set_title(title, color=look.ink, fontsize=_FONT + 1)
-    return axes
-
-
-def legend(axes: Axes, look: Look, **options: Any) -> None:
-    """A legend without a frame in the ink of a look."""
-    axes.legend(frameon=False, fontsize=_FONT, labelcolor=look.ink, **options)
 
 
 def some(n: int) -> np.ndarray:
@@ -89,11 +58,11 @@ def _by_level(name: str, dataset: str, rows: Columns) -> Table:
         at = {key: values[place] for key, values in rows.items()}
         untied = at["ceiling_untied"]
         cells.append([
-            NAMES[str(level)], spread(at["rt_median"], at["rt_low"], at["rt_high"], 2),
+            NAMES[str(level)], spread(at["rt_median"], at["rt_low"], at["rt_high"], digits=2),
             Cell(f"{at['rt_se']:.3f}", float(at["rt_se"])) if math.isfinite(at["rt_se"]) else "",
             spread(at["entropy"], at["entropy_low"], at["entropy_high"]),
             spread(at["rho"], at["rho_low"], at["rho_high"]),
-            spread(at["ceiling"], at["ceiling_low"], at["ceiling_high"], 1, 100),
+            spread(at["ceiling"], at["ceiling_low"], at["ceiling_high"], digits=1, scale=100),
             Cell(f"{100 * untied:.1f}", float(untied)) if math.isfinite(untied) else "",
             *(Cell(f"{at[key]:,}", int(at[key])) for key in ("triplets", "modal_ties", "timed", "participants")),
         ])  # fmt: skip
@@ -116,9 +85,8 @@ def _tests(tests: Columns) -> str:
     told = []
     for first, second, difference, t, df, p in zip(*(tests[name] for name in
                                                      ("first", "second", "difference", "t", "df", "p"))):  # fmt: skip
-        chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
         told.append(
-            f"{NAMES[str(first)]} against {NAMES[str(second)]}: t({df}) = {t:.2f}, {chance} (responses take "
+            f"{NAMES[str(first)]} against {NAMES[str(second)]}: t({df}) = {t:.2f}, {p_text(p)} (responses take "
             f"{math.exp(difference):.2f} times as long)"
         )
     return "Paired t-tests over participants' mean log response times. " + "; ".join(told) + "."
@@ -131,11 +99,7 @@ def _figure(name: str, dataset: str, tables: Mapping[str, Columns]) -> Figure:
         for level, rho, low, high, n in zip(*(rows[key] for key in ("level", "rho", "rho_low", "rho_high", "rho_n")))
         if math.isfinite(rho)
     ]  # fmt: skip
-    said = (
-        f"People take longer or shorter with disagreement by a rank correlation of {', '.join(rhos)}."
-        if rhos
-        else ""
-    )
+    said = f"The rank correlation of the two is {', '.join(rhos)}." if rhos else ""
     caption = (
         f"A: response times of {int(sum(rows['timed'])):,} trials; the line is the median. B: mean response time of a "
         f"triplet against the disagreement about it, with least-squares lines over all triplets (points: at most "
@@ -143,14 +107,12 @@ def _figure(name: str, dataset: str, tables: Mapping[str, Columns]) -> Figure:
     )
 
     def draw(look: Look) -> Drawing:
-        from matplotlib.figure import Figure as Canvas
-
-        canvas = Canvas(figsize=(8.2, 3.1), facecolor=look.paper, layout="constrained")
-        first, second, third = canvas.subplots(1, 3)
+        drawing = canvas(look, 3.1)
+        first, second, third = drawing.subplots(1, 3)
         _times(first, look, tables)
         _against(second, look, tables["items"], rows)
         _degrees(third, look, tables["entropies"], rows)
-        return canvas
+        return drawing
 
     alt = "Three panels: response times by level, response time against disagreement, distribution of disagreement."
     return Figure(f"{name}_people", f"{dataset}: response times and disagreement", draw, caption, alt)
@@ -158,7 +120,7 @@ def _figure(name: str, dataset: str, tables: Mapping[str, Columns]) -> Figure:
 
 def _times(axes: Axes, look: Look, tables: Mapping[str, Columns]) -> None:
     """Violins of log RT, from the histogram."""
-    styled(axes, look, y="response time, s", title="A")
+    dress(axes, look, y="response time, s", title="A")
     rt, rows = tables["rt"], tables["levels"]
     levels = [str(level) for level in rows["level"]]
     for place, level in enumerate(levels):
@@ -179,7 +141,7 @@ def _times(axes: Axes, look: Look, tables: Mapping[str, Columns]) -> None:
 
 
 def _against(axes: Axes, look: Look, items: Columns, rows: Columns) -> None:
-    styled(axes, look, x="disagreement, nats", y="mean log RT (s)", title="B")
+    dress(axes, look, x="disagreement, nats", y="mean log RT (s)", title="B")
     for level, rho in zip(rows["level"], rows["rho"]):
         mine = np.array(items["level"]) == level
         x, y = np.array(items["entropy"])[mine], np.array(items["mean_log_rt"])[mine]
@@ -187,9 +149,8 @@ def _against(axes: Axes, look: Look, items: Columns, rows: Columns) -> None:
         x, y = x[held], y[held]
         colour = hue_of(str(level), look)
         shown = some(len(x))
-        jitter = np.random.default_rng(1).uniform(
-            -0.03, 0.03, len(shown)
-        )  # few values: points would hide each other
+        # few values: points would hide each other
+        jitter = np.random.default_rng(1).uniform(-0.03, 0.03, len(shown))
         axes.scatter(x[shown] + jitter, y[shown], s=7, color=colour, alpha=0.35, linewidths=0)
         if math.isfinite(rho):
             slope, at = np.polyfit(x, y, 1)
@@ -197,11 +158,11 @@ def _against(axes: Axes, look: Look, items: Columns, rows: Columns) -> None:
             axes.plot(
                 ends, at + slope * ends, color=colour, linewidth=2, label=f"{NAMES[str(level)]} {rho:.2f}"
             )
-    legend(axes, look, loc="best")
+    own_legend(axes, look, loc="best")
 
 
 def _degrees(axes: Axes, look: Look, found: Columns, rows: Columns) -> None:
-    styled(axes, look, x="disagreement, nats", y="share of triplets", title="C")
+    dress(axes, look, x="disagreement, nats", y="share of triplets", title="C")
     bins = np.floor(np.array(found["entropy"]) / 0.1 + 1e-6).astype(int)
     there = np.unique(bins)
     levels = [str(level) for level in rows["level"]]

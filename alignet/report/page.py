@@ -6,12 +6,13 @@ sections -> Page -> report.html, tables/*.csv, tables/*.md, figures/*.png, figur
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alignet.report.blocks import DARK, LIGHT, Block, Figure, Pictures, Section, Table, Text
+from alignet.report.blocks import DARK, LIGHT, Block, Figure, Look, Pictures, Section, Table, Text
 from alignet.report.files import (
     as_cell,
     check_name,
@@ -24,10 +25,11 @@ from alignet.report.files import (
     write_figure,
     write_table,
 )
+from alignet.report.inline import inches, inline, variables
 from alignet.report.summary import Summary
 
 PAGE = "report.html"
-LARGEST_SVG = 300_000  # bytes; a larger figure stands in the page as PNG, so that the page stays small
+NARROW = 7  # columns of a table, at most, that have room between them
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,14 @@ def write_page(folder: Path, page: Page) -> Path:
         {"key": section.key, "title": section.title, "blocks": _blocks(folder, section)}
         for section in page.sections if section.blocks
     ]  # fmt: skip
-    text = _template().render(page=page, sections=sections, light=LIGHT, dark=DARK)
+    text = _template().render(page=page, sections=sections, light=_css(LIGHT), dark=_css(DARK))
     write_bytes(folder / PAGE, text.encode("utf-8"))
     return folder / PAGE
+
+
+def _css(look: Look) -> str:
+    """A look's colours as CSS variables."""
+    return "; ".join(f"--{name}: {colour}" for name, colour in variables(look).items())
 
 
 def _template() -> Any:
@@ -107,15 +114,7 @@ def _block(folder: Path, section: str, block: Block) -> dict[str, Any]:
     if isinstance(block, Table):
         return _table(block) | {"anchor": anchor, "files": write_table(folder, section, block)}
     if isinstance(block, Figure):
-        files, light, dark = _figure(folder, section, block)
-        return {
-            "kind": "figure",
-            "block": block,
-            "anchor": anchor,
-            "files": files,
-            "light": light,
-            "dark": dark,
-        }
+        return _figure(folder, section, block) | {"anchor": anchor}
     return _pictures(block) | {"anchor": anchor}
 
 
@@ -143,6 +142,7 @@ def _table(table: Table) -> dict[str, Any]:
     mixed = len({row["published"] for row in rows}) > 1
     return {
         "kind": "table", "block": table, "rows": rows, "starts": starts - {0}, "mixed": mixed, "left": left,
+        "narrow": len(table.header) <= NARROW,
     }  # fmt: skip
 
 
@@ -151,14 +151,25 @@ def _is_words(text: str) -> bool:
     return bool(text) and text[0].isalpha()
 
 
-def _figure(folder: Path, section: str, figure: Figure) -> tuple[dict[str, str], str, str]:
-    """The figure's files and the two looks as addresses that hold their data."""
+def _figure(folder: Path, section: str, figure: Figure) -> dict[str, Any]:
+    """The figure's files, and what stands in the page: its SVG, or PNG where that is smaller."""
+    from markupsafe import Markup, escape
+
     files, svg, png = write_figure(folder, section, figure)
     dark = drawn(figure, DARK)
-    other = figure_svg(dark, DARK)
-    if len(svg) > LARGEST_SVG:
-        return files, _data("png", png), _data("png", figure_png(dark, DARK))
-    return files, _data("svg+xml", svg), _data("svg+xml", other)
+    shown = inline(svg, figure_svg(dark, DARK), _prefix(section, figure.name), figure.alt)
+    pictures = [("on-light", _data("png", png)), ("on-dark", _data("png", figure_png(dark, DARK)))]
+    if sum(len(text) for _, text in shown) > sum(len(text) for _, text in pictures):
+        shown = [(name, f'<img alt="{escape(figure.alt)}" src="{source}">') for name, source in pictures]
+    return {
+        "kind": "figure", "block": figure, "files": files, "inches": round(inches(svg), 2),
+        "shown": [(name, Markup(text)) for name, text in shown],
+    }  # fmt: skip
+
+
+def _prefix(section: str, name: str) -> str:
+    """Of the ids within a figure: few letters, which no other figure of the page has."""
+    return "f" + hashlib.sha256(f"{section} {name}".encode()).hexdigest()[:6] + "_"
 
 
 def _data(kind: str, content: bytes) -> str:

@@ -10,8 +10,6 @@ import numpy as np
 from alignet.figures import concepts_figure, neighbour_share
 from alignet.report.blocks import Figure
 
-SPINES = {"light": "#d0d4da", "dark": "#3a4048"}
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
@@ -25,7 +23,7 @@ def before_and_after(
 
     def draw(look: Look) -> Drawing:
         return concepts_figure(before, after, categories, ink=look.ink, faint=look.faint, paper=look.paper,
-                               hues=look.hues, spine=SPINES[look.name])  # fmt: skip
+                               hues=look.hues, spine=look.faint)  # fmt: skip
 
     shares = [neighbour_share(x, categories)[0] for x in (before, after)]
     went = "rises" if shares[1] > shares[0] else "falls" if shares[1] < shares[0] else "stays"

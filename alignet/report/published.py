@@ -255,7 +255,7 @@ def _table(printed: Printed, gathered: Sequence[Gathered], named: Mapping[str, N
         names = _names(column.key, named)
         if names:
             notes.append(
-                f"{column.title.split(',')[0]}: of {run}, {' and '.join(f'`{name}`' for name in names)}."
+                f"{column.title.rpartition(',')[0]}, in {run}: {' and '.join(f'`{name}`' for name in names)}."
             )
     return Table(
         name=f"table_{printed.number}", title=f"Table {printed.number} of the paper: {printed.title}", header=header,

@@ -6,7 +6,6 @@ look has hues for; the others are grey.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +14,12 @@ import numpy as np
 
 from alignet.evaluate.result import Columns
 from alignet.report.blocks import Block, Figure, Look
+from alignet.report.drawing import FONT, WIDTH, canvas, colour_bar, dress, hue_of, legend, line_of
+from alignet.report.files import slug
 from alignet.report.gathered import SETTINGS, Gathered, Row
 
 _WIDE = 4  # panels beside each other
+_DOTS = 4000  # of a figure that are drawn one by one; more become a picture within it
 
 
 def space(gathered: Gathered) -> list[Block]:
@@ -54,46 +56,6 @@ def before_after(gathered: Gathered) -> list[tuple[Row, Row]]:
     return found
 
 
-def file_name(*parts: str) -> str:
-    """Letters, digits and _ of the parts, for a block's name."""
-    return "_".join(re.sub(r"\W+", "_", part) for part in parts)
-
-
-def figure(look: Look, width: float, height: float) -> Any:
-    """An empty matplotlib figure on the look's paper, laid out without overlaps."""
-    from matplotlib.figure import Figure as Drawing
-
-    return Drawing(figsize=(width, height), facecolor=look.paper, layout="constrained")
-
-
-def dress(axis: Any, look: Look, title: str = "") -> None:
-    """The look's colours on an axis, no frame above and on the right."""
-    axis.set_facecolor(look.paper)
-    axis.tick_params(colors=look.ink, labelsize=9)
-    for name in ("xaxis", "yaxis"):
-        getattr(axis, name).label.set(color=look.ink, fontsize=9)
-    for side, spine in axis.spines.items():
-        spine.set(color=look.faint, visible=side in ("left", "bottom"))
-    if title:
-        axis.set_title(title, fontsize=10, color=look.ink, loc="left")
-
-
-def legend(drawing: Any, axis: Any, look: Look, columns: int, scale: float = 1.0) -> None:
-    """One legend below all panels, from the first one's labels; markers are drawn `scale` times as large."""
-    handles, labels = axis.get_legend_handles_labels()
-    if labels:
-        drawing.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=columns,
-            fontsize=9,
-            frameon=False,
-            labelcolor=look.ink,
-            markerscale=scale,
-        )
-
-
 def _scatters(
     gathered: Gathered, pairs: Sequence[tuple[Row, Row]], points: Mapping[Row, Columns], x: str, y: str
 ) -> Figure:
@@ -106,18 +68,19 @@ def _scatters(
             : len(look.hues)
         ]
         wide = min(_WIDE, max(2, len(pairs)))
+        many = 2 * len(pairs) * len(categories) > _DOTS
         flat = len(pairs) == 1  # before and after beside each other
         bands = 1 if flat else 2 * -(-len(pairs) // wide)
-        drawing = figure(look, 8, (8 / wide) * bands + 0.9)
+        drawing = canvas(look, (WIDTH / wide) * bands + 0.9)
         axes = drawing.subplots(bands, wide, squeeze=False)
         for axis in axes.flat:
             axis.set_axis_off()
         for number, rows in enumerate(pairs):
             for after, row in enumerate(rows):
                 place = (0, after) if flat else (2 * (number // wide) + after, number % wide)
-                _panel(axes[place], look, _turned(places, rows, row), points[row]["category"], named)
+                _panel(axes[place], look, _turned(places, rows, row), points[row]["category"], named, many)
                 dress(axes[place], look, row.title)
-        legend(drawing, axes[0, 0], look, 4, scale=2.5)
+        legend(drawing, axes.flat, look, 4, scale=2.5)
         return drawing
 
     components = x.startswith("pc")
@@ -131,12 +94,9 @@ def _scatters(
         f"{what[0].upper()}{what[1:]} of {len(categories):,} images before and after. {said}{coloured}. "
     )
     return Figure(
-        file_name(gathered.dataset, x, y),
-        title,
-        draw,
-        caption + _neighbours(pairs, places, points),
+        slug(f"{gathered.dataset} {x} {y}"), title, draw, caption + _neighbours(pairs, places, points),
         f"{title} of images before and after alignment",
-    )
+    )  # fmt: skip
 
 
 def _turned(places: Mapping[Row, np.ndarray], rows: tuple[Row, Row], row: Row) -> np.ndarray:
@@ -145,7 +105,9 @@ def _turned(places: Mapping[Row, np.ndarray], rows: tuple[Row, Row], row: Row) -
     return places[row] * np.where(agreement < 0, -1, 1)
 
 
-def _panel(axis: Any, look: Look, where: np.ndarray, categories: Any, named: Sequence[str]) -> None:
+def _panel(
+    axis: Any, look: Look, where: np.ndarray, categories: Any, named: Sequence[str], many: bool
+) -> None:
     labels = np.asarray(categories, dtype=object)
     size = float(np.clip(6000 / len(labels), 3, 26))
     layers = [("other or none", ~np.isin(labels.astype(str), named), look.faint)]
@@ -154,15 +116,9 @@ def _panel(axis: Any, look: Look, where: np.ndarray, categories: Any, named: Seq
     for order, (name, chosen, colour) in enumerate(layers):
         if chosen.any():
             axis.scatter(
-                *where[chosen].T,
-                s=size,
-                color=colour,
-                linewidths=0,
-                alpha=0.85,
-                label=name,
-                zorder=order + 1,
-                rasterized=True,
-            )
+                *where[chosen].T, s=size, color=colour, linewidths=0, alpha=0.85, label=name, zorder=order + 1,
+                rasterized=many,
+            )  # fmt: skip
     axis.set_box_aspect(1)
     axis.set(xticks=[], yticks=[])
 
@@ -183,19 +139,17 @@ def _neighbours(pairs: Any, places: Mapping[Row, np.ndarray], points: Mapping[Ro
 
 def _explained(gathered: Gathered, pairs: Sequence[tuple[Row, Row]], tables: Mapping[Row, Columns]) -> Figure:
     def draw(look: Look) -> Any:
-        drawing = figure(look, 8, 3.6)
+        drawing = canvas(look, 3.6)
         axis = drawing.subplots()
         for number, rows in enumerate(pairs):
-            for row, style in zip(rows, ("--", "-")):
+            for row in rows:
                 axis.plot(
-                    tables[row]["component"], 100 * np.cumsum(tables[row]["share"]), style,
-                    color=look.hues[number % len(look.hues)], label=row.title, linewidth=1.6,
+                    tables[row]["component"], 100 * np.cumsum(tables[row]["share"]), line_of(number),
+                    color=hue_of(row.setting, look), label=row.title, linewidth=1.6,
                 )  # fmt: skip
-        axis.set(xlabel="principal components", ylabel="variance explained so far, %")
         axis.set_ylim(bottom=0)
-        axis.grid(color=look.faint, alpha=0.3, linewidth=0.6)
-        dress(axis, look)
-        legend(drawing, axis, look, 4)
+        dress(axis, look, x="principal components", y="variance explained so far, %", grid=True)
+        legend(drawing, [axis], look, 4)
         return drawing
 
     first = min(8, *(len(tables[row]["share"]) for rows in pairs for row in rows))
@@ -205,8 +159,8 @@ def _explained(gathered: Gathered, pairs: Sequence[tuple[Row, Row]], tables: Map
         said.append(f"{rows[0].model}: {was:.0%} before, {now:.0%} after")
     images = max(score.n for score in gathered.scores("participation_ratio").values())
     return Figure(
-        file_name(gathered.dataset, "explained"), "Variance explained by the first components", draw,
-        f"Cumulated share of the variance of {images:,} images; dashed before, solid after. The first {first} "
+        slug(f"{gathered.dataset} explained"), "Variance explained by the first components", draw,
+        f"Cumulated share of the variance of {images:,} images by number of components. The first {first} "
         f"components hold, {'; '.join(said)}.", "Curves of explained variance before and after alignment",
     )  # fmt: skip
 
@@ -228,7 +182,7 @@ def _between(gathered: Gathered, rsms: Mapping[Row, Columns]) -> Figure:
         from matplotlib.colors import LinearSegmentedColormap
 
         side = 2.2 + 0.5 * min(len(rows), 12)
-        drawing = figure(look, min(8, side + 1), side)
+        drawing = canvas(look, side, min(WIDTH, side + 1.2))
         axis = drawing.subplots()
         colours = LinearSegmentedColormap.from_list("rsa", [look.paper, look.hues[0]])
         image = axis.imshow(matrix, cmap=colours, vmin=min(0.0, float(matrix.min())), vmax=1)
@@ -237,17 +191,12 @@ def _between(gathered: Gathered, rsms: Mapping[Row, Columns]) -> Figure:
         axis.set_yticks(range(len(rows)), names)
         dress(axis, look)
         if len(rows) <= 12:
-            for place, value in np.ndenumerate(matrix):
+            for (line, column), value in np.ndenumerate(matrix):
                 axis.text(
-                    *place[::-1],
-                    f"{value:.2f}",
-                    ha="center",
-                    va="center",
-                    fontsize=9,
+                    column, line, f"{value:.2f}", ha="center", va="center", fontsize=FONT,
                     color=look.ink if value < 0.6 else look.paper,
-                )
-        bar = drawing.colorbar(image, ax=axis, shrink=0.7)
-        bar.ax.tick_params(colors=look.ink, labelsize=9)
+                )  # fmt: skip
+        colour_bar(drawing, image, axis, look, "Spearman's rho")
         return drawing
 
     images = len(next(iter(ids.values()))["id"])
@@ -256,7 +205,7 @@ def _between(gathered: Gathered, rsms: Mapping[Row, Columns]) -> Figure:
         f"{images * (images - 1) // 2:,} pairs of {images} images. "
     )
     return Figure(
-        file_name(gathered.dataset, "rsa_models"), "Similarity structures of models compared", draw,
+        slug(f"{gathered.dataset} rsa_models"), "Similarity structures of models compared", draw,
         caption + _convergence(before_after(gathered), rows, matrix), "Matrix of correlations between models",
     )  # fmt: skip
 
@@ -274,4 +223,6 @@ def _convergence(pairs: Sequence[tuple[Row, Row]], rows: Sequence[Row], matrix: 
         np.mean([matrix[place[one[at]], place[other[at]]] for i, one in enumerate(pairs) for other in pairs[:i]])
         for at in (0, 1)
     )  # fmt: skip
+    if len(pairs) == 2:
+        return f"The two models correlate at {was:.2f} before and at {now:.2f} after."
     return f"Between different models the mean is {was:.2f} before and {now:.2f} after."

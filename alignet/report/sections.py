@@ -1,7 +1,7 @@
 """Which builder turns an evaluation's family into blocks of the page, and in what section they stand.
 
-A builder takes the Gathered of one data set and returns blocks. Families without one show their scores in the
-table of settings alone.
+A builder takes the Gathered of one data set and returns blocks; one of TOGETHER takes those of all data sets of its
+family. Families without one show their scores in the table of settings alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from alignet.report.representations import projection, space
 from alignet.report.similarity import nights, rsa
 
 Builder = Callable[[Gathered], Sequence[Block]]
+Together = Callable[[Sequence[Gathered]], Sequence[Block]]
 
 SECTIONS = {  # key -> title, in the order of the page
     "alignment": "Agreement with people",
@@ -42,10 +43,15 @@ BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, b
     "breeds": ("generalisation", generalisation.breeds),
     "transfer": ("generalisation", generalisation.transfer),
     "examples": ("examples", examples_blocks),
-    "rsa": ("similarity", rsa),
-    "rsa_mean": ("similarity", rsa),
     "nights": ("similarity", nights),
     "calibration": ("uncertainty", calibration),
     "levels": ("uncertainty", levels),
     "levels_people": ("people", levels_people),
+}
+
+TOGETHER: dict[
+    str, tuple[str, Together]
+] = {  # family -> the same, of builders that take all its data sets at once
+    "rsa": ("similarity", rsa),
+    "rsa_mean": ("similarity", rsa),
 }

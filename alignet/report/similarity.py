@@ -10,11 +10,12 @@ from typing import Any
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
-from alignet.report.gathered import SETTINGS, TITLES, Gathered, Row
-from alignet.report.representations import dress, figure, file_name
+from alignet.report.drawing import FONT, WIDTH, dress, hue_of, in_order, marker_of, panels
+from alignet.report.files import slug
+from alignet.report.gathered import Gathered, Row
+from alignet.report.numbers import apart, grouped_notes, moved, score_cell, setting_title
 
 _WIDE = 3  # panels beside each other
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # of models
 _METRICS = {  # family -> the metric that stands for it, how it is called, what it is multiplied by
     "odd_one_out": ("odd_one_out", "odd-one-out accuracy, %", 100),
     "rsa": ("rsa_spearman", "Spearman's rho", 1),
@@ -23,10 +24,12 @@ _METRICS = {  # family -> the metric that stands for it, how it is called, what 
 }
 
 
-def rsa(gathered: Gathered) -> list[Block]:
-    """One table: the correlation of each row with what people judged, its interval and p-value."""
-    scores = _by_dataset(gathered, "rsa_spearman")
-    ps = _by_dataset(gathered, "rsa_p")
+def rsa(every: Sequence[Gathered]) -> list[Block]:
+    """One table of all data sets: the correlation of each row with what people judged, its interval and p-value.
+
+    Of a family that averages sets, each set has columns of its own before the mean.
+    """
+    scores, ps = _of_all(every, "rsa_spearman"), _of_all(every, "rsa_p")
     if not scores:
         return []
     names = list(dict.fromkeys(dataset for found in scores.values() for dataset in found))
@@ -37,20 +40,22 @@ def rsa(gathered: Gathered) -> list[Block]:
         )]
         for row, found in scores.items()
     ]  # fmt: skip
-    mean = gathered.dataset in names and len(names) > 1
-    groups = (
-        [("", 1), *((_short(name, gathered.dataset, mean), 2) for name in names)] if len(names) > 1 else ()
-    )
-    main = {row: found[gathered.dataset] for row, found in scores.items() if gathered.dataset in found}
-    counts = ", ".join(sorted({f"{score.n:,}" for score in main.values()}))
-    notes = list(dict.fromkeys(_after_p(score.note) for score in main.values()))
+    main = [one.dataset for one in every if one.dataset in names]
+    columns = {name: {row: found[name] for row, found in scores.items() if name in found} for name in names}
+    sizes = ", ".join(f"{name} {next(iter(columns[name].values())).n:,}" for name in main)
+    notes = []
+    for name in main:
+        found = {row: _after_p(score.note) for row, score in columns[name].items()}
+        notes += [f"{name}: {note}" for note in grouped_notes(found, len(found))]
+    told = moved(columns[main[0]]) if len(main) == 1 else _counted([columns[name] for name in main])
     return [
         Table(
-            file_name(gathered.dataset, "rsa"), f"Similarity judgments: {gathered.dataset}",
+            slug(f"{main[0] if len(every) == 1 else 'all'} rsa"),
+            f"Similarity judgments: {', '.join(main)}" if len(main) < 3 else "Similarity judgments",
             ["", *(title for _ in names for title in ("Spearman's rho [95%]", "p"))], rows,
-            f"Spearman's rank correlation of the features' Pearson kernel with people's similarities over {counts} "
-            f"pairs; intervals over images, p by relabelling them.{_moved(main, 1, 'rho')}",
-            groups, [note for note in notes if note],
+            "Spearman's rank correlation of the features' Pearson kernel with people's similarities; intervals over "
+            f"images, p by relabelling them. Pairs: {sizes}. Bold: highest of a column. {told}".strip(),
+            [("", 1), *((_short(name, main), 2) for name in names)] if len(names) > 1 else (), notes,
         )
     ]  # fmt: skip
 
@@ -62,15 +67,15 @@ def nights(gathered: Gathered) -> list[Block]:
         return []
     best = [max(score.value for score in scores.values()) for scores in (dots, cosines)]
     rows: list[list[Cell | str]] = [
-        [row.title, _cell(dots[row], best[0], 100), _cell(cosines.get(row), best[1], 100)] for row in dots
+        [row.title, _percent(dots[row], best[0]), _percent(cosines.get(row), best[1])] for row in dots
     ]
     one = next(iter(dots.values()))
     return [
         Table(
-            file_name(gathered.dataset, "nights"), f"Two alternatives: {gathered.dataset}",
+            slug(f"{gathered.dataset} nights"), f"Two alternatives: {gathered.dataset}",
             ["", "agreement, % [95%]", "by cosine, % [95%]"], rows,
             f"How often the picture that people found more like the reference is the more similar one, over {one.n:,} "
-            f"items; chance 50%.{_moved(dots, 100, 'agreement')}",
+            f"items; chance 50%. {moved(dots, digits=1, scale=100)}",
             notes=[one.note] if one.note else [],
         )
     ]  # fmt: skip
@@ -81,36 +86,35 @@ def against_original(gathered: Sequence[Gathered]) -> Figure | None:
 
     Data sets of the families odd_one_out, rsa, rsa_mean and nights count, with rows of models that have an original.
     """
-    panels = []
+    shown = []
     for one in gathered:
         if one.family in _METRICS:
             points = _points(one)
             if points:
-                panels.append((one, points))
-    if not panels:
+                shown.append((one, points))
+    if not shown:
         return None
 
     def draw(look: Look) -> Any:
-        wide = min(_WIDE, len(panels))
-        bands = -(-len(panels) // wide)
-        drawing = figure(look, 8, 8 / wide * bands + 0.6)
-        axes = drawing.subplots(bands, wide, squeeze=False)
-        for axis in axes.flat[len(panels) :]:
-            axis.set_axis_off()
-        models = list(dict.fromkeys(row.model for _, points in panels for row, _, _ in points))
-        for axis, (one, points) in zip(axes.flat, panels):
+        side = WIDTH / min(_WIDE, len(shown))
+        drawing, axes = panels(look, len(shown), wide=_WIDE, height=side, more=0.6)
+        models = list(dict.fromkeys(row.model for _, points in shown for row, _, _ in points))
+        for axis, (one, points) in zip(axes, shown):
             _panel(axis, look, one, points, models)
-        _key(drawing, axes.flat[0], look, models, panels)
+        _key(drawing, axes[0], look, models, shown)
         return drawing
 
-    above = sum(score.value > original.value for _, points in panels for _, original, score in points)
-    total = sum(len(points) for _, points in panels)
-    sizes = "; ".join(f"{one.dataset}: {points[0][2].n:,} {points[0][2].unit}" for one, points in panels)
-    aligned = [point for _, points in panels for point in points if point[0].setting == "alignet"]
+    above = sum(score.value > original.value for _, points in shown for _, original, score in points)
+    total = sum(len(points) for _, points in shown)
+    sizes = "; ".join(f"{one.dataset}: {points[0][2].n:,} {points[0][2].unit}" for one, points in shown)
+    aligned = [point for _, points in shown for point in points if point[0].setting == "alignet"]
     said = f"{above} of {total} points lie above the diagonal"
     if aligned:
         better = sum(score.value > original.value for _, original, score in aligned)
-        said += f", {better} of the {len(aligned)} of AligNet"
+        clear = sum(
+            score.value > original.value and apart(score, original) is True for _, original, score in aligned
+        )
+        said += f", {better} of the {len(aligned)} of AligNet ({clear} with intervals apart)"
     return Figure(
         "against_original", "Each setting against the original", draw,
         "Agreement with people of a model's original features (x) and after each way of changing them (y), a panel for "
@@ -136,11 +140,6 @@ def _points(gathered: Gathered) -> list[_Point]:
     ]  # fmt: skip
 
 
-def _hue(look: Look, setting: str) -> str:
-    order = [*SETTINGS[1:], "direct", "global", "glocal"]
-    return look.hues[order.index(setting)] if setting in order else look.faint
-
-
 def _panel(
     axis: Any, look: Look, gathered: Gathered, points: Sequence[_Point], models: Sequence[str]
 ) -> None:
@@ -154,7 +153,7 @@ def _panel(
                     *((ends, [y, y]) if other == "x" else ([x, x], ends)), color=look.faint, linewidth=1
                 )
         axis.plot(
-            x, y, _MARKERS[models.index(row.model) % len(_MARKERS)], color=_hue(look, row.setting), markersize=7,
+            x, y, marker_of(models.index(row.model)), color=hue_of(row.setting, look), markersize=7,
             markeredgecolor=look.paper, zorder=3,
         )  # fmt: skip
     shown = [value for _, *both in points for one in both for value in (one.value, one.low, one.high, one.chance,
@@ -168,27 +167,36 @@ def _panel(
         axis.axhline(scale * chance, color=look.faint, linewidth=1, linestyle="--", zorder=0)
     if ceiling is not None:
         axis.axhline(scale * ceiling, color=look.faint, linewidth=1.2, linestyle=":", zorder=0)
-    axis.set(xlim=limits, ylim=limits, aspect="equal", xlabel="original", ylabel=title)
-    dress(axis, look, gathered.dataset)
+    axis.set(xlim=limits, ylim=limits, aspect="equal")
+    dress(axis, look, gathered.dataset, x="original", y=title)
 
 
 def _key(
-    drawing: Any, axis: Any, look: Look, models: Sequence[str], panels: Sequence[tuple[Gathered, list]]
+    drawing: Any, axis: Any, look: Look, models: Sequence[str], shown: Sequence[tuple[Gathered, list]]
 ) -> None:
     """Colours of settings and, where there are several, markers of models."""
-    settings = list(dict.fromkeys(row.setting for _, points in panels for row, _, _ in points))
+    settings = in_order(row.setting for _, points in shown for row, _, _ in points)
     handles = [
-        axis.plot([], [], "o", color=_hue(look, name), label=TITLES.get(name, name))[0] for name in settings
+        axis.plot([], [], "o", color=hue_of(name, look), label=setting_title(name))[0] for name in settings
     ]
     if len(models) > 1:
         handles += [
-            axis.plot([], [], _MARKERS[number % len(_MARKERS)], color=look.ink, label=name, linestyle="")[0]
+            axis.plot([], [], marker_of(number), color=look.faint, label=name, linestyle="")[0]
             for number, name in enumerate(models)
         ]
     drawing.legend(
-        handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=9, frameon=False,
+        handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=FONT, frameon=False,
         labelcolor=look.ink,
     )  # fmt: skip
+
+
+def _of_all(every: Sequence[Gathered], metric: str) -> dict[Row, dict[str, Score]]:
+    """The scores of each row by data set, over all results together."""
+    found: dict[Row, dict[str, Score]] = {}
+    for one in every:
+        for row, scores in _by_dataset(one, metric).items():
+            found.setdefault(row, {}).update(scores)
+    return found
 
 
 def _by_dataset(gathered: Gathered, metric: str) -> dict[Row, dict[str, Score]]:
@@ -201,38 +209,34 @@ def _by_dataset(gathered: Gathered, metric: str) -> dict[Row, dict[str, Score]]:
 
 
 def _rsa_cells(score: Score | None, p: Score | None, best: float) -> list[Cell]:
-    return [_cell(score, best, 1), Cell("", None) if p is None else Cell(f"{p.value:.3f}", p.value)]
+    cell = score_cell(score, best=score is not None and score.value == best)
+    return [cell, Cell("") if p is None else Cell(f"{p.value:.3f}", p.value)]
 
 
-def _cell(score: Score | None, best: float, scale: int) -> Cell:
-    if score is None:
-        return Cell("")
-    digits = 1 if scale == 100 else 3
-    text = f"{scale * score.value:.{digits}f}"
-    if score.low is not None and score.high is not None:
-        text += f" [{scale * score.low:.{digits}f}, {scale * score.high:.{digits}f}]"
-    return Cell(text, score.value, score.low, score.high, best=score.value == best)
+def _percent(score: Score | None, best: float) -> Cell:
+    return score_cell(score, digits=1, scale=100, best=score is not None and score.value == best)
 
 
-def _short(name: str, dataset: str, mean: bool) -> str:
-    if mean and name == dataset:
-        return "mean"
-    return name.removeprefix(f"{dataset} ")
+def _counted(columns: Sequence[Mapping[Row, Score]]) -> str:
+    """In how many data sets each setting of a model correlates better than its original, and for how many surely."""
+    said = []
+    for row in dict.fromkeys(row for found in columns for row in found):
+        start = Row(row.model, "original")
+        pairs = [(found[start], found[row]) for found in columns if start in found and row in found]
+        if row != start and pairs:
+            up = [(one, other) for one, other in pairs if other.value > one.value]
+            clear = sum(apart(one, other) is True for one, other in up)
+            said.append(f"{row.title} {len(up)} of {len(pairs)} ({clear} with intervals apart)")
+    return f"Higher than the original: {'; '.join(said)}." if said else ""
+
+
+def _short(name: str, main: Sequence[str]) -> str:
+    """A column's title: of the parts of one data set, their own names and `mean`."""
+    if len(main) > 1:
+        return name
+    return "mean" if name == main[0] else name.removeprefix(f"{main[0]} ")
 
 
 def _after_p(note: str) -> str:
     """A note without the p-value, which has its own column."""
     return "; ".join(text for text in note.split("; ") if not text.startswith("p = "))
-
-
-def _moved(scores: Mapping[Row, Score], scale: int, what: str) -> str:
-    """From the original to AligNet, or else UD, of each model, as a sentence; "" where a model has no two of them."""
-    said = []
-    for model in dict.fromkeys(row.model for row in scores):
-        own = {row.setting: score for row, score in scores.items() if row.model == model}
-        after = next((setting for setting in ("alignet", "ud") if setting in own), None)
-        if "original" in own and after is not None:
-            digits = 1 if scale == 100 else 3
-            ends = [f"{scale * own[setting].value:.{digits}f}" for setting in ("original", after)]
-            said.append(f"{model} {TITLES[after]} {ends[1]} after {ends[0]}")
-    return f" The {what}: {'; '.join(said)}." if said else ""

@@ -1,0 +1,128 @@
+"""What the page's figures share: paper, axes, legends, and which hue, marker and line stands for what.
+
+Look -> a matplotlib figure in its colours -> builders of sections draw on it. A setting has one hue on every figure of
+every page, a model one marker and one line style within a figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignet.report.blocks import Look
+from alignet.report.gathered import SETTINGS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+    from alignet.evaluate.bootstrap import Score
+
+WIDTH = 8.0  # inches, of a figure as wide as the page's text
+FONT = 9  # points; titles have one more
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
+LINES = ("-", "--", ":", "-.")
+_ORDER = (*SETTINGS, "direct", "global", "glocal")
+
+
+def hue_of(setting: str, look: Look) -> str:
+    """The colour of a setting; baselines are faint."""
+    return look.hues[_ORDER.index(setting)] if setting in _ORDER else look.faint
+
+
+def in_order(settings: Iterable[str]) -> list[str]:
+    """Settings, each once, in the order in which legends and bars show them."""
+    return sorted(
+        dict.fromkeys(settings), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)
+    )
+
+
+def marker_of(place: int) -> str:
+    """The marker of the model (or data set) at a place."""
+    return MARKERS[place % len(MARKERS)]
+
+
+def line_of(place: int) -> str:
+    """The line style of the model at a place."""
+    return LINES[place % len(LINES)]
+
+
+def canvas(look: Look, height: float, width: float = WIDTH) -> Drawing:
+    """An empty figure on the look's paper, laid out without overlaps; inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor=look.paper, layout="constrained")
+
+
+def panels(
+    look: Look, count: int, *, wide: int, height: float, more: float = 0.5, **options: Any
+) -> tuple[Drawing, list[Axes]]:
+    """A figure of `count` panels, at most `wide` beside each other; height of a row and of what is below, in inches."""
+    across = min(wide, count)
+    down = -(-count // across)
+    drawing = canvas(look, height * down + more)
+    axes = list(drawing.subplots(down, across, squeeze=False, **options).flat)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return drawing, axes[:count]
+
+
+def dress(axis: Axes, look: Look, title: str = "", *, x: str = "", y: str = "", grid: bool = False) -> Axes:
+    """The look's colours on an axis, open above and on the right; labels where they are given."""
+    axis.set_facecolor(look.paper)
+    axis.tick_params(colors=look.faint, labelcolor=look.ink, labelsize=FONT)
+    if x:
+        axis.set_xlabel(x)
+    if y:
+        axis.set_ylabel(y)
+    for label in (axis.xaxis.label, axis.yaxis.label):
+        label.set(color=look.ink, fontsize=FONT)
+    for side, spine in axis.spines.items():
+        spine.set(color=look.faint, visible=side in ("left", "bottom"))
+    if title:
+        axis.set_title(title, fontsize=FONT + 1, color=look.ink, loc="left")
+    if grid:
+        axis.grid(color=look.faint, alpha=0.3, linewidth=0.6)
+        axis.set_axisbelow(True)
+    return axis
+
+
+def legend(drawing: Drawing, axes: Iterable[Axes], look: Look, columns: int = 6, scale: float = 1.0) -> None:
+    """One legend below all panels, of what any of them shows, each label once; none of a single label.
+
+    Markers are drawn `scale` times as large.
+    """
+    found: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels()):
+            found.setdefault(label, handle)
+    if len(found) > 1:
+        drawing.legend(
+            list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), columns),
+            fontsize=FONT, frameon=False, labelcolor=look.ink, markerscale=scale,
+        )  # fmt: skip
+
+
+def own_legend(axis: Axes, look: Look, **options: Any) -> None:
+    """A legend inside a panel, without a frame."""
+    axis.legend(fontsize=FONT, frameon=False, labelcolor=look.ink, **options)
+
+
+def errors(scores: Sequence[Score], scale: float = 1.0) -> np.ndarray:
+    """Distances (2, k) from values to the ends of their intervals, as matplotlib takes them; 0 without an interval."""
+    ends = [
+        (score.value - (score.value if score.low is None else score.low),
+         (score.value if score.high is None else score.high) - score.value)
+        for score in scores
+    ]  # fmt: skip
+    return scale * np.maximum(np.array(ends, dtype=float).reshape(-1, 2).T, 0)
+
+
+def colour_bar(drawing: Drawing, image: Any, axis: Axes, look: Look, label: str) -> None:
+    """The scale of an image of numbers, beside it."""
+    bar = drawing.colorbar(image, ax=axis, shrink=0.7)
+    bar.set_label(label, color=look.ink, fontsize=FONT)
+    bar.ax.tick_params(colors=look.faint, labelcolor=look.ink, labelsize=FONT)
+    bar.outline.set_edgecolor(look.faint)
