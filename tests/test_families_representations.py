@@ -99,7 +99,7 @@ def test_the_hierarchy_of_several_models_and_its_page(tmp_path, files, models):
     order, change, spread, matrix = blocks[:4]
     assert isinstance(order, Table)
     assert len(order.rows) == 3 * len(models)
-    assert f"The largest is that of {models[0]} AligNet." in order.caption
+    assert f"The largest is that of {models[0]} AligNet" in order.caption
     assert f"same class by {found['hierarchy_subordinate'].value:+.2f}" in change.caption
     assert "n = 1,431 pairs" in order.caption
     assert "Pairs that came relatively closer" in spread.caption
@@ -124,7 +124,7 @@ def test_a_space_and_its_page(tmp_path, files):
     assert "Colour: 3 superordinate categories" in blocks[0].caption
     assert "of 54 images" in blocks[2].caption
     assert "over the 190 pairs of 20 images" in blocks[3].caption
-    assert "the mean is 1.00 before and 1.00 after" in blocks[3].caption  # both models are one
+    assert "correlate at 1.00 before and at 1.00 after" in blocks[3].caption  # both models are one
 
 
 def test_without_categories_the_points_are_grey(tmp_path):

@@ -9,10 +9,10 @@ from scipy import stats
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report import generalisation
-from alignet.report.between import p_text
 from alignet.report.between import tests_between as between
 from alignet.report.blocks import DARK, LIGHT, Cell, Figure, Table
 from alignet.report.gathered import Gathered, Row
+from alignet.report.numbers import p_text
 from alignet.report.sections import BUILDERS, SECTIONS
 
 MODELS, SETTINGS = ("ViT-S", "ViT-B"), ("original", "distillation", "alignet")
@@ -96,7 +96,7 @@ def test_the_numbers_are_the_scores_and_the_best_is_marked(every):
 
 def test_the_sentence_says_what_the_numbers_say():
     one = gathered("toys", np.array([[[0.5, 0.6], [0, 0], [0.6, 0.55]]]))
-    said = "From original to AligNet 1 of 2 tests rise, +2.5 points on average."
+    said = "From original to AligNet 1 of 2 tests rise, +2.5 points on average; in 2 the 95% intervals are apart."
     assert generalisation.change_sentence([one]) == said
     assert said in generalisation.few_shot(one)[0].caption
     assert generalisation.change_sentence([one], before="ud") == ""
@@ -155,13 +155,37 @@ def test_cells_that_are_missing_are_counted_and_too_few_data_sets_said(every):
 
 
 def test_imagenets_test_sets_count_as_data_sets_and_breeds_by_other_subclasses():
-    probe = gathered("probe", np.array([[[0.7, 0.5], [0, 0], [0.7, 0.6]]]), "transfer", ("ImageNet", "V2"))
-    living = gathered("living17", np.array([[[0.4, 0.9], [0, 0], [0.5, 0.9]]]), "breeds")
-    table = between([probe, living])
-    assert cell(table, "ImageNet probe carried over", "original", "AligNet", "data sets") == Cell("1", 1)
+    carried = np.array([[[0.7, 0.5, 0.4, 0.3], [0] * 4, [0.7, 0.6, 0.5, 0.4]]])
+    probe = gathered("probe", carried, "transfer", ("ImageNet", "V2", "A", "R"))
+    living = [
+        gathered(name, np.array([[[0.4, 0.9], [0, 0], [after, 0.9]]]), "breeds")
+        for name, after in (("living17", 0.5), ("nonliving26", 0.6), ("entity13", 0.7))
+    ]
+    table = between([probe, *living])
+    assert cell(table, "ImageNet probe carried over", "original", "AligNet", "data sets") == Cell("3", 3)
     assert cell(
         table, "BREEDS, other subclasses", "original", "AligNet", "change, points"
-    ).value == pytest.approx(0.1)
+    ).value == pytest.approx(0.2)
+    assert "6 comparisons" in table.caption
+
+
+def test_comparisons_over_fewer_than_three_data_sets_are_left_out(every):
+    assert not between(every[:2]).rows
+    assert between(every[:3]).rows
+
+
+def test_the_scatters_axes_begin_where_the_points_do(every):
+    scatter = generalisation.before_after(every)
+    assert "n = 28 points" in scatter.caption
+    for axis in scatter.draw(LIGHT).axes:
+        (low, high), values = (
+            axis.get_xlim(),
+            [c.get_offsets()[0] for c in axis.collections if len(c.get_offsets())],
+        )
+        assert axis.get_ylim() == (low, high)
+        assert len(values) == 14
+        assert low < np.min(values) < np.max(values) < high <= 100.1
+        assert high - low < 1.3 * np.ptp(values)
 
 
 def test_p_values_as_text():

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -14,7 +15,8 @@ from alignet.evaluate.result import Result
 from alignet.report.blocks import DARK, LIGHT, Cell, Figure, Pictures, Section, Table, Text
 from alignet.report.files import drawn, figure_svg, slug, split_spread, table_csv, table_markdown
 from alignet.report.gathered import Gathered, Row
-from alignet.report.page import LARGEST_SVG, Page, write_page
+from alignet.report.inline import inches, inline
+from alignet.report.page import Page, write_page
 from alignet.report.settings import settings_block
 from alignet.report.summary import Summary, summarise
 from alignet.table import Row as TableRow
@@ -96,10 +98,13 @@ def test_texts_are_only_text_and_every_picture_is_described(tmp_path):
     assert ("b", {}) not in found.tags
     assert found.text.count(EVIL.rstrip("`")) >= 6
     images = [attrs for tag, attrs in found.tags if tag == "img"]
-    assert len(images) == 5  # a figure in two looks, three pictures
+    assert len(images) == 3
     assert all(attrs["alt"] for attrs in images)
     assert all(attrs["src"].startswith("data:image/") for attrs in images)
-    assert images[2]["alt"].endswith("; people")
+    assert images[0]["alt"].endswith("; people")
+    (drawn_one,) = [attrs for tag, attrs in found.tags if tag == "svg"]  # one for both looks
+    assert drawn_one["role"] == "img"
+    assert drawn_one["aria-label"]
 
 
 def test_the_page_needs_no_other_file_and_its_links_lead_somewhere(tmp_path):
@@ -107,7 +112,7 @@ def test_the_page_needs_no_other_file_and_its_links_lead_somewhere(tmp_path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"(https?:)?//", text)
     assert "@import" not in text
-    assert "url(" not in text
+    assert all(found.startswith("#") for found in re.findall(r"url\((.)", text))
     found = read(path)
     ids = {attrs["id"] for _, attrs in found.tags if "id" in attrs}
     assert len(ids) == sum("id" in attrs for _, attrs in found.tags)
@@ -141,10 +146,56 @@ def test_both_looks_are_drawn_in_their_colours_and_the_users_style_is_ignored():
     assert DARK.hues[0].encode() in dark
 
 
+def svgs(one):
+    return [figure_svg(drawn(one, look), look) for look in (LIGHT, DARK)]
+
+
+def test_one_svg_serves_both_looks_where_only_hues_differ():
+    light, dark = svgs(figure())
+    ((name, text),) = inline(light, dark, "f", 'a "name" \\1')
+    assert name == "on-both"
+    assert len(text) < len(light)
+    for look in (LIGHT, DARK):
+        assert look.hues[0] not in text
+        assert look.ink not in text
+    assert "var(--hue0)" in text
+    assert "var(--ink)" in text
+    assert 'aria-label="a &#34;name&#34; \\1"' in text
+    ids = re.findall(r' id="([^"]*)"', text)
+    asked = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', text)
+    assert {one or other for one, other in asked} == set(ids)  # all are there, and none is there for nothing
+    assert len(set(ids)) == len(ids)
+    assert all(one.startswith("f") for one in ids)
+    assert text.count("<path") == light.decode().count("<path")
+    assert text.count("<use") == light.decode().count("<use")
+    assert inches(light) == pytest.approx(4)
+
+
+def test_a_figure_that_differs_in_more_than_hues_stands_in_the_page_twice():
+    def draw(look):
+        from matplotlib.figure import Figure as Drawing
+
+        drawing = Drawing(figsize=(2, 2))
+        drawing.subplots().imshow([[0.0, 1.0]], cmap="gray" if look is DARK else "viridis")
+        return drawing
+
+    found = inline(*svgs(Figure("image", "t", draw, "c", "a")), "f", "a")
+    assert [name for name, _ in found] == ["on-light", "on-dark"]
+    ids = [set(re.findall(r' id="([^"]*)"', text)) for _, text in found]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_two_figures_of_one_drawing_have_ids_of_their_own(tmp_path):
+    one = figure()
+    path = write_page(tmp_path, page(one, replace(one, name="again")))
+    ids = [attrs["id"] for _, attrs in read(path).tags if "id" in attrs]
+    assert len(set(ids)) == len(ids)
+
+
 def test_a_figure_of_very_many_points_stands_in_the_page_as_png(tmp_path):
     path = write_page(tmp_path, page(figure(points=6000)))
-    assert (tmp_path / "figures/first_dots.svg").stat().st_size > LARGEST_SVG
-    assert path.stat().st_size < LARGEST_SVG
+    assert path.stat().st_size < (tmp_path / "figures/first_dots.svg").stat().st_size
     assert {attrs["src"][:15] for tag, attrs in read(path).tags if tag == "img"} == {"data:image/png;"}
 
 

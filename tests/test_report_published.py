@@ -88,7 +88,7 @@ def test_rows_of_a_run_stand_below_the_printed_ones_and_are_told_apart():
     assert first.rows[7][9].text == "44.24"
     assert first.rows[6][12].text == "62.54 †"
     assert first.rows[6][12].best
-    assert "`mine`" in first.notes[-1]
+    assert "Data sets of this run: Hebart et al. [2020], THINGS: `mine`." in first.caption
     assert len(third.rows) == 8  # nothing of this run is named for Levels
 
 

@@ -8,7 +8,7 @@ from alignet.evaluate.calibration import calibration as measure
 from alignet.evaluate.result import Result, read_result, write_result
 from alignet.report.blocks import DARK, LIGHT, Figure, Table
 from alignet.report.gathered import Gathered, Row
-from alignet.report.sections import BUILDERS
+from alignet.report.sections import BUILDERS, TOGETHER
 from alignet.report.similarity import against_original
 
 
@@ -38,7 +38,9 @@ VALUES = {
 }  # fmt: skip
 
 
-def blocks(gathered):
+def blocks(gathered, *others):
+    if gathered.family in TOGETHER:
+        return list(TOGETHER[gathered.family][1]([gathered, *others]))
     return list(BUILDERS[gathered.family][1](gathered))
 
 
@@ -50,9 +52,12 @@ def test_a_table_of_judgments_has_intervals_and_p_and_marks_the_best():
     assert rows["student AligNet"][0].text == "0.600 [0.580, 0.620]"
     assert rows["student AligNet"][1].text == "0.001"
     assert [name for name, cells in rows.items() if cells[0].best] == ["student AligNet"]
-    assert "over 190 pairs" in table.caption
-    assert "student AligNet 0.600 after 0.200; other AligNet 0.500 after 0.300" in table.caption
-    assert table.notes == ["mean of 3"]
+    assert "Pairs: cichy 190." in table.caption
+    assert (
+        "student 0.200 to 0.600 (AligNet; intervals apart); other 0.300 to 0.500 (AligNet; intervals apart)"
+        in table.caption
+    )
+    assert table.notes == ["cichy: mean of 3"]
     assert blocks(Gathered("none", "rsa", {}, {Row("student", "original"): Result([])})) == []
 
 
@@ -60,6 +65,18 @@ def test_a_mean_of_sets_has_a_column_for_each():
     (table,) = blocks(rsa(VALUES, "fine", "rsa_mean", [(" animals", 0.1), (" fruits", -0.1)]))
     assert table.groups == [("", 1), ("animals", 2), ("fruits", 2), ("mean", 2)]
     assert all(len(row) == len(table.header) == 7 for row in table.rows)
+
+
+def test_all_data_sets_of_the_family_are_one_table():
+    less = {key: value - 0.15 if key == ("student", "alignet") else value for key, value in VALUES.items()}
+    (table,) = blocks(rsa(VALUES), rsa(less | {("student", "original"): 0.45}, "king"))
+    assert table.groups == [("", 1), ("cichy", 2), ("king", 2)]
+    assert [row[0] for row in table.rows] == [Row(*key).title for key in VALUES]
+    assert [cell.text for cell in table.rows[3][1::2]] == ["0.600 [0.580, 0.620]", "0.450 [0.430, 0.470]"]
+    assert "Pairs: cichy 190, king 190." in table.caption
+    assert "student AligNet 1 of 2 (1 with intervals apart)" in table.caption
+    assert "student distillation 0 of 2 (0 with intervals apart)" in table.caption
+    assert table.notes == ["cichy: mean of 3", "king: mean of 3"]
 
 
 def nights():
@@ -88,7 +105,10 @@ def test_settings_against_the_original_for_every_data_set_and_student():
     other = Gathered("fine", "linear_probe", {}, {})
     found = against_original([things, other, rsa(VALUES), nights()])
     assert isinstance(found, Figure)
-    assert "9 of 12 points lie above the diagonal, 6 of the 6 of AligNet" in found.caption
+    assert (
+        "9 of 12 points lie above the diagonal, 6 of the 6 of AligNet (6 with intervals apart)"
+        in found.caption
+    )
     assert "things: 190 triplets; cichy: 190 pairs; nights: 1,720 items" in found.caption
     for look in (LIGHT, DARK):
         drawing = found.draw(look)
@@ -137,7 +157,7 @@ def test_calibration_shows_scores_with_temperatures_curves_and_how_they_move(cal
     ]  # fmt: skip
     assert table.rows[0][1] == "1"
     assert ", " in table.rows[2][1]  # a temperature for each half
-    assert any("each fitted to the half" in note for note in table.notes)
+    assert any("fitted to the half" in note for note in table.notes)
     assert "student original is more sure than right" in reliability.caption
     assert "over 3,000 triplets" in reliability.caption
     assert "The error of student original" in temperature.caption

@@ -238,7 +238,7 @@ def _scatter(
     for ax, title in zip(axes, titles):
         shown = [100 * score.value for (one, _, _), both in pairs.items() if one == title for score in both]
         margin = max(0.08 * (max(shown) - min(shown)), 0.5)  # percentage points
-        limits = (min(shown) - margin, max(shown) + margin)
+        limits = (min(shown) - margin, min(max(shown) + margin, 100.1))  # no ticks beyond 100
         ax.plot(limits, limits, color=look.faint, linewidth=1, zorder=0)
         for (one, dataset, model), (a, b) in pairs.items():
             if one == title:

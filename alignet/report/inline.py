@@ -17,7 +17,7 @@ _OUTSIDE = re.compile(
 _ID = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'(?:xlink:)?href="#([^"]*)"|url\(#([^)]*)\)')
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
-_SIZE = re.compile(r'<svg height="[0-9.]+pt" version="1.1" viewBox="0 0 ([0-9.]+) ')
+_SIZE = re.compile(r'<svg [^>]*viewBox="0 0 ([0-9.]+) ')
 POINTS = 72  # of an inch
 
 
@@ -65,4 +65,5 @@ def _compact(text: str, look: Look, prefix: str, alt: str) -> str:
     text = _COLOUR.sub(lambda found: colours.get(found[0], found[0]), text)
     view = re.search(r'viewBox="[^"]*"', text)
     assert view is not None
-    return re.sub(r"<svg [^>]*>", f'<svg {view[0]} role="img" aria-label="{escape(alt)}">', text, count=1)
+    head = f'<svg {view[0]} role="img" aria-label="{escape(alt)}">'
+    return re.sub(r"<svg [^>]*>", lambda _: head, text, count=1)

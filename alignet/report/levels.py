@@ -108,7 +108,7 @@ def _change(
             gain = scale * (now[name] - was[name])
             if math.isfinite(gain):
                 clear = now[f"{name}_low"] > was[f"{name}_high"] or now[f"{name}_high"] < was[f"{name}_low"]
-                said = "intervals apart" if clear else "intervals overlap"
+                said = "95% intervals apart" if clear else "95% intervals overlap"
                 parts.append(f"{gain:+.{decimals}f}{unit} {NAMES[level]} ({said})")
         if parts:
             told.append(f"{model}: {', '.join(parts)}")
@@ -154,7 +154,7 @@ def _bars(gathered: Gathered, shown: list[str]) -> Figure:
         for axis, level in zip(axes, shown):
             dress(axis, look, NAMES[level], y="Spearman's rho" if level == shown[0] else "")
             axis.axhline(0, color=look.faint, linewidth=0.8)
-            for row in rows:
+            for row in sorted(rows, key=lambda row: settings.index(row.setting)):
                 at = _at(gathered.results[row], level)
                 if not math.isfinite(at["rt"]):
                     continue

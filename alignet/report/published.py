@@ -230,7 +230,7 @@ def published_blocks(gathered: Sequence[Gathered], named: Mapping[str, Named], r
     if named:
         said = (
             f"Printed rows are the paper's, on its data and its models. Rows of {run} are measured here, on data sets "
-            "that the notes below each table name: they stand beside the printed ones as an orientation, not as a "
+            "that are named below each table: they stand beside the printed ones as an orientation, not as a "
             "reproduction."
         )
     else:
@@ -250,21 +250,20 @@ def _table(printed: Printed, gathered: Sequence[Gathered], named: Mapping[str, N
         ]
         if any(cell.text for cell in cells):
             rows.append([Cell(f"{model}, {run}"), *cells])
-    notes = list(printed.notes)
-    for column in printed.columns:
-        names = _names(column.key, named)
-        if names:
-            notes.append(
-                f"{column.title.rpartition(',')[0]}, in {run}: {' and '.join(f'`{name}`' for name in names)}."
-            )
+    own = [
+        f"{column.title.rpartition(',')[0]}: {' and '.join(f'`{name}`' for name in names)}"
+        for column in printed.columns
+        if (names := _names(column.key, named))
+    ]
+    said = f" Data sets of {run}: {'; '.join(own)}." if own else ""
     return Table(
         name=f"table_{printed.number}", title=f"Table {printed.number} of the paper: {printed.title}", header=header,
         rows=rows, groups=[("", 1), *((column.title, len(SETTINGS)) for column in printed.columns)],
         caption=(
             "As printed. Bold: highest of the printed numbers in a column; † best for a data set overall, as the paper "
-            "marks it; – no number in the paper."
+            f"marks it; – no number in the paper.{said}"
         ),
-        notes=notes,
+        notes=printed.notes,
     )  # fmt: skip
 
 

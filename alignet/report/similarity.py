@@ -51,7 +51,7 @@ def rsa(every: Sequence[Gathered]) -> list[Block]:
     return [
         Table(
             slug(f"{main[0] if len(every) == 1 else 'all'} rsa"),
-            f"Similarity judgments: {', '.join(main)}" if len(main) < 3 else "Similarity judgments",
+            f"Rank correlation with judged similarities: {', '.join(main)}",
             ["", *(title for _ in names for title in ("Spearman's rho [95%]", "p"))], rows,
             "Spearman's rank correlation of the features' Pearson kernel with people's similarities; intervals over "
             f"images, p by relabelling them. Pairs: {sizes}. Bold: highest of a column. {told}".strip(),
