@@ -111,9 +111,15 @@ def test_it_ends_in_one_figure_and_one_table(ran, capsys):
     folder = show_ablation(found)
     said = capsys.readouterr().out
     assert said.splitlines()[1].startswith("a synthetic world")
-    names = sorted(path.name for path in folder.rglob("*.*") if path.is_file())
-    assert names == [f"ablations_ablation_sampling.{kind}" for kind in ("csv", "md", "png", "svg")]
-    with open(next(folder.rglob("*.csv")), newline="", encoding="utf-8") as handle:
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()}
+    own = {f"ablations_ablation_sampling.{kind}" for kind in ("csv", "md", "png", "svg")}
+    assert {name.rpartition("/")[2] for name in names if "ablation_" in name} == own
+    assert said.splitlines()[-1] == f"page: {folder / 'report.html'}"
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "How triplets are drawn" in text
+    assert text.count("<svg ") == 1
+    assert "evaluate[alignet." in text  # where it comes from
+    with open(next(folder.rglob("ablations*.csv")), newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert [row["triplets.sampling"] for row in rows] == [
         "cluster boundary",

@@ -209,11 +209,18 @@ def test_the_look_is_kept_and_follows_the_system(tiny, tmp_path):
     with Chromium(tmp_path / "browser") as browser:
         page = browser.open(report(tiny).file("report.html").absolute().as_uri())
         colour = "getComputedStyle(document.body).backgroundColor"
-        shown = "[...document.querySelectorAll('figure img')].filter(one => one.offsetParent).map(one => one.className)"
-        assert (page.js(colour), set(page.js(shown))) == ("rgb(255, 255, 255)", {"on-light"})
+        shown = (
+            "[...document.querySelectorAll('figure .drawn > div')].filter(one => one.offsetParent)"
+            ".map(one => one.className)"
+        )
+        back = "getComputedStyle(document.querySelector('.on-both svg path')).fill"
+        assert page.js(colour) == page.js(back) == "rgb(255, 255, 255)"
+        assert "on-dark" not in page.js(shown)
         page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-        assert (page.js(colour), set(page.js(shown))) == ("rgb(22, 24, 28)", {"on-dark"})
+        assert page.js(colour) == page.js(back) == "rgb(22, 24, 28)"
+        assert "on-light" not in page.js(shown)
         page.click("#look")  # back to light, against the system
-        assert (page.js(colour), set(page.js(shown))) == ("rgb(255, 255, 255)", {"on-light"})
+        assert page.js(colour) == page.js(back) == "rgb(255, 255, 255)"
+        assert "on-dark" not in page.js(shown)
         page.go(page.js("location.href"))
         assert page.js(colour) == "rgb(255, 255, 255)"
