@@ -151,6 +151,13 @@ class ObjectIds:
     prefix: str
 
 
+# What the stage `world` writes at the top of its folder: a set whose path begins with one of these is drawn.
+WORLD_FILES = (
+    "concepts.csv", "evaluation", "hierarchy.csv", "images", "objects.csv", "objects.txt", "people", "pool_labels.csv",
+    "pretrain", "similarity.npy", "triplets",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """Where the data comes from, and the sets in it."""
@@ -169,6 +176,11 @@ class DataSettings:
         _at_least("data", 3, pool_images=3 if self.pool_images is None else self.pool_images)
         if self.objects is not None and self.objects not in self.sets:
             raise ValueError(f"data.objects: expected one of {', '.join(self.sets)}, found {self.objects!r}")
+
+    def drawn(self, name: str) -> bool:
+        """Whether a set is a part of the drawn world, and not a file of this machine that is measured on beside it."""
+        path = self.sets[name].path
+        return self.source == "world" and path is not None and path.partition("/")[0] in WORLD_FILES
 
 
 @dataclass(frozen=True)
@@ -677,6 +689,8 @@ class EvaluateSection:
     bootstrap: int
     seed: int
     rows: tuple[str, ...]  # settings that files of conf/also measure in
+    moved: tuple[str, ...]
+    about: str | None
     datasets: Mapping[str, DatasetSettings]
 
 

@@ -140,7 +140,7 @@ class _Builder:
         if name not in data.sets:
             raise ValueError(f"no data set {name!r}: expected one of {', '.join(data.sets)} (data.sets)")
         one = data.sets[name]
-        if data.source == "world":
+        if data.drawn(name):
             section = asdict(one)
             return self.add("index", name, section, {"world": self.world()})
         section = {key: value for key, value in asdict(one).items() if key not in ("path", "ids")}

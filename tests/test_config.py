@@ -136,11 +136,11 @@ def test_roles_with_brackets_and_paths_with_spaces_need_no_quotes():
 @pytest.mark.parametrize("name", names_in("also"))
 def test_every_file_of_also_composes_with_the_paper_and_with_own_images(name):
     own = ["experiment=own", "paths.images=/nowhere", "paths.map=/nowhere.npz", "paths.classes=/nowhere.csv"]
-    over = {
-        "wordnet": [["experiment=world"]], "projection": [["experiment=world"]], "zero_shot": [own],
-    }.get(name, [["experiment=paper"], own])  # the first two are about the images in the report's picture  # fmt: skip
+    paper = ["experiment=paper"]
+    over = {"projection": [["experiment=world"]], "zero_shot": [own]}.get(name, [paper, own])
+    also = f"+also={name}" if name != "projection_wordnet" else "+also=[wordnet,projection_wordnet]"
     for experiment in over:
-        config = load([*experiment, f"+also={name}"])
+        config = load([*experiment, also])
         graph = build_graph(config)
         added = set(config.evaluate.datasets) - set(load(experiment).evaluate.datasets)
         assert added

@@ -5,6 +5,7 @@ import pytest
 from alignet.artifacts import canonical
 from alignet.cli import load
 from alignet.graph import build_graph, upstream
+from alignet.pipeline import Pipeline
 
 EXPERIMENTS = {"world": [], "photos": ["experiment=photos", "paths.photos=/nowhere"]}
 
@@ -106,3 +107,27 @@ def test_models_of_the_world_are_refused_outside_of_it():
 def test_smoothing_is_refused_where_triplets_were_answered_beforehand():
     with pytest.raises(ValueError, match=r"smooth: expected null .* add smooth=null"):
         graph_of("photos", "finetune.settings.sampling=triplets")
+
+
+def test_a_file_of_this_machine_beside_the_drawn_world_is_outside_data(tmp_path):
+    """Whoever replaces it gets new scores: its digest is part of what is built from it."""
+    more = ["+also=nights", f"paths.judged={tmp_path}", f"paths.artifacts={tmp_path / 'store'}"]
+    graph = build_graph(load(more))
+    assert graph["index[nights_items]"].outside == "nights_items"
+    assert "world" not in graph["index[nights_items]"].inputs
+    drawn = {name for name in graph if name.startswith("index[") and not graph[name].outside}
+    assert "index[fresh]" in drawn
+    assert all(graph[name].inputs == {"world": "world"} for name in drawn)
+    (tmp_path / "nights").mkdir()
+    items = tmp_path / "nights" / "data.csv"
+    items.write_text("id\n1\n")
+    before = Pipeline(load(more)).identity("index[nights_items]").fingerprint
+    items.write_text("id\n22\n")
+    assert Pipeline(load(more)).identity("index[nights_items]").fingerprint != before
+
+
+def test_the_world_writes_what_configuration_takes_for_drawn(tiny):
+    from alignet.config import WORLD_FILES
+
+    (folder,) = (path for path in (tiny / "world").iterdir() if path.is_dir())
+    assert {path.name for path in folder.iterdir()} - {"MANIFEST.json"} == set(WORLD_FILES)

@@ -148,7 +148,7 @@ class Estimates:
             return number, size(number)
         if kind not in ("images", "shards"):
             return 0, "one file"
-        if self.sources.config.data.source == "world" and world is not None:
+        if self.sources.config.data.drawn(name) and world is not None:
             number = count.number * world.size**2 * 2
             return number, size(number)
         number = count.number * IMAGE

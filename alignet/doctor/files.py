@@ -23,10 +23,14 @@ def check_files(sources: Sources) -> Iterator[Finding]:
                 f"paths.{name}", f"not given, and experiment={sources.config.experiment_name} needs it",
                 f"Add paths.{name}=<where it is>; {LAYOUT}",
             )  # fmt: skip
-    if sources.config.data.source == "world" and sources.state("world").artifact is None:
-        yield ok("data", "drawn by the stage world; nothing is needed from outside")
-        return
-    for name in sources.sets():
+    data = sources.config.data
+    names = list(sources.sets())
+    if data.source == "world" and sources.state("world").artifact is None:
+        outside = [name for name in names if not data.drawn(name)]
+        further = f"; from outside: {', '.join(outside)}" if outside else "; nothing is needed from outside"
+        yield ok("data", f"drawn by the stage world{further}")
+        names = outside
+    for name in names:
         yield from _check_set(sources, name)
 
 

@@ -70,7 +70,7 @@ class Sources:
         one = self.config.data.sets[name]
         if one.path is None:
             return None
-        if self.config.data.source == "world":
+        if self.config.data.drawn(name):
             artifact = self.state("world").artifact
             return None if artifact is None else artifact.folder / one.path
         return Path(one.path)
@@ -181,7 +181,7 @@ class Sources:
         if ids is not None:
             return Count(len(ids), "counted")
         world = self.config.world
-        if self.config.data.source == "world" and world is not None:
+        if self.config.data.drawn(name) and world is not None:
             return Count(world_images(world, Path(self.config.data.sets[name].path or "").name), "drawn")
         return self._assumed(name)
 
@@ -199,7 +199,7 @@ class Sources:
         if held is not None:
             return Count(len(held), "counted")
         world, path = self.config.world, Path(self.config.data.sets[name].path or "")
-        if self.config.data.source == "world" and world is not None:
+        if self.config.data.drawn(name) and world is not None:
             number = {"train": world.train_triplets, "val": world.val_triplets}.get(
                 path.stem, world.test_triplets
             )
@@ -214,7 +214,7 @@ class Sources:
         rows = self.read(name)
         if rows is not None:
             return Count(len(rows), "counted")
-        if self.config.data.source == "world" and self.config.world is not None:
+        if self.config.data.drawn(name) and self.config.world is not None:
             return Count(world_images(self.config.world, "things"), "drawn")
         return self._assumed(name)
 

@@ -119,7 +119,7 @@ def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
             raise ValueError(f"survey.images: the set {name!r} has no path; give a folder of images")
         pipeline, key = Pipeline(config), f"index[{name}]"
         root, under = pipeline.locate(key) if key in pipeline.graph else Path(one.path), one.under
-        if config.data.source == "world" and not root.is_dir():
+        if config.data.drawn(name) and not root.is_dir():
             raise ValueError(
                 f"survey.images: expected the drawn world's {name} at {root}, found nothing there; draw it with: "
                 "python -m alignet.stages.world, or give a folder of images of your own"
