@@ -123,6 +123,7 @@ def test_two_runs_on_one_page(two, capsys):
     with open(page.parent / "tables/differences_scores.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert {row["measure"] for row in rows} <= {"linear probe, %"}  # all else is the same and left out
+    assert f"{len(rows)} scores differ between as given and {EVALUATED}" in text
     for row in rows:
         first, second = (float(row[name]) for name in ("as given", EVALUATED))
         assert float(row["difference"]) == pytest.approx(second - first)

@@ -122,7 +122,13 @@ def blocks(
     rows = [_table_row(point, header, measures, len(points[0].values)) for point in (*points, *beside)]
     return [
         figure,
-        Table(f"ablation_{name}", title, header, rows, f"Percent. Brackets: {over or 'none'}; n = {counts}."),
+        Table(
+            f"ablation_{name}_numbers",
+            f"{title}, in numbers",
+            header,
+            rows,
+            f"Percent. Brackets: {over or 'none'}; n = {counts}.",
+        ),
     ]
 
 

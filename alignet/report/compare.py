@@ -88,7 +88,7 @@ def compare_page(runs: Sequence[Run]) -> Page:
         for place, run in enumerate(runs, start=1)
     ]
     sections = [
-        *([Section("differences", "Differences", [differences(*runs)])] if len(runs) == 2 else []),
+        *([Section("differences", "Differences", differences(*runs))] if len(runs) == 2 else []),
         *overview(gathered),
         Section("settings", "All settings", tables),
         Section(
@@ -160,15 +160,46 @@ def _cell(score: Score | None, best: float | None) -> Cell | str:
     )
 
 
-def differences(first: Run, second: Run) -> Table:
-    """Every score in which two runs differ, and the second's less the first's."""
+def differences(first: Run, second: Run) -> list[Block]:
+    """How many scores differ; those whose intervals are apart; and, folded, every score that differs at all."""
+    rows, same = _different(first, second)
+    apart = [row for row in rows if row[-1] == "apart"]
+    title = f"{second.label} against {first.label}"
+    header = ["measure", "data set", "row", first.label, second.label, "difference", "intervals"]
+    unit = f"Difference: {second.label} less {first.label}, in the units of the measure."
+    blocks: list[Block] = [
+        Text(
+            f"{len(rows)} scores differ between {first.label} and {second.label}, {same} are the same. {len(apart)} "
+            "have 95% intervals without a common value. Intervals that overlap do not show that there is no difference: "
+            "both runs may have been measured on the same data."
+        )
+    ]  # fmt: skip
+    if apart:
+        said = f"{unit} n = {len(apart)} scores, all that have intervals apart."
+        blocks.append(Table("apart", f"{title}: intervals apart", header, _once(apart), said))
+    said = f"{unit} n = {len(rows)} scores; those that are the same in both runs are left out."
+    blocks.append(Table("scores", f"{title}: every score", header, _once(rows), said, folded=True))
+    return blocks
+
+
+def _once(rows: Sequence[list[Cell | str]]) -> list[list[Cell | str]]:
+    """Rows in which the measure is shown where it begins; files name it in each."""
+    found, last = [], None
+    for measure, *rest in rows:
+        found.append([Cell("" if measure == last else str(measure), str(measure)), *rest])
+        last = measure
+    return found
+
+
+def _different(first: Run, second: Run) -> tuple[list[list[Cell | str]], int]:
+    """A row for every score in which two runs differ, the second's less the first's, and how many are the same."""
     theirs = {
         (row.model, row.setting, score.metric, score.dataset): score
         for row in second.rows
         for score in row.scores
     }
     rows: list[list[Cell | str]] = []
-    same, last = 0, ""
+    same = 0
     for metric in dict.fromkeys(score.metric for row in first.rows for score in row.scores):
         for row in first.rows:
             for score in row.scores:
@@ -178,26 +209,9 @@ def differences(first: Run, second: Run) -> Table:
                 if (score.value, score.low, score.high) == (other.value, other.low, other.high):
                     same += 1
                     continue
-                title = title_of(metric)
                 named = f"{row.model} {TITLES.get(row.setting, row.setting)}"
-                rows.append(
-                    [
-                        Cell("" if title == last else title, title),
-                        score.dataset,
-                        named,
-                        *_difference(score, other),
-                    ]
-                )
-                last = title
-    apart = sum(row[-1] == "apart" for row in rows)
-    return Table(
-        "scores", f"{second.label} against {first.label}",
-        ["measure", "data set", "row", first.label, second.label, "difference", "intervals"], rows,
-        f"Difference: {second.label} less {first.label}, in the units of the measure. {same} scores are the same in "
-        f"both runs and left out. Of the {len(rows)} that differ, {apart} have 95% intervals without a common value. "
-        "Intervals that overlap do not show that there is no difference: both runs may have been measured on the same "
-        "data.",
-    )  # fmt: skip
+                rows.append([title_of(metric), score.dataset, named, *_difference(score, other)])
+    return rows, same
 
 
 def _difference(score: Score, other: Score) -> list[Cell | str]:

@@ -89,6 +89,14 @@ def dress(axis: Axes, look: Look, title: str = "", *, x: str = "", y: str = "", 
     return axis
 
 
+def name_ticks(axis: Axes, names: Sequence[str], most: int = 3) -> None:
+    """Names below the places 0, 1, ...; slanted where they are more than `most`."""
+    axis.set_xticks(range(len(names)), names)
+    if len(names) > most:
+        for label in axis.get_xticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
+
+
 def legend(drawing: Drawing, axes: Iterable[Axes], look: Look, columns: int = 6, scale: float = 1.0) -> None:
     """One legend below all panels, of what any of them shows, each label once; none of a single label.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
-from alignet.report.drawing import dress, errors, hue_of, in_order, legend, marker_of, panels
+from alignet.report.drawing import dress, errors, hue_of, in_order, legend, marker_of, name_ticks, panels
 from alignet.report.files import slug
 from alignet.report.gathered import Gathered, Row
 from alignet.report.numbers import apart, count, score_cell, setting_title
@@ -217,7 +217,7 @@ def _bars(found: Parts, look: Look) -> Drawing:
         chance = next((score.chance for score in scores.values() if score.chance is not None), None)
         if chance is not None:
             ax.axhline(100 * chance, color=look.faint, linestyle="--", linewidth=1)
-        ax.set_xticks(range(len(models)), models, rotation=30 if len(models) > 3 else 0)
+        name_ticks(ax, models)
         top = max(100 * (score.high or score.value) for score in scores.values())
         ax.set_ylim(0, min(103, 1.1 * top + 1))
         dress(ax, look, f"{title} (n = {count(scores.values())})", y="accuracy, %" if ax is axes[0] else "")

@@ -103,7 +103,7 @@ def _bars(gathered: Gathered, moved: Mapping[str, Mapping[Row, Score]]) -> Figur
             for number, setting in enumerate(settings):
                 _bar_group(axis, look, moved, Row(model, setting), number, len(settings))
             axis.axhline(0, color=look.ink, linewidth=0.8)
-            axis.set_xticks(range(len(kinds)), [_WORDS[kind].replace(" ", "\n", 1) for kind in kinds])
+            axis.set_xticks(range(len(kinds)), [_WORDS[kind].replace(" ", "\n") for kind in kinds])
             dress(axis, look, model if len(models) > 1 else "", y="change of distance, z")
         legend(drawing, axes, look)
         return drawing
@@ -262,7 +262,7 @@ def _triplets(gathered: Gathered, row: Row, table: Columns) -> Figure:
                     label=f"odd one: {_WORDS[RELATIONS[number]]}",
                 )  # fmt: skip
                 below += 100 * values[pairs, number]
-            names = [_WORDS[RELATIONS[number]].replace(" ", "\n", 1) for number in pairs]
+            names = [_WORDS[RELATIONS[number]].replace(" ", "\n") for number in pairs]
             axis.set_xticks(range(len(pairs)), names)
             axis.tick_params(axis="x", rotation=35)
             dress(axis, look, sampling.replace("_", " "))

@@ -13,7 +13,7 @@ import numpy as np
 
 from alignet.evaluate.result import Result
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
-from alignet.report.drawing import canvas, dress, hue_of, in_order, legend, line_of, panels
+from alignet.report.drawing import canvas, dress, hue_of, in_order, legend, line_of, name_ticks, panels
 from alignet.report.files import slug
 from alignet.report.gathered import SETTINGS, Gathered, Row
 from alignet.report.levels_people import NAMES, POINTS, some
@@ -161,7 +161,7 @@ def _bars(gathered: Gathered, shown: list[str]) -> Figure:
                 x = models.index(row.model) + (settings.index(row.setting) - (len(settings) - 1) / 2) * width
                 axis.bar(x, at["rt"], 0.9 * width, yerr=at["rt_sd"], color=hue_of(row.setting, look),
                          ecolor=look.ink, label=setting_title(row.setting), error_kw={"linewidth": 1})  # fmt: skip
-            axis.set_xticks(range(len(models)), models, rotation=20 if len(models) > 3 else 0)
+            name_ticks(axis, models)
         legend(drawing, axes, look)
         return drawing
 
