@@ -15,7 +15,7 @@ import numpy as np
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Section, Table
-from alignet.report.drawing import FONT, dress, hue_of, marker_of, own_legend, panels
+from alignet.report.drawing import FONT, dress, hue_of, legend, marker_of, panels
 from alignet.report.numbers import setting_title, spread
 from alignet.report.page import Page
 from alignet.report.summary import Summary
@@ -160,7 +160,7 @@ def _table_row(point: Point, header: Sequence[str], measures: Sequence[str], key
 def _points(
     look: Look, axes: str, measures: Sequence[str], points: Sequence[Point], beside: Sequence[Point]
 ) -> Drawing:
-    figure, axes_of = panels(look, len(measures), wide=2, height=3.6 if len(measures) > 1 else 4.4, more=0)
+    figure, axes_of = panels(look, len(measures), wide=2, height=3.6 if len(measures) > 1 else 4.4, more=0.3)
     rows = list(dict.fromkeys(point.row for point in points))
     places, names, numeric = _places(points)
     for panel, measure in zip(axes_of, measures, strict=True):
@@ -189,8 +189,7 @@ def _points(
             panel.margins(x=0.15)
         panel.set_xticks(sorted(set(places)), names, rotation=0 if max(map(len, names)) < 9 else 20)
         dress(panel, look, f"{measure}, %", x=axes, grid=True)
-    if len(rows) + len(beside) > 1 and (beside or any(point.values for point in points)):
-        own_legend(axes_of[0], look)
+    legend(figure, axes_of, look)
     return figure
 
 

@@ -170,8 +170,8 @@ def differences(first: Run, second: Run) -> list[Block]:
     blocks: list[Block] = [
         Text(
             f"{len(rows)} scores differ between {first.label} and {second.label}, {same} are the same. {len(apart)} "
-            "have 95% intervals without a common value. Intervals that overlap do not show that there is no difference: "
-            "both runs may have been measured on the same data."
+            "have 95% intervals without a common value. Intervals that overlap do not show that there is no "
+            "difference: both runs may have been measured on the same data."
         )
     ]  # fmt: skip
     if apart:
