@@ -61,8 +61,9 @@ def local_loss(before: Tensor, after: Tensor, temperature: float) -> Tensor:
 
 def _log_neighbours(rows: Tensor, own: Tensor, temperature: float) -> Tensor:
     unit = torch.nn.functional.normalize(rows, dim=1)
-    # a finite value in the place of -inf, whose product with p = 0 would be NaN
-    return torch.log_softmax((unit @ unit.T / temperature).masked_fill(own, -1e4), 1)
+    # a finite value in the place of -inf, whose product with p = 0 would be NaN, and below what any temperature gives
+    least = torch.finfo(unit.dtype).min
+    return torch.log_softmax((unit @ unit.T / temperature).masked_fill(own, least), 1)
 
 
 def local_objective(

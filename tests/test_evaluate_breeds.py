@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from alignet.data.breeds import ROOT, TASKS, Superclass, Task, load_hierarchy, load_split, split_task
+from alignet.data.breeds import (
+    ROOT,
+    TASKS,
+    Hierarchy,
+    Superclass,
+    Task,
+    load_hierarchy,
+    load_split,
+    split_task,
+)
 from alignet.evaluate.breeds import breeds
 from alignet.families.generalisation import breeds as family
 from alignet.families.material import Material
@@ -112,6 +121,26 @@ def test_a_missing_file_and_a_task_that_does_not_fit(files):
     files["names"].unlink()
     with pytest.raises(ValueError, match=r"node_names.txt: expected a file, found none"):
         load(files)
+
+
+def test_other_encodings_and_nested_brackets_are_messages(files):
+    files["names"].write_bytes("n1\tdog\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"node_names.txt: expected text in UTF-8, found other bytes"):
+        load(files)
+    files["classes"].write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="expected JSON, a list of"):
+        load(files)
+
+
+def test_leaves_are_found_once_by_many_ways_and_in_a_circle():
+    """40 diamonds in a row: 2^40 ways down to one class."""
+    ways = {f"a{i}": (f"b{i}", f"c{i}") for i in range(40)}
+    ways |= {f"{side}{i}": (f"a{i + 1}",) for side in "bc" for i in range(40)}
+    assert Hierarchy(ways, {}, frozenset({"a40"})).leaves("a0") == ["a40"]
+    circle = Hierarchy({ROOT: ("x",), "x": ("y", "dog"), "y": ("x",)}, {}, frozenset({"dog"}))
+    assert circle.leaves("x") == ["dog"]
+    with pytest.raises(ValueError, match="expected no circles, found a node below itself"):
+        split_task(circle, Task(1, 1, ROOT))
 
 
 def test_a_split_from_a_table_and_damaged_ones(tmp_path):

@@ -137,6 +137,7 @@ def test_real_is_read_and_damaged_files_are_refused(tmp_path):
     assert imagenet.load_real(path, 1000) == [[1, 2], [], [999]]
     for text, message in (
         ("[[1, 2], [", "expected JSON, found a damaged file"),
+        ("[" * 100_000, "expected JSON, found a damaged file"),
         ("[[1], [1000]]", r"in 0..999, found \[1000\] for image 2"),
         ("[[1.5]]", r"found \[1.5\] for image 1"),
         ("[1]", "found 1 for image 1"),
@@ -164,3 +165,17 @@ def test_the_family_takes_any_subset_of_the_sets(tmp_path):
         ("ImageNet ReaL", 0.5),
     ]
     assert "C = 1, 20 training images" in scores[0].note
+
+
+def test_every_draw_counts_where_cells_hold_other_originals():
+    """Originals of their own in each of 20 cells: few draws hold all; a cell that a draw misses is drawn by itself."""
+    cells = [(name, severity) for name in ("fog", "blur", "snow", "jpeg") for severity in range(1, 6)]
+    ids = [
+        f"{name}/{severity}/{WNIDS[n]}/{name}{severity}{n}.JPEG" for name, severity in cells for n in (0, 1)
+    ]
+    scores, tables = measure({"c": (at([0, 2] * 20), ids)})
+    assert scores["C"].value == pytest.approx(0.5)
+    assert scores["C"].low < 0.45 < 0.55 < scores["C"].high
+    refilled = int(scores["C"].note.split("in ")[-1].split(" of 200 draws")[0])
+    assert refilled > 150
+    assert tables["corruptions"]["images"].tolist() == [2] * 20

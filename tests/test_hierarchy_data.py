@@ -216,3 +216,10 @@ def test_more_measurements_leave_every_other_node_as_it_was(also):
     assert f"evaluate[alignet.{also}]" in new
     assert ("evaluate[data.wordnet triplets]" in new) == (also == "wordnet")
     assert all(more[key] == node for key, node in plain.items() if key != "report" and "export" not in key)
+
+
+def test_a_short_row_is_a_message(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("class,basic,superordinate\ndog,dog,animal\ncat\n")
+    with pytest.raises(ValueError, match="3 cells in every row, as in the header, found 1 in line 3"):
+        table_hierarchy(path, class_="class", basic="basic", superordinate="superordinate", merge={})

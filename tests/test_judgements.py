@@ -225,3 +225,31 @@ def test_a_folder_with_one_mat_file_stands_for_it(tmp_path):
         ValueError, match=r"expected one \.mat file of judged similarities in this folder, found 2"
     ):
         load_judgements(tmp_path, format="peterson", images=3)
+
+
+def test_as_many_participants_as_pairs_could_be_either_axis(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(36.0).reshape(6, 6))  # of 4 images: 6 pairs
+    with pytest.raises(
+        ValueError, match=r"found shape \(6, 6\), which does not say which axis the participants are"
+    ):
+        load_judgements(tmp_path / "x.npy", format="matrix", images=4, kind="similarity")
+
+
+@pytest.mark.parametrize("how", ["external", "virtual"])
+def test_numbers_that_stand_in_other_files_are_not_opened(tmp_path, how):
+    h5py = pytest.importorskip("h5py")
+    secret, path = tmp_path / "secret", tmp_path / "x.mat"
+    secret.write_bytes(b"x" * 36)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["numbers"] = symmetric(0)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        if how == "external":
+            file.create_dataset("judgments", shape=(6, 6), dtype="u1", external=[(str(secret), 0, 36)])
+        else:
+            layout = h5py.VirtualLayout(shape=(6, 6), dtype="f8")
+            layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "numbers", shape=(6, 6))
+            file.create_virtual_dataset("judgments", layout)
+    with open(path, "r+b") as handle:
+        handle.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + bytes([0, 2]) + b"IM")
+    with pytest.raises(ValueError, match="found judgments stored in other files, which are not opened"):
+        load_judgements(path, format="cichy", images=M)

@@ -218,3 +218,14 @@ def test_the_rows_are_made_on_the_tiny_world(tiny):
     metrics = chain.state("finetune[direct]").artifact.metrics
     assert metrics["label_entropy_nats"] == 0
     assert chain.make_all(targets) == []
+
+
+def test_an_image_is_no_neighbour_of_itself_at_any_temperature():
+    rows = torch.tensor([[1.0, 0.0], [-1.0, 0.1], [-1.0, -0.2]], dtype=torch.float64)
+    for temperature in (1e-2, 1e-5):
+        expected = brute_local(rows.numpy(), rows.numpy() + 0.3, temperature)
+        assert local_loss(rows, rows + 0.3, temperature).item() == pytest.approx(expected, rel=1e-9)
+        assert all(
+            one.isfinite().all()
+            for one in local_objective(torch.eye(2).double(), torch.zeros(2), rows, temperature)
+        )

@@ -65,10 +65,20 @@ class Hierarchy:
         return found
 
     def leaves(self, node: str) -> list[str]:
-        """Classes at or below a node, sorted; below a class nothing is looked for."""
-        if node in self.classes:
-            return [node]
-        return sorted(set().union(*(self.leaves(child) for child in self.children.get(node, ()))))
+        """Classes at or below a node, sorted; below a class nothing is looked for.
+
+        Every node is looked at once, by however many ways it is reached.
+        """
+        found, seen, left = [], {node}, [node]
+        while left:
+            one = left.pop()
+            if one in self.classes:
+                found.append(one)
+                continue
+            new = set(self.children.get(one, ())) - seen
+            seen |= new
+            left += new
+        return sorted(found)
 
     def levels(self) -> dict[str, int]:
         """The length of the longest path from the root to each node."""
@@ -194,14 +204,20 @@ def check_split(split: Sequence[Superclass], where: str) -> None:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"{path}: expected a file, found none; check the path.")
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected text in UTF-8, found other bytes ({error}); fetch it again."
+        ) from None
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _classes(path: Path) -> list[str]:
     text = "\n".join(_lines(path))
     try:
         return [str(wnid) for _, wnid, _ in json.loads(text)]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected JSON, a list of [class number, wnid, name], found something else ({error}); fetch it "
             "again."

@@ -91,7 +91,7 @@ def load_real(path: Path, classes: int) -> list[list[int]]:
         raise ValueError(f"{path}: expected the file real.json, found none; check the path.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON, found a damaged file ({error}); fetch it again.") from None
     if not isinstance(found, list) or not found:
         raise ValueError(

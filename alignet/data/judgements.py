@@ -151,6 +151,11 @@ def _square(array: np.ndarray, m: int, where: str) -> tuple[np.ndarray, int]:
     readings = []
     if values.shape == (m, m):
         readings.append(values[None])
+    elif values.shape == (q, q):
+        raise ValueError(
+            f"{where}: expected more or fewer participants than the {q} pairs, found shape {array.shape}, which does "
+            "not say which axis the participants are; average over them and save a vector of pairs or a square .npy."
+        )
     elif values.ndim == 2 and values.shape[1] == q:  # a vector of pairs for each participant
         readings.append(_from_vectors(values, m))
     elif values.ndim == 1 and len(values) == q:

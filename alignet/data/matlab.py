@@ -1,7 +1,8 @@
 """Numbers from MATLAB's .mat files, structs as names joined by dots. Nothing in a file is ever executed.
 
 Version 5 and older are read by scipy, version 7.3 (an HDF5 file) by h5py. Objects, functions and cells hold no plain
-numbers: a file with objects or functions is refused, cells and text are passed over.
+numbers: a file with objects or functions is refused, and so is one whose numbers stand in other files (HDF5's external
+and virtual storage); cells and text are passed over.
 """
 
 from __future__ import annotations
@@ -82,6 +83,11 @@ def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
         kind = kind.decode() if isinstance(kind, bytes) else str(kind)
         if "MATLAB_object_decode" in item.attrs or kind == "function_handle":
             raise _objects(path, name)
+        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            raise ValueError(
+                f"{path}: expected all numbers within the file, found {name} stored in other files, which are not "
+                "opened; save the matrix alone: save('judgments.mat', 'matrix', '-v7')."
+            )
         passed_over = kind in ("char", "cell") or "MATLAB_empty" in item.attrs
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and not passed_over:
             arrays[name.replace("/", ".")] = _without_ones(item[()].T)  # HDF5 has MATLAB's axes reversed

@@ -23,7 +23,10 @@ class Effect:
     F: float
     effect_df: float
     error_df: float
-    p: float
+    epsilon: (
+        float  # Greenhouse and Geisser's: 1 where the levels' differences vary alike, or there are two levels
+    )
+    p: float  # of F, both degrees of freedom times epsilon
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,13 @@ class Improvement:
 def anova(methods: Mapping[str, Cells]) -> list[Effect]:
     """Repeated-measures analysis of variance: data sets are the subjects, method and model what is within them.
 
-    Effects of the method, and with several models of the model and of both together, by statsmodels' AnovaRM (no
-    correction for sphericity). Every method needs every model on every data set; ValueError names what is missing.
+    Effects of the method, and with several models of the model and of both together, by statsmodels' AnovaRM; p is
+    corrected for unequal variances of the differences by Greenhouse and Geisser's epsilon. Every method needs every
+    model on every data set; ValueError names what is missing, or an effect that is the same on every data set, which
+    leaves no error to test it against.
     """
     import pandas as pd
+    from scipy.stats import f
     from statsmodels.stats.anova import AnovaRM
 
     models, datasets = _complete(methods)
@@ -57,17 +63,45 @@ def anova(methods: Mapping[str, Cells]) -> list[Effect]:
         for model in models
     ]
     frame = pd.DataFrame(rows, columns=["dataset", "model", "method", "score"])
-    by_method = frame["score"].to_numpy().reshape(len(datasets), len(methods), len(models)).mean(2)
-    left = by_method - by_method.mean(1, keepdims=True)
-    if np.ptp(left, axis=0).max() <= 1e-12 * np.abs(by_method).max():
-        raise ValueError(
-            "analysis of variance: expected a difference of the methods that varies over data sets, found the same on "
-            "all of them; there is no error to test it against."
-        )
+    scores = frame["score"].to_numpy().reshape(len(datasets), len(methods), len(models))
+    epsilon = {
+        name: _epsilon(name, contrast, np.abs(scores).max()) for name, contrast in _contrasts(scores).items()
+    }
     within = ["method", "model"] if len(models) > 1 else ["method"]
     table = AnovaRM(frame, "score", "dataset", within=within).fit().anova_table
-    columns = [table[name].to_list() for name in ("F Value", "Num DF", "Den DF", "Pr > F")]
-    return [Effect(str(name), *map(float, row)) for name, *row in zip(table.index, *columns, strict=True)]
+    columns = [table[name].to_list() for name in ("F Value", "Num DF", "Den DF")]
+    found = []
+    for name, value, effect_df, error_df in zip(table.index, *columns, strict=True):
+        own = epsilon[str(name)]
+        p = float(f.sf(value, own * effect_df, own * error_df))
+        found.append(Effect(str(name), float(value), float(effect_df), float(error_df), own, p))
+    return found
+
+
+def _contrasts(scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Each effect's own part of scores (n, methods, models): (n, its degrees of freedom) on orthonormal contrasts."""
+    methods, models = (_orthonormal(size) for size in scores.shape[1:])
+    found = {"method": scores.mean(2) @ methods}
+    if scores.shape[2] > 1:
+        found["model"] = scores.mean(1) @ models
+        found["method:model"] = np.einsum("nab,ac,bd->ncd", scores, methods, models).reshape(len(scores), -1)
+    return found
+
+
+def _orthonormal(size: int) -> np.ndarray:
+    """Orthonormal columns (size, size - 1) that sum to 0."""
+    return np.linalg.qr(np.column_stack([np.ones(size), np.eye(size)[:, 1:]]))[0][:, 1:]
+
+
+def _epsilon(name: str, contrast: np.ndarray, scale: float) -> float:
+    """Greenhouse and Geisser's epsilon of an effect's contrasts (n, df), within [1 / df, 1]."""
+    if np.ptp(contrast, axis=0).max() <= 1e-12 * scale:
+        raise ValueError(
+            f"analysis of variance: expected an effect of {name} that varies over data sets, found the same on all of "
+            "them; there is no error to test it against."
+        )
+    covariance = np.atleast_2d(np.cov(contrast, rowvar=False))
+    return float(np.trace(covariance) ** 2 / (len(covariance) * (covariance**2).sum()))
 
 
 def paired_permutation(

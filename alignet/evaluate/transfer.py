@@ -65,8 +65,9 @@ def transfer(
     per_class: at most so many training images of each class. real: the labels of ReaL for `val`: a prediction is
     right if it is among an image's labels, and images without one are left out. Of A and R only the classes that the
     set has compete. C: mean over severities of each corruption, then over corruptions, as plain accuracy (not divided
-    by AlexNet's error); its interval resamples originals, whose corrupted images come and go together. Table
-    `corruptions`: each corruption at each severity.
+    by AlexNet's error); its interval resamples originals, whose corrupted images come and go together; where a draw
+    holds none of a corruption's images at a severity, these are resampled by themselves, and the note counts such
+    draws. Table `corruptions`: each corruption at each severity.
     """
     _check_tests(tests, real is not None, dataset)
     wnids = imagenet.wnids(train_ids, f"{dataset}: train")
@@ -147,18 +148,12 @@ def _corruptions(
     corruptions = np.unique(names)
     equal = np.array([1 / (names == name).sum() for name in names]) / len(corruptions)  # weight of each cell
     accuracy = known.sum(0) / shown.sum(0)
-    draws = []
-    generator = np.random.default_rng(measure.seed)
-    for _ in range(measure.bootstrap):
-        drawn = np.bincount(generator.integers(len(originals), size=len(originals)), minlength=len(originals))
-        counts = drawn.astype(np.float32)
-        seen = counts @ shown
-        if (seen > 0).all():  # a cell of few originals may be left without any
-            draws.append((counts @ known / seen) @ equal)
+    draws, refilled = _cell_draws(shown, known, measure)
+    told = f"in {refilled} of {measure.bootstrap} draws some corruption's images were resampled by themselves"
     score = measure.scored(
-        TITLES["c"], float(accuracy @ equal), *interval(np.array(draws)), len(right), 1 / len(measure.readout.classes),
+        TITLES["c"], float(accuracy @ equal), *interval(draws @ equal), len(right), 1 / len(measure.readout.classes),
         f"mean of {len(corruptions)} corruptions at up to {len(np.unique(severities))} severities of "
-        f"{len(originals):,} images",
+        f"{len(originals):,} images", told if refilled else "",
     )  # fmt: skip
     order = np.lexsort([severities, names])
     table = {
@@ -166,3 +161,24 @@ def _corruptions(
         "images": shown.sum(0)[order].astype(np.int64), "accuracy": accuracy[order].astype(np.float64),
     }  # fmt: skip
     return score, table
+
+
+def _cell_draws(shown: np.ndarray, known: np.ndarray, measure: _Measure) -> tuple[np.ndarray, int]:
+    """Accuracy of each cell in each draw of originals (B, cells), and how many draws left some cell without images.
+
+    shown, known: (originals, cells), how many images each original has in each cell, and how many of them are right.
+    """
+    generator = np.random.default_rng(measure.seed)
+    originals = len(shown)
+    found, refilled = np.empty((measure.bootstrap, shown.shape[1])), 0
+    for accuracy in found:
+        drawn = np.bincount(generator.integers(originals, size=originals), minlength=originals)
+        counts = drawn.astype(np.float32)
+        right, seen = counts @ known, counts @ shown
+        for cell in np.flatnonzero(seen == 0):
+            rows = np.flatnonzero(shown[:, cell])
+            again = rows[generator.integers(len(rows), size=len(rows))]
+            right[cell], seen[cell] = known[again, cell].sum(), shown[again, cell].sum()
+        refilled += bool((counts @ shown == 0).any())
+        accuracy[:] = right / seen
+    return found, refilled
