@@ -125,8 +125,8 @@ def hierarchy(
     features: (m, p). before: None where the features are the original ones. distance: one of DISTANCES. pairs: how
     many are drawn at most. categories: basic ones, the commonest, in the matrix. Scores: hierarchy_order; with `before`
     a mean z-score hierarchy_<relation> for each relation that occurs. Intervals resample classes: a pair counts as
-    often as both its classes were drawn, a pair within a class as often as the class. Tables: relations, and with
-    `before` distribution (histogram of z) and matrix (mean z by basic categories).
+    often as both its classes were drawn, a pair within a class as often as the class; each draw brings both distances
+    to their own mean and the change to its own spread. Tables: relations, and with `before` distribution (histogram of z) and matrix (mean z by basic categories).
     """
     drawn = draw_pairs(levels, pairs, seed)
     held = np.unique(drawn.relation)
@@ -154,7 +154,7 @@ def hierarchy(
         return Result(scores, {"relations": table})
     was = distances(before, drawn, distance)
     z = relative_change(was, after)
-    moved = _changes(z, drawn, units, counts, dataset, note)
+    moved = _changes(z, (was, after), drawn, units, counts, dataset, note)
     table |= {
         "distance_before": np.array([was[drawn.relation == kind].mean() for kind in held]),
         "z": np.array([score.value for score in moved]),
@@ -166,18 +166,44 @@ def hierarchy(
 
 
 def _changes(
-    z: np.ndarray, drawn: Pairs, units: np.ndarray, counts: np.ndarray, dataset: str, note: str
-) -> list[Score]:
-    """The mean z of each relation, with its interval over classes."""
+    z: np.ndarray, both: tuple[np.ndarray, np.ndarray], drawn: Pairs, units: np.ndarray, counts: np.ndarray,
+    dataset: str, note: str,
+) -> list[Score]:  # fmt: skip
+    """The mean z of each relation, with its interval over classes. both: distances before and after."""
+    draws = _z_draws(*both, drawn, units, counts) if z.any() else {}
     moved = []
     for kind in np.unique(drawn.relation):
         chosen = drawn.relation == kind
-        means = _mean_draws(z[chosen], units[drawn.first[chosen]], units[drawn.second[chosen]], counts)
+        low, high = interval(draws[kind]) if draws else (0.0, 0.0)
         moved.append(
-            Score(f"hierarchy_{RELATIONS[kind]}", dataset, float(z[chosen].mean()), *interval(means),
-                  n=int(chosen.sum()), unit="pairs", over="classes", chance=0.0, note=note)
+            Score(f"hierarchy_{RELATIONS[kind]}", dataset, float(z[chosen].mean()), low, high, n=int(chosen.sum()),
+                  unit="pairs", over="classes", chance=0.0, note=note)
         )  # fmt: skip
     return moved
+
+
+def _z_draws(
+    before: np.ndarray, after: np.ndarray, drawn: Pairs, units: np.ndarray, counts: np.ndarray
+) -> dict[int, np.ndarray]:
+    """Draws (B,) of each relation's mean z, each with means and spread of its own.
+
+    With fixed ones the intervals would hold what all relations have in common: a draw of classes that moved much.
+    """
+    columns = np.stack([np.ones(len(before)), before, after, before**2, before * after, after**2])
+    sums = {}
+    for kind in np.unique(drawn.relation):
+        chosen = drawn.relation == kind
+        first, second = units[drawn.first[chosen]], units[drawn.second[chosen]]
+        sums[kind] = _pair_sums(columns[:, chosen], first, second, counts)
+    total = np.sum(list(sums.values()), axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        _, was, now, squares, product, others = total / total[0]
+        variance = (
+            squares / was**2 - 2 * product / (was * now) + others / now**2
+        )  # of now / its mean - was / its mean
+        spread = np.where(variance > _NOTHING**2, np.sqrt(np.maximum(variance, 0)), np.nan)
+        found = {kind: (own[2] / now - own[1] / was) / (own[0] * spread) for kind, own in sums.items()}
+    return {kind: draws[np.isfinite(draws)] for kind, draws in found.items()}
 
 
 def _note(drawn: Pairs, held: np.ndarray) -> str:
@@ -192,21 +218,20 @@ def _unit_names(levels: Levels) -> np.ndarray:
     return np.where(levels.subordinate == "", own, levels.subordinate.astype(object)).astype(str)
 
 
-def _mean_draws(values: np.ndarray, first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Draws (B,) of the mean of values (n,) of pairs of classes first, second (n,), by counts of classes (B, C)."""
+def _pair_sums(values: np.ndarray, first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums (k, B) of values (k, n) of pairs of classes first, second (n,), by counts of classes (B, C)."""
     from scipy.sparse import coo_array
 
     classes = counts.shape[1]
     weights = counts.T.astype(np.float64)  # (C, B)
     totals = []
-    for each in (values, np.ones(len(values))):
-        within = first == second
+    within = first == second
+    for each in values:
         own = np.bincount(first[within], weights=each[within], minlength=classes)
         place = (first[~within], second[~within])
         between = coo_array((each[~within], place), shape=(classes, classes)).tocsr()
         totals.append(own @ weights + (weights * (between @ weights)).sum(0))
-    held = totals[1] > 0
-    return totals[0][held] / totals[1][held]
+    return np.array(totals)
 
 
 def _order_draws(
