@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
 from alignet.evaluate.bootstrap import object_counts
-from alignet.evaluate.calibration import calibration, calibration_error
+from alignet.evaluate.calibration import calibration, calibration_error, debiased_error
 from alignet.evaluate.temperature import fit_temperature, halves, object_sets
 
 OPTIONS = {"dataset": "set", "tau": "fit", "bins": 15, "grid": [0.25, 1.0, 4.0], "seed": 0, "bootstrap": 60}
@@ -124,10 +124,52 @@ def test_draws_of_the_error_equal_brute_force():
         weights = count[triplets].prod(1)
         gaps = [abs((weights * (right - confidence))[bins == one].sum()) for one in range(15)]
         draws.append(sum(gaps) / weights.sum())
-    draws = np.array(draws) - np.mean(draws) + found["calibration_error"].value
-    low, high = np.quantile(draws, [0.025, 0.975])
     score = found["calibration_error"]
-    assert (score.low, score.high) == pytest.approx((max(low, 0), high), abs=1e-5)
+    draws = np.array(draws) - np.mean(draws) + debiased_error(confidence, right, 15)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert (score.low, score.high) == pytest.approx((max(low, 0), max(high, score.value)), abs=1e-5)
+
+
+def test_the_debiased_error_is_near_the_true_one_and_the_plain_one_above_it():
+    """One probability and a hundred answers in each bin, so that the true error is known."""
+    confidence = np.repeat(np.linspace(0.4, 0.9, 10), 100)
+    generator = np.random.default_rng(0)
+    floor = 0.0
+    for off in (0.0, 0.05, 0.2):
+        plain, debiased = [], []
+        for _ in range(200):
+            right = (generator.random(1000) < confidence - off) * 1.0
+            plain.append(calibration_error(confidence, right, 15))
+            debiased.append(debiased_error(confidence, right, 15))
+        floor = floor or np.mean(plain)
+        assert abs(np.mean(debiased) - abs(off)) < 0.4 * floor
+    assert debiased_error(np.ones(5), np.ones(5), 15) == 0
+
+
+@pytest.mark.parametrize("tau", [1.5, 2.0, 3.0])
+def test_intervals_hold_the_error_that_endless_choices_would_show(tau):
+    """The truth of these objects and triplets by their probabilities; 19 in 20 are claimed."""
+    held = 0
+    for seed in range(30):
+        features, triplets, exact = simulated(n=1000, seed=seed)
+        q = probabilities(features, triplets, tau)
+        bins = np.floor((q.max(1) - 1 / 3) * 22.5).clip(0, 14).astype(int)
+        gap = exact[np.arange(1000), q.argmax(1)] - q.max(1)
+        truth = np.abs(np.bincount(bins, gap, minlength=15)).sum() / 1000
+        score = measured(features, triplets, tau=tau, seed=seed)[0]["calibration_error"]
+        assert 0 <= score.low <= score.value <= score.high
+        held += score.low <= truth + 1e-12 and truth <= score.high
+    assert held >= 27
+
+
+def test_a_bin_that_no_draw_holds_has_no_bounds():
+    """Few triplets of many objects, and few draws: some bin's only triplets are in none of them."""
+    features, triplets, _ = simulated(n=60, objects=60)
+    found, tables = measured(features, triplets, tau=1.0, bootstrap=10)
+    bounds = tables["reliability"]["accuracy_low"]
+    assert 0 < np.isnan(bounds).sum() < len(bounds)
+    assert np.isfinite(tables["reliability"]["accuracy"]).all()
+    assert found["calibration_error"].high > 0
 
 
 def test_temperatures_come_from_other_choices():

@@ -59,7 +59,9 @@ def calibration(
 
     calibration_error: the expected calibration error of the likeliest answer (Guo et al. 2017), the mean over triplets
     of |accuracy - mean confidence| of the triplet's bin. It is never 0 by chance alone: the note says what true
-    probabilities would show. Its interval is the draws' spread around the value, since a draw adds noise of its own.
+    probabilities would show. So the interval, which is of the error that endless choices would show, is not centred on
+    the value: it is the draws' spread around the value less its bias (`debiased_error`), cut at 0 and stretched to hold
+    the value; a draw adds noise of its own, so that where its quantiles lie says nothing.
     calibration_error_spread: the same at tau = spread. choice_nll: -log q of the choice, nats. kl_to_people:
     KL(p* || q), nats. entropy_rho: Spearman's rho of the entropies of p* and q; its draws weigh the ranks of the whole
     set.
@@ -85,8 +87,9 @@ def calibration(
     shared = {"dataset": dataset, "n": len(triplets), "unit": "triplets", "over": over}
     generator = np.random.default_rng([seed, 2])
     scores = [
-        _error("calibration_error", own, confidence, bins, generator, [used.note, note], shared),
-        _error("calibration_error_spread", by_spread, plain, bins, generator, [f"tau = {at:.4g}, the spread"], shared),
+        _error("calibration_error", own, confidence, right, bins, generator, [used.note, note], shared),
+        _error("calibration_error_spread", by_spread, plain, right, bins, generator,
+               [f"tau = {at:.4g}, the spread"], shared),
         *_means(losses, own, probabilities, ["tau as for the calibration error", note], shared),
     ]  # fmt: skip
     ratios = np.array(grid, dtype=np.float64)
@@ -152,6 +155,25 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int) -> f
     return float(np.abs(np.bincount(own, right - confidence, minlength=bins)).sum() / len(own))
 
 
+def debiased_error(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
+    """`calibration_error` less what the noise of the answers adds to it, about; 0 or more [ours].
+
+    A bin whose accuracy is off by g has |g + noise|, whose mean is above |g|; most where g is 0. The noise is normal
+    with variance s^2 = mean of c (1 - c) / n over the bin's confidences c, g^2 the observed square less s^2.
+    """
+    from scipy.stats import norm
+
+    own = _bin(confidence, bins)
+    count, gap, variance = (
+        np.bincount(own, weights, minlength=bins)
+        for weights in (np.ones(len(own)), right - confidence, confidence * (1 - confidence))
+    )
+    s = np.sqrt(np.maximum(variance, 1e-12))  # of the bin's sum
+    g = np.sqrt(np.maximum(gap**2 - s**2, 0))
+    bias = 2 * s * norm.pdf(g / s) - 2 * g * norm.sf(g / s)  # of the folded normal distribution's mean
+    return max(float(np.abs(gap).sum() - bias[count > 0].sum()) / len(own), 0.0)
+
+
 def _binned(
     confidence: np.ndarray, right: np.ndarray, beside: np.ndarray, objects: np.ndarray, counts: np.ndarray, bins: int
 ) -> _Binned:  # fmt: skip
@@ -179,8 +201,8 @@ def _binned(
 
 
 def _error(
-    metric: str, found: _Binned, confidence: np.ndarray, bins: int, generator: np.random.Generator, texts: list[str],
-    shared: dict,
+    metric: str, found: _Binned, confidence: np.ndarray, right: np.ndarray, bins: int,
+    generator: np.random.Generator, texts: list[str], shared: dict,
 ) -> Score:  # fmt: skip
     noise = np.mean(
         [
@@ -188,13 +210,14 @@ def _error(
             for _ in range(_SIMULATIONS)
         ]
     )
-    low, high = interval(found.error_draws - found.error_draws.mean() + found.error)
-    told = (
-        f"true probabilities would show about {noise:.2g}"  # of so many choices; bins used stand in the table
+    centre = debiased_error(confidence, right, bins)
+    low, high = interval(found.error_draws - found.error_draws.mean() + centre)
+    told = f"true probabilities would show about {noise:.2g}"
+    note = "; ".join(
+        text for text in (*texts, f"{bins} bins", "interval less the bias of chance", told) if text
     )
-    said = [*texts, f"{bins} bins", told]
-    note = "; ".join(text for text in said if text)
-    return Score(metric, value=found.error, low=max(low, 0.0), high=high, note=note, **shared)
+    low, high = max(low, 0.0), max(high, found.error)
+    return Score(metric, value=found.error, low=low, high=high, note=note, **shared)
 
 
 def _means(
@@ -250,7 +273,10 @@ def _at(dots: torch.Tensor, right: np.ndarray, tau: float, bins: int) -> tuple[f
 
 
 def _reliability(found: dict[str, _Binned]) -> dict:
-    intervals = [interval(draws) for one in found.values() for draws in one.accuracy_draws]
+    every = [draws for one in found.values() for draws in one.accuracy_draws]
+    intervals = [
+        interval(draws) if len(draws) else (np.nan, np.nan) for draws in every
+    ]  # a bin that no draw holds
     columns: dict[str, Any] = {"temperature": [name for name, one in found.items() for _ in one.count]}
     for column in ("low", "high", "count", "confidence", "accuracy"):
         columns[column] = np.concatenate([getattr(one, column) for one in found.values()])

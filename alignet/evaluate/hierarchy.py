@@ -126,7 +126,8 @@ def hierarchy(
     many are drawn at most. categories: basic ones, the commonest, in the matrix. Scores: hierarchy_order; with `before`
     a mean z-score hierarchy_<relation> for each relation that occurs. Intervals resample classes: a pair counts as
     often as both its classes were drawn, a pair within a class as often as the class; each draw brings both distances
-    to their own mean and the change to its own spread. Tables: relations, and with `before` distribution (histogram of z) and matrix (mean z by basic categories).
+    to their own mean and the change to its own spread. Tables: relations, and with `before` distribution (histogram of
+    z) and matrix (mean z by basic categories).
     """
     drawn = draw_pairs(levels, pairs, seed)
     held = np.unique(drawn.relation)
