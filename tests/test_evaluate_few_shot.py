@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from alignet.evaluate.few_shot import draw_examples, few_shot, split_rows, t_interval
+from alignet.evaluate.few_shot import draw_examples, few_shot, few_shot_split, split_rows, t_interval
 from alignet.evaluate.readout import standardisation
 from alignet.families.generalisation import few_shot as family
 from alignet.families.material import Material
@@ -33,7 +33,7 @@ def test_planted_classes_are_found_and_shuffled_labels_are_at_chance():
     assert (one.dataset, ten.dataset, one.metric) == ("toys 1-shot", "toys 10-shot", "few_shot")
     assert 0.3 < one.value < ten.value
     assert ten.value > 0.7
-    assert (ten.n, ten.unit, ten.over, ten.chance) == (400, "images", "draws", 0.25)
+    assert (ten.n, ten.unit, ten.over, ten.chance) == (400, "images", "draws of this pool", 0.25)
     shuffled = measure((train[0], np.random.default_rng(0).permutation(train[1])), test, draws=20).scores[1]
     assert abs(shuffled.value - 0.25) < 0.06
 
@@ -89,6 +89,51 @@ def test_a_class_with_too_few_images_stops_or_is_left_out():
         measure(train, test, shots=[99], few="skip")
 
 
+def test_all_shots_count_the_same_classes():
+    """A class that is too small for ten shots is left out of one shot too, so that the two can be compared."""
+    (x, labels), test = classes(60, 1), classes(40, 2)
+    kept = np.concatenate([np.flatnonzero(labels == one)[: 5 if one == 2 else 15] for one in range(4)])
+    one, ten = measure((x[kept], labels[kept]), test, few="skip").scores
+    assert (one.n, one.chance) == (ten.n, ten.chance) == (30, 1 / 3)
+    assert "1 classes with fewer images left out" in one.note
+
+
+def test_draws_that_share_many_images_say_so_and_equal_ones_have_no_interval():
+    train, test = classes(40, 1), classes(40, 2)
+    one, two = measure(train, test, shots=[1, 2], draws=3).scores
+    assert "share images" not in one.note
+    assert "draws share images: a class has as few as 10" in two.note
+    sure = measure(classes(40, 1, spread=0.01), classes(40, 2, spread=0.01), shots=[2], draws=4).scores[0]
+    assert (sure.value, sure.low, sure.high, sure.over) == (1.0, None, None, "")
+    assert "no interval: all draws agree" in sure.note
+
+
+def test_without_an_official_split_each_draw_splits_anew():
+    x, labels = classes(48, 1, spread=3)
+    found = few_shot_split(x, labels, split=0.5, **(SETTINGS | {"shots": [1, 3], "draws": 4}))
+    for draw in range(4):
+        train, test = split_rows(labels, 0.5, seed=(0, draw), dataset="toys")
+        alone = few_shot(
+            x[train], labels[train], x[test], labels[test], **(SETTINGS | {"shots": [3], "draws": draw + 1})
+        )
+        own = (found.tables["few_shot"]["shots"] == 3) & (found.tables["few_shot"]["draw"] == draw)
+        assert found.tables["few_shot"]["accuracy"][own] == alone.tables["few_shot"]["accuracy"][draw]
+    score = found.scores[0]
+    assert (score.n, score.over) == (24, "splits and draws of this pool")
+
+
+def test_the_interval_holds_what_further_draws_of_the_pool_give():
+    """That is what it claims: the mean over 300 other splits and draws of the same 48 images, not over other images."""
+    x, labels = classes(48, 1, spread=3)
+    truth = few_shot_split(x, labels, split=0.5, **(SETTINGS | {"shots": [1], "draws": 300})).scores[0].value
+    held = 0
+    for seed in range(1, 41):
+        options = SETTINGS | {"shots": [1], "draws": 8, "seed": seed}
+        score = few_shot_split(x, labels, split=0.5, **options).scores[0]
+        held += score.low <= truth <= score.high
+    assert held >= 35
+
+
 def test_one_draw_has_no_interval_and_fits_that_stop_early_say_so():
     train, test = classes(40, 1, spread=3), classes(40, 2)
     score = measure(train, test, shots=[5], draws=1, max_iter=2).scores[0]
@@ -107,14 +152,14 @@ def test_standardisation_survives_constant_columns_and_equals_numpys():
 
 def test_a_split_takes_a_share_of_each_class_and_nothing_twice():
     labels = np.repeat(["a", "b"], [10, 30])
-    train, test = split_rows(labels, 0.2, seed=0, dataset="toys")
+    train, test = split_rows(labels, 0.2, seed=(0,), dataset="toys")
     assert np.unique(labels[train], return_counts=True)[1].tolist() == [2, 6]
     assert sorted([*train, *test]) == list(range(40))
-    assert not np.array_equal(train, split_rows(labels, 0.2, seed=1, dataset="toys")[0])
+    assert not np.array_equal(train, split_rows(labels, 0.2, seed=(1,), dataset="toys")[0])
     with pytest.raises(ValueError, match=r"at least 2 images of every class to split, found 1 of b"):
-        split_rows(np.array(["a", "a", "b"]), 0.5, seed=0, dataset="toys")
+        split_rows(np.array(["a", "a", "b"]), 0.5, seed=(0,), dataset="toys")
     with pytest.raises(ValueError, match=r"options\.split inside"):
-        split_rows(labels, 1.0, seed=0, dataset="toys")
+        split_rows(labels, 1.0, seed=(0,), dataset="toys")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +216,9 @@ def test_labels_come_from_folders_tables_or_shards_alike(tmp_path):
     by_shards = family(material(features, files), OPTIONS | {"labels": "cls"})
     for other in (by_table, by_shards):
         assert other.scores[0].value == by_folder.scores[0].value
+    merged = by_table.scores[0].chance
+    options = OPTIONS | {"labels": "table", "label": "kind", "merge": {"3": "2"}}
+    assert (merged, family(material(features, files), options).scores[0].chance) == (1 / 4, 1 / 3)
     with pytest.raises(ValueError, match="expected train_shards"):
         family(material(features), OPTIONS | {"labels": "cls"})
     with pytest.raises(ValueError, match="same shards as images"):
@@ -185,6 +233,10 @@ def test_one_folder_for_everything_is_split_and_says_so():
     score = family(material({"all": (x, ids)}), OPTIONS | {"split": 0.25}).scores[0]
     assert score.n == 60
     assert "no official split: 25% of each class" in score.note
+    lone = material({"all": (np.concatenate([x, x[:1]]), [*ids, "z/0.png"])})
+    skipped = family(lone, OPTIONS | {"split": 0.25, "few": "skip"}).scores[0]
+    assert (skipped.value, skipped.n) == (score.value, 60)
+    assert "1 classes of a single image left out" in skipped.note
 
 
 @pytest.mark.parametrize(

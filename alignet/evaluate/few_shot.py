@@ -7,15 +7,17 @@ Shape suffixes: n images, p features, k classes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from alignet.evaluate.bootstrap import LEVEL, Score
 from alignet.evaluate.readout import standardisation
 from alignet.evaluate.result import Result
+
+_COLUMNS = ("shots", "draw", "accuracy", "examples", "converged")  # of the table
 
 
 def few_shot(
@@ -40,69 +42,132 @@ def few_shot(
     (L2, L-BFGS, float64) on features that are standardised by the mean and deviation of the whole training part,
     whose labels beyond the drawn ones are not looked at: of one or two images a deviation says little. C, the
     inverse L2 strength, is given and not chosen: one image a class leaves nothing to choose it on, and the test
-    part has no say. few: whether a class with fewer training images stops the run or is left out, of the test
-    part too. The interval is Student's t for the mean over draws, cut to [0, 1]; it holds the chance of which
-    images were drawn, not of which are tested. Chance is 1 / classes. Table `few_shot`: a row for each fit.
+    part has no say. few: whether a class with fewer training images than the largest of `shots` stops the run or is
+    left out, of the test part and of fewer shots too. Chance is 1 / classes. Table `few_shot`: a row for each fit.
+
+    The interval is Student's t for the mean over draws, cut to [0, 1]; none where all draws agree. It says what further
+    draws from the same training images would give on the same test images. It holds neither the chance of which images
+    are in these pools nor of which are tested, and where draws share many of their images, which the note says, it
+    is too narrow even for the chance of the training images.
     """
     check(train_features, train_labels, test_features, test_labels, dataset)
+    train, test = np.asarray(train_labels), np.asarray(test_labels)
+    parts = _Part(train_features, train, test_features, test, standardisation(train_features))
+    shared: dict[str, Any] = {
+        "dataset": dataset,
+        "shots": shots,
+        "draws": draws,
+        "C": C,
+        "seed": seed,
+        "few": few,
+    }
+    return _measure(lambda draw: parts, over="draws of this pool", max_iter=max_iter, note=note, **shared)
+
+
+def few_shot_split(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    split: float,
+    dataset: str,
+    shots: Sequence[int],
+    draws: int,
+    C: float,
+    seed: int,
+    few: Literal["stop", "skip"] = "stop",
+    max_iter: int = 1000,
+    note: str = "",
+) -> Result:
+    """`few_shot` of a set without an official split: the share `split` of each class trains, drawn anew in each draw.
+
+    So the interval also holds the chance of which of these images are tested; not that of which images the set has.
+    """
+
+    def part(draw: int) -> _Part:
+        train, test = split_rows(known, split, seed=(seed, draw), dataset=dataset)
+        return _Part(
+            features[train], known[train], features[test], known[test], standardisation(features[train])
+        )
+
+    check(features, labels, features, labels, dataset)
+    known = np.asarray(labels)
+    told = f"no official split: {split:.0%} of each class, drawn at random in each draw, to train from"
+    shared: dict[str, Any] = {
+        "dataset": dataset,
+        "shots": shots,
+        "draws": draws,
+        "C": C,
+        "seed": seed,
+        "few": few,
+    }
+    said = "; ".join(text for text in (told, note) if text)
+    return _measure(part, over="splits and draws of this pool", max_iter=max_iter, note=said, **shared)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one draw learns from and is tested on, and the centre and spread of the training part."""
+
+    train_features: np.ndarray
+    train: np.ndarray
+    test_features: np.ndarray
+    test: np.ndarray
+    standard: tuple[np.ndarray, np.ndarray]
+
+
+def _measure(
+    part: Callable[[int], _Part], *, dataset: str, shots: Sequence[int], draws: int, C: float, seed: int, few: str,
+    max_iter: int, over: str, note: str,
+) -> Result:  # fmt: skip
+    """The scores of each number of shots. part: of each draw; all have the same classes as often."""
     if not shots or min(shots) < 1 or draws < 1 or not C > 0:
         raise ValueError(
             f"{dataset}: expected shots and draws of at least 1 and C above 0, found {list(shots)}, {draws} and {C}"
         )
-    train, test = np.asarray(train_labels), np.asarray(test_labels)
-    centre, spread = standardisation(train_features)
-    scores, table = [], _Fits([], [], [], [], [])
-    for number in sorted(set(shots)):
-        kept, left_out = _enough(train, number, few, dataset)
-        tested = np.isin(test, kept)
-        if not tested.any():
+    kept, left_out, fewest = _enough(part(0).train, max(shots), few, dataset)
+    numbers = sorted(set(shots))
+    rows: list[tuple[int, int, float, int, bool]] = []
+    tested = 0
+    for draw in range(draws):
+        one = part(draw)
+        centre, spread = one.standard
+        own = np.isin(one.test, kept)
+        tested = int(own.sum())
+        if not tested:
             raise ValueError(f"{dataset}: expected test images of the classes that are left, found none")
-        x_test = (test_features[tested] - centre) / spread
-        for draw in range(draws):
-            rows = draw_examples(train, kept, number, seed=(seed, draw))
-            fit = _fit((train_features[rows] - centre) / spread, train[rows], C=C, max_iter=max_iter)
-            rate = float((fit.predict(x_test) == test[tested]).mean())
-            table.add(number, draw, rate, len(rows), bool(fit.n_iter_.max() < max_iter))
-        stopped = draws - sum(table.converged[-draws:])
+        x_test = (one.test_features[own] - centre) / spread
+        for number in numbers:
+            drawn = draw_examples(one.train, kept, number, seed=(seed, draw))
+            fit = _fit(
+                (one.train_features[drawn] - centre) / spread, one.train[drawn], C=C, max_iter=max_iter
+            )
+            rate = float((fit.predict(x_test) == one.test[own]).mean())
+            rows.append((number, draw, rate, len(drawn), bool(fit.n_iter_.max() < max_iter)))
+    rows.sort()
+    table = {name: np.array(values) for name, values in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
+    scores = []
+    for number in numbers:
+        rates, converged = (table[name][table["shots"] == number] for name in ("accuracy", "converged"))
         images = "1 image" if number == 1 else f"{number} images"
         texts = [
             f"C = {C:g}, {draws} draws of {images} of each of {len(kept)} classes",
-            f"{len(left_out)} classes with fewer images left out" if len(left_out) else "",
-            f"{stopped} fits NOT CONVERGED after {max_iter} iterations" if stopped else "",
+            f"draws share images: a class has as few as {fewest}"
+            if draws * number > fewest / 3 and draws > 1
+            else "",
+            f"{left_out} classes with fewer images left out" if left_out else "",
+            f"{int((~converged).sum())} fits NOT CONVERGED after {max_iter} iterations"
+            if not converged.all()
+            else "",
+            "no interval: all draws agree" if len(rates) > 1 and np.ptp(rates) == 0 else "",
             note,
         ]
         said = "; ".join(text for text in texts if text)
-        rates = table.accuracy[-draws:]
-        scores.append(_score(f"{dataset} {number}-shot", rates, int(tested.sum()), len(kept), said))
-    return Result(scores, {"few_shot": table.columns()})
-
-
-def _score(dataset: str, rates: Sequence[float], n: int, classes: int, note: str) -> Score:
-    low, high = t_interval(rates)
-    over = "draws" if len(rates) > 1 else ""
-    return Score(
-        "few_shot", dataset, float(np.mean(rates)), low, high, n, "images", over, 1 / classes, note=note
-    )
-
-
-@dataclass
-class _Fits:
-    """The fits as columns of a table."""
-
-    shots: list[int]
-    draw: list[int]
-    accuracy: list[float]
-    examples: list[int]
-    converged: list[bool]
-
-    def add(self, shots: int, draw: int, accuracy: float, examples: int, converged: bool) -> None:
-        for column, value in zip(
-            vars(self).values(), (shots, draw, accuracy, examples, converged), strict=True
-        ):
-            column.append(value)
-
-    def columns(self) -> dict[str, np.ndarray]:
-        return {name: np.array(values) for name, values in vars(self).items()}
+        low, high = t_interval(rates)
+        scores.append(
+            Score("few_shot", f"{dataset} {number}-shot", float(rates.mean()), low, high, tested, "images",
+                  "" if low is None else over, 1 / len(kept), note=said)
+        )  # fmt: skip
+    return Result(scores, {"few_shot": table})
 
 
 def draw_examples(
@@ -119,7 +184,9 @@ def draw_examples(
     return (by_class[starts[:, None] + np.arange(shots)]).ravel()
 
 
-def split_rows(labels: np.ndarray, share: float, *, seed: int, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(
+    labels: np.ndarray, share: float, *, seed: tuple[int, ...], dataset: str
+) -> tuple[np.ndarray, np.ndarray]:
     """A set without an official split: rows for training, a share of each class drawn at random, and rows to test on.
 
     Both parts get at least one image of each class; a class with a single image is a ValueError.
@@ -132,7 +199,7 @@ def split_rows(labels: np.ndarray, share: float, *, seed: int, dataset: str) -> 
             f"{dataset}: expected at least 2 images of every class to split, found {counts.min()} of "
             f"{names[counts.argmin()]}; take the class out, or give train and test apart."
         )
-    generator = np.random.default_rng([seed, 7])
+    generator = np.random.default_rng([*seed, 7])
     train = []
     for name, count in zip(names, counts, strict=True):
         taken = min(max(round(share * count), 1), count - 1)
@@ -141,19 +208,19 @@ def split_rows(labels: np.ndarray, share: float, *, seed: int, dataset: str) -> 
     return rows, np.setdiff1d(np.arange(len(labels)), rows)
 
 
-def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Student's t interval at LEVEL for the mean of shares, cut to [0, 1]; (None, None) of a single value."""
+def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float | None, float | None]:
+    """Student's t interval at LEVEL for the mean of shares, cut to [0, 1]; (None, None) where all are equal."""
     from scipy.stats import t
 
-    if len(values) < 2:
+    if np.ptp(values) == 0:
         return None, None
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
     width = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
     return max(mean - width, 0.0), min(mean + width, 1.0)
 
 
-def _enough(labels: np.ndarray, shots: int, few: str, dataset: str) -> tuple[np.ndarray, np.ndarray]:
-    """Classes with at least `shots` training images, and the others."""
+def _enough(labels: np.ndarray, shots: int, few: str, dataset: str) -> tuple[np.ndarray, int, int]:
+    """Classes with at least `shots` training images, the number of the others, and the images of the smallest kept."""
     if few not in ("stop", "skip"):
         raise ValueError(f"{dataset}: expected options.few stop or skip, found {few!r}")
     names, counts = np.unique(labels, return_counts=True)
@@ -169,7 +236,7 @@ def _enough(labels: np.ndarray, shots: int, few: str, dataset: str) -> tuple[np.
         raise ValueError(
             f"{dataset}: expected two classes with {shots} training images, found {len(kept)}; ask for fewer shots."
         )
-    return kept, short
+    return kept, len(short), int(counts[counts >= shots].min())
 
 
 def _fit(x: np.ndarray, labels: np.ndarray, *, C: float, max_iter: int):

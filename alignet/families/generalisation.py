@@ -13,34 +13,32 @@ from alignet.families.material import Material, Options
 def few_shot(material: Material, options: Options) -> Result:
     """Accuracy after a few labelled images of each class; see evaluate.few_shot.
 
-    Names: features `train` and `test`; or `all`, of which the share options.split trains. options: shots, draws, C,
-    few (stop | skip); labels: `folder` (an id's part before the first slash), `table` (the column options.label of
-    the tables train_labels and test_labels, or all_labels, with id_column and id_prefix where its ids are not in `id`;
-    images without a label are left out) or `cls` (of shards: the sets train_shards and
-    test_shards, or all_shards, are the same shards).
+    Names: features `train` and `test`; or `all`, of which the share options.split trains, drawn anew in each draw.
+    options: shots, draws, C, few (stop | skip); labels: `folder` (an id's part before the first slash), `table` (the
+    column options.label of the tables train_labels and test_labels, or all_labels, with id_column and id_prefix where
+    its ids are not in `id`; images without a label are left out) or `cls` (of shards: the sets train_shards and
+    test_shards, or all_shards, are the same shards). merge, of a table: label -> the larger class that it is part of;
+    with it, a cell of several labels, separated by commas, counts as its first.
     """
     from alignet.evaluate.few_shot import few_shot as measure
-    from alignet.evaluate.few_shot import split_rows
+    from alignet.evaluate.few_shot import few_shot_split
 
+    shared = {name: options[name] for name in ("shots", "draws", "C", "few")}
     note = ""
     if "all" in material.features:
         features, labels = _labelled(material, options, "all")
         if options["few"] == "skip":  # a class of one image cannot be split
-            kept = np.isin(
-                labels, [name for name, count in zip(*np.unique(labels, return_counts=True)) if count > 1]
-            )
+            names, counts = np.unique(labels, return_counts=True)
+            kept = np.isin(labels, names[counts > 1])
             features, labels = features[kept], labels[kept]
-        rows, rest = split_rows(labels, options["split"], seed=material.seed, dataset=material.dataset)
-        parts = [features[rows], labels[rows], features[rest], labels[rest]]
-        note = f"no official split: {options['split']:.0%} of each class, drawn at random, to train from"
-    else:
-        parts = []
-        for part in ("train", "test"):
-            parts += _labelled(material, options, part)
-    return measure(
-        *parts, dataset=material.dataset, shots=options["shots"], draws=options["draws"], C=options["C"],
-        seed=material.seed, few=options["few"], note=note,
-    )  # fmt: skip
+            alone = int((counts == 1).sum())
+            note = f"{alone} classes of a single image left out" if alone else ""
+        return few_shot_split(
+            features, labels, split=options["split"], dataset=material.dataset, seed=material.seed, note=note,
+            **shared,
+        )  # fmt: skip
+    parts = [*_labelled(material, options, "train"), *_labelled(material, options, "test")]
+    return measure(*parts, dataset=material.dataset, seed=material.seed, **shared)
 
 
 def _features(material: Material, part: str) -> np.ndarray:
@@ -65,7 +63,11 @@ def _labels(material: Material, options: Options, part: str) -> np.ndarray:
     ids, source = material.features[part][1], options["labels"]
     if source == "table":
         naming = {name: options[name] for name in ("id_column", "id_prefix") if name in options}
-        return material.column(f"{part}_labels", options["label"], ids, **naming)
+        labels = material.column(f"{part}_labels", options["label"], ids, **naming)
+        if "merge" not in options:
+            return labels
+        first = [name.split(",")[0].strip() for name in labels.tolist()]
+        return np.array([options["merge"].get(name, name) for name in first])
     if source == "folder":
         return _folders(ids, material.dataset)
     if source == "cls":
