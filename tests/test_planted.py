@@ -141,6 +141,8 @@ def test_rated_pairs(made):
         path, options = root / name / "sim_judgments" / "sim.mat", {"format": "peterson", "part": None}
         if name in ("set1", "set2"):
             path, options = root / "BEHAVIOR.mat", {"format": "king", "part": name}
+        if name == "cichy":
+            path, options = root / "judgments_general.mat", {"format": "cichy", "part": None}
         judged = load_judgements(path, images=len(concepts), kind=None, key=None, **options)
         space = looks(world) if name in RATED else world.embedding
         scores = by_metric(

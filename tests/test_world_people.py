@@ -123,15 +123,23 @@ def test_ratings_are_in_the_original_formats_and_follow_the_similarity(made):
         upper = np.triu_indices(len(concepts), 1)
         if name in ("set1", "set2"):
             rated = 10 - king[0, 0][name][0, 0]["pairwisedistances"]
+        elif name == "cichy":
+            rated = 10 - cichy.mean(0)
         else:
             rated = loadmat(root / name / "sim_judgments" / "sim.mat")["simmatrix"]
         assert rated.shape == (len(concepts),) * 2
         assert 0 <= rated.min() <= rated.max() <= 10
         assert spearmanr(rated[upper], planted[np.ix_(concepts, concepts)][upper]).statistic > 0.85
     assert cichy.ndim == 3
-    assert np.allclose(
-        10 - cichy.mean(0), loadmat(root / "various" / "sim_judgments" / "sim.mat")["simmatrix"]
-    )
+    # raters and pictures are others than those of `various`, whose concepts are the same
+    various = loadmat(root / "various" / "sim_judgments" / "sim.mat")["simmatrix"]
+    assert not np.allclose(10 - cichy.mean(0), various, atol=0.2)
+    pictures = {
+        name: [path.read_bytes() for path in sorted((root / name / "images").iterdir())]
+        for name in ("various", "cichy")
+    }
+    assert len(pictures["cichy"]) == len(world.names)
+    assert not set(pictures["various"]) & set(pictures["cichy"])
 
 
 def test_looks_are_most_like_themselves_and_their_hues_lie_on_a_circle():

@@ -1,9 +1,9 @@
 """What the world's simulated participants do beside the choices that VICE is fitted to: they are only measured on.
 
     people/trials.csv                  odd-one-out trials at three levels, with response times, as `levels` reads them
-    images/judged/<set>/images/*.png   pictures that were rated: various, five categories, set1, set2
+    images/judged/<set>/images/*.png   pictures that were rated: various, five categories, set1, set2, cichy
     images/judged/<set>/sim_judgments/sim.mat   mean ratings 0..10 of all pairs (as Peterson et al. store them)
-    images/judged/judgments_general.mat         raters x m x m dissimilarities of `various` (as Cichy et al.)
+    images/judged/judgments_general.mat         raters x m x m dissimilarities of `cichy` (as Cichy et al.)
     images/judged/BEHAVIOR.mat                  nested structure with dissimilarities of set1 and set2 (as King et al.)
     hierarchy.csv                      class, basic, superordinate
     pool_labels.csv                    id, class of each pool picture; only the page reads it
@@ -61,13 +61,14 @@ def pair_similarity(world: Concepts, level: str) -> np.ndarray:
 
 
 def judged_sets(world: Concepts, settings: WorldSettings) -> dict[str, np.ndarray]:
-    """The concept of each rated picture by set: one of each, several of those of five categories, two halves."""
+    """The concept of each rated picture by set: one of each, several of those of five categories, two halves, and one
+    of each again, with other pictures and raters."""
     everything = np.arange(len(world.names))
     sets = {"various": everything}
     for category in RATED:
         members = np.flatnonzero(world.category == CATEGORIES.index(category))
         sets[category] = np.repeat(members, settings.rated)
-    return sets | {"set1": everything[::2], "set2": everything[1::2]}
+    return sets | {"set1": everything[::2], "set2": everything[1::2], "cichy": everything}
 
 
 def write_judgments(folder: Path, world: Concepts, settings: WorldSettings, rng: np.random.Generator) -> None:
@@ -79,12 +80,12 @@ def write_judgments(folder: Path, world: Concepts, settings: WorldSettings, rng:
         level = "within_class" if name in RATED else "between_class"
         similar = pair_similarity(world, level)[np.ix_(concepts, concepts)]
         raters[name] = _rated(similar, rng)
-        target = folder / "images" / "judged" / name / "sim_judgments"
-        target.mkdir(parents=True, exist_ok=True)
-        if name not in ("set1", "set2"):
+        if name not in ("set1", "set2", "cichy"):
+            target = folder / "images" / "judged" / name / "sim_judgments"
+            target.mkdir(parents=True, exist_ok=True)
             savemat(target / "sim.mat", {"simmatrix": raters[name].mean(0)})
     root = folder / "images" / "judged"
-    savemat(root / "judgments_general.mat", {"judgments": 10 - raters["various"]})
+    savemat(root / "judgments_general.mat", {"judgments": 10 - raters["cichy"]})
     behaviour = {name: {"pairwisedistances": 10 - raters[name].mean(0)} for name in ("set1", "set2")}
     savemat(root / "BEHAVIOR.mat", {"BEHAVIOR": behaviour})
     for path in root.rglob("*.mat"):
