@@ -377,7 +377,10 @@ class _Builder:
         return self.add("levels", trials, self.config.levels, {"trials": self.index(trials)})
 
     def evaluate(self, name: str, setting: str) -> str:
+        from alignet.families import check_options
+
         dataset = self.config.evaluate.datasets[name]
+        check_options(name, dataset.family, dataset.options)
         if setting not in SETTINGS:
             raise ValueError(
                 f"evaluate.datasets.{name}.settings: expected some of {', '.join(SETTINGS)}, found {setting!r}"

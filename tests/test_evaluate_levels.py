@@ -347,10 +347,6 @@ def test_a_temperature_from_other_choices_and_images_that_are_not_there(made, tm
             material(tmp_path, simulated, found, ids=[f"x{n}" for n in range(72)]),
             {"tau": 1.0, "missing": "drop"},
         )
-    with pytest.raises(
-        ValueError, match=r"expected some of tau, missing, fit_column, fit_prefix, found 'taus'"
-    ):
-        levels(given, {"taus": 1.0, "missing": "stop"})
 
 
 def test_the_whole_path_on_own_images(tmp_path):

@@ -104,6 +104,8 @@ def test_improvement_counts_cells_and_flips_data_sets_together():
     assert (found.cells, found.datasets, found.up, found.down) == (18, 6, 12, 5)
     assert (found.p, found.exact) == (2 / 2**6, True)  # six units that all rise, not 18
     assert found.wilcoxon == pytest.approx(stats.wilcoxon(list(after.values())).pvalue)
+    shared = improvement(before, after, units={"data 0": "one", "data 1": "one", "data 2": "one"})
+    assert (shared.datasets, shared.units, shared.p) == (6, 4, 2 / 2**4)  # three data sets of the same images
     back = improvement(after, before)
     assert (back.difference, back.p) == (pytest.approx(-found.difference), found.p)
     assert improvement(before, before).wilcoxon is None

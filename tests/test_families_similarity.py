@@ -47,6 +47,29 @@ def test_rows_of_a_matrix_are_the_images_sorted_by_name_or_as_a_table_says(tmp_p
         )
 
 
+def test_where_two_orders_of_the_names_differ_one_must_be_told(tmp_path):
+    x, ids = rows(12), [f"img{number}.png" for number in range(1, 13)]
+    judged = pearson_kernel(rows(12, 1))
+    savemat(tmp_path / "m.mat", {"ratings": judged})
+    one = material({"test": (x, ids)}, files={"matrix": tmp_path / "m.mat"})
+    with pytest.raises(
+        ValueError, match=r"image 2 is 'img10\.png' and by numbers 'img2\.png'; set options\.sorted"
+    ):
+        family("rsa")(one, {"format": "peterson"})
+    natural = family("rsa")(one, {"format": "peterson", "sorted": "natural"})[0]
+    assert natural.value == pytest.approx(rho(judged, x))
+    assert "sorted by name, as numbers" in natural.note
+    plain = family("rsa")(one, {"format": "peterson", "sorted": "plain", "note": "a sentence of its own"})[0]
+    assert plain.value == pytest.approx(rho(judged, x[np.argsort(ids)]))
+    assert plain.note.endswith("; a sentence of its own")
+    with pytest.raises(ValueError, match=r"options\.sorted plain or natural, found 'by size'"):
+        family("rsa")(one, {"format": "peterson", "sorted": "by size"})
+    padded = [f"img{number:02}.png" for number in range(1, 13)]
+    family("rsa")(
+        material({"test": (x, padded)}, files={"matrix": tmp_path / "m.mat"}), {"format": "peterson"}
+    )
+
+
 def test_the_mean_of_categories_has_a_score_for_each(tmp_path):
     features, files = {}, {}
     for number, name in enumerate(("animals", "fruits")):
@@ -135,13 +158,16 @@ def test_calibration_fits_to_none_of_the_triplets_it_reports(tmp_path):
     given = {"triplets": lambda name, objects: sets[name], "nodes": {"soft_labels": tmp_path}}
     files = {"triplets": "", "fit_triplets": ""}
     x = (rows(9), [str(index) for index in range(9)])
-    options = {"tau": "fit", "bins": 15, "grid": [1.0]}
+    options = {"tau": "fit", "bins": 15, "grid": [1.0], "note": "met before"}
     result = family("calibration")(material({"test": x}, files=files, **given), options)
     scores = {score.metric: score for score in result.scores}
     shared = np.isin(np.sort(sets["fit_triplets"], 1) @ [1, 100, 10000], np.sort(report, 1) @ [1, 100, 10000])
     assert result.tables["fits"]["triplets"].tolist() == [205 - shared.sum()]
     assert f"{shared.sum()} triplets that are reported on were not fitted to" in scores["choice_nll"].note
     assert "kl_to_people" in scores
+    assert all(
+        "met before" in score.note for name, score in scores.items() if name != "calibration_error_spread"
+    )
     separate = family("calibration")(material({"test": x, "fit": x}, files=files, **given), options)
     assert separate.tables["fits"]["triplets"].tolist() == [205]
     sets["fit_triplets"] = report

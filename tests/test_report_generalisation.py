@@ -1,6 +1,7 @@
 """The page's generalisation section: what captions and tables say are the numbers, figures draw on both papers."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,23 +150,23 @@ def test_cells_that_are_missing_are_counted_and_too_few_data_sets_said(every):
     assert cell(table, "1-shot", "original", "AligNet", "ANOVA, method") == "–"
     notes = " ".join(table.notes)
     assert "1-shot, original to AligNet: 1 cells with only one of the two left out" in notes
-    assert "with 3 data sets the permutation p cannot fall below 0.25" in notes
+    assert "with 3 units the permutation p cannot fall below 0.25" in notes
     assert "the first ViT-B on set 0" in notes
     assert between([]).rows == []
 
 
 def test_imagenets_test_sets_count_as_data_sets_and_breeds_by_other_subclasses():
-    carried = np.array([[[0.7, 0.5, 0.4, 0.3], [0] * 4, [0.7, 0.6, 0.5, 0.4]]])
-    probe = gathered("probe", carried, "transfer", ("ImageNet", "V2", "A", "R"))
+    values = np.array([[[0.7, 0.5, 0.5, 0.4], [0, 0, 0, 0], [0.7, 0.6, 0.55, 0.3]]])
+    probe = gathered("probe", values, "transfer", ("ImageNet", "V2", "A", "R"))
     living = [
-        gathered(name, np.array([[[0.4, 0.9], [0, 0], [after, 0.9]]]), "breeds")
-        for name, after in (("living17", 0.5), ("nonliving26", 0.6), ("entity13", 0.7))
+        gathered(f"living{n}", np.array([[[0.4, 0.9], [0, 0], [0.5 + 0.01 * (n - 2), 0.9]]]), "breeds")
+        for n in (1, 2, 3)
     ]
     table = between([probe, *living])
     assert cell(table, "ImageNet probe carried over", "original", "AligNet", "data sets") == Cell("3", 3)
     assert cell(
         table, "BREEDS, other subclasses", "original", "AligNet", "change, points"
-    ).value == pytest.approx(0.2)
+    ).value == pytest.approx(0.1)
     assert "6 comparisons" in table.caption
 
 
@@ -186,6 +187,31 @@ def test_the_scatters_axes_begin_where_the_points_do(every):
         assert len(values) == 14
         assert low < np.min(values) < np.max(values) < high <= 100.1
         assert high - low < 1.3 * np.ptp(values)
+
+
+def test_data_sets_with_the_same_images_are_one_unit_and_too_few_units_are_not_tested(every):
+    """Four tasks on one set of images that all rise are no more than one witness."""
+    shared = [replace(one, options={"images_of": "one source"}) for one in every[:4]]
+    table = between([*shared, *every[4:]])
+    named = ("1-shot", "original", "AligNet")
+    assert cell(table, *named, "data sets") == Cell("7", 7)
+    assert cell(table, *named, "units") == Cell("4", 4)
+    assert cell(table, *named, "permutation p").value == pytest.approx(2 / 2**4)
+    assert cell(table, *named, "ANOVA, method").text.startswith("F(1, 3)")
+    changes = [
+        np.mean([one[Row(model, "alignet")].value - one[Row(model, "original")].value for model in MODELS])
+        for one in (generalisation.parts(data)["1-shot"] for data in every)
+    ]
+    t = stats.ttest_1samp([np.mean(changes[:4]), *changes[4:]], 0)
+    assert cell(table, *named, "ANOVA, method").value == pytest.approx(t.pvalue)
+    few = between([*shared, every[4]])
+    assert few.rows == []
+    assert "Fewer than 3 units, and not tested: 1-shot, 10-shot." in few.caption
+    tests = ("ImageNet", "ReaL", "V2", "A", "R")
+    probe = gathered("probe", 0.5 + 0.01 * np.arange(15.0).reshape(1, 3, 5), "transfer", tests)
+    options = {"images_of": {"ImageNet": "val", "ReaL": "val", "V2": "val"}}
+    table = between([replace(probe, options=options)])
+    assert cell(table, "ImageNet probe carried over", "original", "AligNet", "units") == Cell("3", 3)
 
 
 def test_p_values_as_text():

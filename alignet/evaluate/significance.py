@@ -34,11 +34,12 @@ class Improvement:
     """What became of all cells of one method in another."""
 
     difference: float  # mean over cells, after minus before
-    p: float  # permutation test, data sets as units, two-sided
+    p: float  # permutation test over units, two-sided
     exact: bool  # whether all sign-flips were counted
     wilcoxon: float | None  # p of the signed-rank test over cells; None where no cell changed
     cells: int
     datasets: int
+    units: int  # of the permutation test: data sets, those with the same images together
     up: int
     down: int
 
@@ -132,11 +133,19 @@ def paired_permutation(
     return (1 + int(hits)) / (1 + draws), False
 
 
-def improvement(before: Cells, after: Cells, *, seed: int = 0, draws: int = 100_000) -> Improvement:
+def improvement(
+    before: Cells,
+    after: Cells,
+    *,
+    units: Mapping[str, str] | None = None,
+    seed: int = 0,
+    draws: int = 100_000,
+) -> Improvement:
     """All model x data set cells tested as one: how much better is `after`, and may that be chance?
 
-    The permutation test flips data sets, all cells of one together: models on one data set share its images and its
-    difficulty and are no independent witnesses. The signed-rank test beside it treats cells as independent, which
+    units: data set -> what its images come from; without, or where it does not say, each data set is a unit. The
+    permutation test flips units, all cells of one together: models and tasks on the same images share their difficulty
+    and are no independent witnesses. The signed-rank test beside it treats cells as independent, which
     flatters it. Both methods need the same cells; a data set may lack some models.
     """
     from scipy.stats import wilcoxon
@@ -144,12 +153,17 @@ def improvement(before: Cells, after: Cells, *, seed: int = 0, draws: int = 100_
     _same_cells(before, after)
     changes = {key: float(after[key]) - float(before[key]) for key in before}
     datasets = sorted({dataset for _, dataset in changes})
-    totals = [sum(value for (_, name), value in changes.items() if name == dataset) for dataset in datasets]
-    p, exact = paired_permutation(np.zeros(len(totals)), totals, seed=seed, draws=draws)
+    totals: dict[str, float] = {}
+    for (_, dataset), value in changes.items():
+        unit = (units or {}).get(dataset, dataset)
+        totals[unit] = totals.get(unit, 0.0) + value
+    p, exact = paired_permutation(np.zeros(len(totals)), list(totals.values()), seed=seed, draws=draws)
     values = np.array(list(changes.values()))
     rank = float(wilcoxon(values).pvalue) if np.any(values != 0) else None
     up, down = int((values > 0).sum()), int((values < 0).sum())
-    return Improvement(float(values.mean()), p, exact, rank, len(values), len(datasets), up, down)
+    return Improvement(
+        float(values.mean()), p, exact, rank, len(values), len(datasets), len(totals), up, down
+    )
 
 
 def _same_cells(before: Cells, after: Cells) -> None:

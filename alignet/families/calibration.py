@@ -14,7 +14,8 @@ def calibration(material: Material, options: Options) -> Result:
 
     Names: features `test`; `triplets` as of odd_one_out, with `objects` or without; people's own distributions as the
     file `probabilities` or the node `soft_labels[<the same triplets>]`, or neither. options: tau, a number or `fit`;
-    bins; grid, temperatures in units of the spread; unit_column of the table `labels`. tau is fitted to the data
+    bins; grid, temperatures in units of the spread; unit_column of the table `labels`; note, a sentence that each
+    score's note ends in. tau is fitted to the data
     `fit_triplets` over the same features, or over the features `fit`, whose rows they then count; without them to the
     other half of `triplets`.
     """
@@ -26,7 +27,7 @@ def calibration(material: Material, options: Options) -> Result:
         asked.features, asked.triplets, dataset=material.dataset, tau=options["tau"], bins=options["bins"],
         grid=options["grid"], seed=material.seed, bootstrap=material.bootstrap, fit=fit,
         probabilities=exact_probabilities(material, asked), units=asked.units, over=asked.over,
-        note="; ".join(text for text in (asked.note, note) if text),
+        note="; ".join(text for text in (asked.note, note, options.get("note", "")) if text),
     )  # fmt: skip
 
 

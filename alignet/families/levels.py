@@ -11,8 +11,6 @@ from alignet.families.material import Material, Options
 if TYPE_CHECKING:
     from alignet.evaluate.result import Result
 
-OPTIONS = ("tau", "missing", "fit_column", "fit_prefix")
-
 
 def levels_people(material: Material, options: Options) -> Result:
     """Response times, disagreement and the noise ceiling of people (node `levels`); see evaluate.levels_people."""
@@ -38,11 +36,6 @@ def levels(material: Material, options: Options) -> Result:
     from alignet.data.levels import read_tidy
     from alignet.evaluate.levels import model
 
-    unknown = [name for name in options if name not in OPTIONS]
-    if unknown:
-        raise ValueError(
-            f"{material.dataset}.options: expected some of {', '.join(OPTIONS)}, found {unknown[0]!r}"
-        )
     features, ids = material.features["test"]
     triplets = read_tidy(material.nodes["levels"], "triplets")
     rows, kept = _rows(material, triplets, ids, options["missing"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from alignet.evaluate.bootstrap import Score
@@ -14,8 +16,10 @@ def rsa(material: Material, options: Options) -> list[Score]:
     Names: the file `matrix`, any square matrix or one of the formats of data.judgements; its rows are the images of
     `test` sorted by id, or in the order of the option order_column of the table `order`. options: format (peterson |
     cichy | king | matrix, which is the default), kind (similarity | dissimilarity), set (king: set1 | set2), key (of a
-    .mat file), under (only images below this folder of `test` were judged). With a table `labels` and the option
-    mean_over, features are first averaged over each value of that column, in the order of the table `order`.
+    .mat file), under (only images below this folder of `test` were judged), sorted (plain | natural: which order of the
+    names is meant, where img10 comes before img2 in one and after it in the other), note (a sentence that each score's
+    note ends in). With a table `labels` and the option mean_over, features are first averaged over each value of that
+    column, in the order of the table `order`.
     Or, instead of `matrix`, the triplets `choices`: how often two objects were kept together of all times that both
     were shown, among the objects of the data `objects` that have features. Or the node `vice`, whose similarities of
     the objects that people judged are compared; with the data `objects`, and the data `judged`, the triplets that tell
@@ -43,7 +47,7 @@ def rsa(material: Material, options: Options) -> list[Score]:
         dataset=material.dataset,
         seed=material.seed,
         bootstrap=material.bootstrap,
-        note=note,
+        note=_ended(note, options),
     )
 
 
@@ -67,7 +71,7 @@ def rsa_mean(material: Material, options: Options) -> list[Score]:
         dataset=material.dataset,
         seed=material.seed,
         bootstrap=material.bootstrap,
-        notes={name: note for name, (_, _, note) in found.items()},
+        notes={name: _ended(note, options) for name, (_, _, note) in found.items()},
     )
 
 
@@ -105,11 +109,11 @@ def _judged(
 
     features, ids = material.features[images]
     order = "order" if images == "test" else f"order {images}"
-    note = "rows are the images sorted by name"
     under = options.get("under", "").replace("{}", name)
-    names = sorted(one for one in ids if one.startswith(under))
     if order in material.files:
         names, note = read_column(material.files[order], options["order_column"]), ""
+    else:
+        names, note = _sorted([one for one in ids if one.startswith(under)], options, material.dataset)
     row_of = {name: row for row, name in enumerate(ids)}
     missing = [one for one in names if one not in row_of]
     if missing or len(set(names)) != len(names):
@@ -124,6 +128,33 @@ def _judged(
     )  # fmt: skip
     rows = features[[row_of[one] for one in names]]
     return rows, judgements.similarity, "; ".join(text for text in (judgements.note, note) if text)
+
+
+def _sorted(names: list[str], options: Options, dataset: str) -> tuple[list[str], str]:
+    """Names in the order that the option `sorted` says, which may be left out where both orders are one; and a note."""
+    orders = {"plain": sorted(names), "natural": sorted(sorted(names), key=_natural)}
+    asked = options.get("sorted")
+    if asked is None and orders["plain"] != orders["natural"]:
+        place = next(row for row in range(len(names)) if orders["plain"][row] != orders["natural"][row])
+        raise ValueError(
+            f"{dataset}: expected to be told the order of the judgments, since by plain sorting image {place + 1} is "
+            f"{orders['plain'][place]!r} and by numbers {orders['natural'][place]!r}; set options.sorted to plain or "
+            "natural, or name a table as data.order."
+        )
+    if asked is not None and asked not in orders:
+        raise ValueError(f"{dataset}: expected options.sorted plain or natural, found {asked!r}")
+    return orders[
+        asked or "plain"
+    ], f"rows are the images sorted by name{', as numbers' * (asked == 'natural')}"
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """What sorts img2 before img10: text, and the numbers within it as numbers."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _ended(note: str, options: Options) -> str:
+    return "; ".join(text for text in (note, options.get("note", "")) if text)
 
 
 def _averaged(material: Material, options: Options) -> tuple[np.ndarray, np.ndarray, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from alignet.evaluate.significance import anova, improvement
 from alignet.report.blocks import Cell, Table
@@ -11,7 +13,7 @@ from alignet.report.gathered import Gathered
 from alignet.report.generalisation import parts
 from alignet.report.numbers import p_text, setting_title
 
-LEAST = 3  # data sets of a comparison: fewer can show nothing, and are left out
+FEWEST = 3  # units below which nothing is tested: of two, half of all sign-flips are at least as large
 SEED = 0  # of random sign-flips, where there are too many data sets to count them all
 COMPARED = (("original", "alignet"), ("distillation", "alignet"), ("original", "distillation"))
 
@@ -38,36 +40,48 @@ GROUPS = (
 def tests_between(every: Sequence[Gathered]) -> Table:
     """Each pair of settings on each group of tests: change, cells up and down, and three tests of it.
 
-    A data set counts as one unit of the permutation test and as one subject of the analysis of variance. Models or data
-    sets that have only one of two settings are left out of their comparison, and counted in a note. Comparisons over
-    fewer than LEAST data sets are left out.
+    Evaluations whose images are the same (option images_of; by default each has its own) count as one unit of the
+    permutation test and as one subject of the analysis of variance. Comparisons over fewer than FEWEST units are left
+    out and named. Models or data sets that have only one of two settings are left out of their comparison, and counted
+    in a note.
     """
-    header = ["tests", "from", "to", "models", "data sets", "cells up / down", "change, points", "permutation p",
-              "signed-rank p", "ANOVA, method"]  # fmt: skip
+    header = ["tests", "from", "to", "models", "data sets", "units", "cells up / down", "change, points",
+              "permutation p", "signed-rank p", "ANOVA, method"]  # fmt: skip
     lines: list[list[Cell | str]] = []
     notes: list[str] = []
+    too_few: dict[str, None] = {}
+    units = {name: source for group in GROUPS for name, source in _units(every, group).items()}
     for group in GROUPS:
         for before, after in COMPARED:
             cells = [_cells(every, group, setting) for setting in (before, after)]
             both = [key for key in cells[0] if key in cells[1]]
-            if len({dataset for _, dataset in both}) < LEAST:
+            if not both:
+                continue
+            if len({units[name] for _, name in both}) < FEWEST:
+                too_few[group.title] = None
                 continue
             said = f"{group.title}, {setting_title(before)} to {setting_title(after)}"
             left_out = len(cells[0].keys() | cells[1].keys()) - len(both)
             if left_out:
                 notes.append(f"{said}: {left_out} cells with only one of the two left out")
             first, second = ({key: one[key] for key in both} for one in cells)
-            named = (group.title, setting_title(before), setting_title(after))
-            lines.append([*named, *_tested(first, second, said, notes)])
+            lines.append(
+                [
+                    group.title,
+                    setting_title(before),
+                    setting_title(after),
+                    *_tested(first, second, units, said, notes),
+                ]
+            )
     notes = list(dict.fromkeys(notes))
-    ps = [float(cell.value) for line in lines if isinstance(cell := line[7], Cell) and cell.value is not None]
+    ps = [float(cell.value) for line in lines if isinstance(cell := line[8], Cell) and cell.value is not None]
     told = f"the permutation p is below .05 in {sum(p < 0.05 for p in ps)}"
     caption = (
-        f"Whether a change between settings is more than chance: {len(lines)} comparisons over data sets, each over "
-        f"{LEAST} or more; {told}. Permutation: "
-        "two-sided, the sign of each data set's change flipped with all its models, since they share its images. "
-        "Signed-rank: over all cells as if they were independent, which flatters. ANOVA: repeated measures, data sets "
-        "as subjects. p-values are not corrected for the number of comparisons."
+        f"Whether a change between settings is more than chance: {len(lines)} comparisons over data sets, {told}; a unit "
+        "is what shares its images. Permutation: two-sided, the sign of each unit's change flipped with all its models "
+        "and data sets. Signed-rank: over all cells as if they were independent, which flatters. ANOVA: repeated "
+        "measures, units as subjects. p-values are not corrected for the number of comparisons."
+        + (f" Fewer than {FEWEST} units, and not tested: {', '.join(too_few)}." if too_few else "")
     )
     return Table("tests_between_methods", "Tests between methods", header, lines, caption, notes=notes)
 
@@ -83,21 +97,48 @@ def _cells(every: Sequence[Gathered], group: _Group, setting: str) -> CellsOf:
             continue
         for test, scores in parts(gathered).items():
             if group.takes(test):
-                dataset = f"{gathered.dataset} {test}" if gathered.family == "transfer" else gathered.dataset
+                dataset = _name(gathered, test)
                 found |= {
                     (row.model, dataset): one.value for row, one in scores.items() if row.setting == setting
                 }
     return found
 
 
-def _tested(before: CellsOf, after: CellsOf, said: str, notes: list[str]) -> list[Cell | str]:
-    found = improvement(before, after, seed=SEED)
+def _name(gathered: Gathered, test: str) -> str:
+    return f"{gathered.dataset} {test}" if gathered.family == "transfer" else gathered.dataset
+
+
+def _units(every: Sequence[Gathered], group: _Group) -> dict[str, str]:
+    """What the images of each data set of a group come from: the option images_of, a text or one for each test."""
+    found = {}
+    for gathered in every:
+        if gathered.family in group.families:
+            given = gathered.options.get("images_of", {})
+            for test in parts(gathered):
+                name = _name(gathered, test)
+                found[name] = str(given.get(test, name) if isinstance(given, Mapping) else given)
+    return found
+
+
+def _by_unit(cells: CellsOf, units: Mapping[str, str]) -> CellsOf:
+    """The mean score of each model over the data sets of each unit."""
+    several: dict[tuple[str, str], list[float]] = {}
+    for (model, dataset), value in cells.items():
+        several.setdefault((model, units[dataset]), []).append(value)
+    return {key: float(np.mean(values)) for key, values in several.items()}
+
+
+def _tested(
+    before: CellsOf, after: CellsOf, units: Mapping[str, str], said: str, notes: list[str]
+) -> list[Cell | str]:
+    found = improvement(before, after, units=units, seed=SEED)
     models = {model for model, _ in before}
-    if found.datasets < 6:
-        least = 2 / 2**found.datasets
-        notes.append(f"with {found.datasets} data sets the permutation p cannot fall below {least:.3g}")
+    if found.units < 6:
+        least = 2 / 2**found.units
+        notes.append(f"{said}: with {found.units} units the permutation p cannot fall below {least:.3g}")
     try:
-        effect = next(one for one in anova({"before": before, "after": after}) if one.name == "method")
+        methods = {"before": _by_unit(before, units), "after": _by_unit(after, units)}
+        effect = next(one for one in anova(methods) if one.name == "method")
         variance: Cell | str = Cell(
             f"F({effect.effect_df:g}, {effect.error_df:g}) = {effect.F:.2f}, {p_text(effect.p)}", effect.p
         )
@@ -107,6 +148,7 @@ def _tested(before: CellsOf, after: CellsOf, said: str, notes: list[str]) -> lis
     return [
         Cell(str(len(models)), len(models)),
         Cell(str(found.datasets), found.datasets),
+        Cell(str(found.units), found.units),
         f"{found.up} / {found.down}",
         Cell(f"{100 * found.difference:+.1f}", found.difference),
         Cell(p_text(found.p) + ("" if found.exact else " (drawn)"), found.p),
