@@ -676,6 +676,7 @@ class LevelsSection:
     catch_accuracy: float
     max_misses: int
     slow_ms: float
+    shared_sets: Literal["first", "all"]
 
     def __post_init__(self) -> None:
         _at_least("levels", 0, catch_accuracy=self.catch_accuracy, max_misses=self.max_misses)

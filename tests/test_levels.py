@@ -55,12 +55,17 @@ def test_participants_who_fail_catch_trials_or_miss_too_many_disappear(tmp_path)
     assert found(tmp_path, no_catch).summary["left_out"]["no catch trial"] == 1
 
 
-def test_of_equal_sets_one_counts_for_times_and_disagreement_and_all_for_the_majority(tmp_path):
-    more = [["d.jpg", "e.jpg", "f.jpg"]]
-    rows = [
-        *person("alone", "a.jpg", more=more, rt=1000.0), *person("first", "b.jpg", rt=2000.0),
+def sharing():
+    """Five of whom the last two have one set; the two further sets are not about a, b, c."""
+    others = [row for n in (7, 9) for row in person(f"other{n}", more=[NAMES[n : n + 3]])[1:]]
+    return [
+        *person("alone", "a.jpg", more=[NAMES[3:6]], rt=1000.0), *others, *person("first", "b.jpg", rt=2000.0),
         *person("second", "b.jpg", rt=4000.0),
     ]  # fmt: skip
+
+
+def test_of_equal_sets_one_counts_for_times_and_disagreement_and_all_for_the_majority(tmp_path):
+    rows = sharing()
     result = found(tmp_path, rows)
     row = list(result.triplets["image1"]).index("a.jpg")
     at = {name: values[row] for name, values in result.triplets.items()}
@@ -72,6 +77,21 @@ def test_of_equal_sets_one_counts_for_times_and_disagreement_and_all_for_the_maj
     assert at["mean_log_rt"] == pytest.approx((math.log(1) + math.log(2)) / 2)
     assert result.summary["sharing_a_set"] == 1
     assert not result.trials["unique"][result.trials["participant"] == "second"].any()
+
+
+def test_where_many_share_a_set_all_count_or_it_is_said(tmp_path):
+    everyone = found(tmp_path, sharing(), shared_sets="all")
+    assert everyone.triplets["timed"][0] == 3
+    assert [int(everyone.triplets[f"unique{n}"][0]) for n in (1, 2, 3)] == [1, 2, 0]
+    assert everyone.summary["sharing_a_set"] == 0
+    one_list = [row for n in range(20) for row in person(f"p{n}", more=[NAMES[3:6]])]
+    with pytest.raises(ValueError, match=r"found 19 of 20 who share .* levels\.shared_sets=all"):
+        found(tmp_path, one_list)
+    result = found(tmp_path, one_list, shared_sets="all")
+    assert result.trials["unique"].all()
+    assert result.triplets["timed"].tolist() == [20, 20]
+    with pytest.raises(ValueError, match="expected shared_sets to be one of first, all, found 'none'"):
+        found(tmp_path, one_list, shared_sets="none")
 
 
 def test_slow_answers_count_for_the_majority_and_not_for_times(tmp_path):

@@ -6,7 +6,7 @@ The recipe is that of the data set Levels (the AligNet paper, section A.3):
 1. participants with too few right answers to catch trials, or too many misses, are left out;
 2. of participants with the same set of triplets only the first in the table counts for response times and
    disagreement; the answers of the others still count for the majority. (The paper keeps 448 of 473 participants with
-   448 different sets for this, so one of each set stays.)
+   448 different sets for this, so one of each set stays.) A study in which many answer one list wants all of them;
 3. response times above slow_ms do not count; the others are log(rt / 1000);
 4. the majority answer of a triplet is the most frequent one; where several are, there is none: a modal tie.
 
@@ -26,6 +26,8 @@ import numpy as np
 from alignet.data.trials import LEVELS, Trials
 
 TABLES = ("trials", "triplets")
+SHARED_SETS = ("first", "all")
+MOST_SHARING = 0.2  # of the participants who count, left out for sharing a set, before it must be chosen
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,16 @@ class Tidy:
 
 
 def tidy(
-    trials: Trials, *, catch_accuracy: float, max_misses: int, slow_ms: float, name: str = "trials"
-) -> Tidy:
+    trials: Trials, *, catch_accuracy: float, max_misses: int, slow_ms: float, shared_sets: str = "first",
+    name: str = "trials",
+) -> Tidy:  # fmt: skip
     """Apply the recipe. catch_accuracy: least share of right answers to catch trials, a miss being wrong; 0 judges
-    nobody. max_misses: most trials without an answer, catch trials among them.
+    nobody. max_misses: most trials without an answer, catch trials among them. shared_sets: who of those with one set
+    of triplets counts for response times and disagreement, the `first` or `all`.
 
     Raises ValueError where the right answer to a catch trial is unknown, where there are no catch trials to judge by,
-    where a triplet has two levels, and where nobody is left.
+    where a triplet has two levels, where nobody is left, and where `first` would leave out more than MOST_SHARING of
+    those who count.
     """
     reasons = _reasons(trials, catch_accuracy, max_misses, name)
     kept = reasons == ""
@@ -64,7 +69,7 @@ def tidy(
     ordinary = ~trials.catch & kept[trials.participant]
     rows, shown, number = _distinct(trials, ordinary)
     level = _one_level(trials.level[rows], number, len(shown), trials, shown, name)
-    unique = _first_of_each_set(trials.participant[rows], number, kept)
+    unique = _unique(trials.participant[rows], number, kept, shared_sets, name)
     first, repeated = _first_answers(trials, rows, number)
     table = _trial_table(trials, rows[first], number[first], shown, unique, slow_ms)
     triplets = _triplet_table(table, shown, level, trials.images)
@@ -75,7 +80,7 @@ def tidy(
     triplets = {column: values[answered] for column, values in triplets.items()}
     summary = {
         "participants": len(kept), "kept": int(kept.sum()), "left_out": _counted(reasons),
-        "sharing_a_set": int(kept.sum() - unique.sum()),
+        "sharing_a_set": int(kept.sum() - unique.sum()), "shared_sets": shared_sets,
         "trials": len(table["trial"]), "misses": int((trials.selected[rows] < 0).sum()), "repeated_by_one": repeated,
         "slow": int(np.isnan(table["log_rt"]).sum()), "timed": int(table["timed"].sum()),
         "triplets": len(triplets["level"]), "without_answer": int((~answered).sum()),
@@ -173,6 +178,27 @@ def _one_level(
             f"{name}: expected one triplet_type for each triplet, found two for {images}; correct one of its rows."
         )
     return level
+
+
+def _unique(
+    participant: np.ndarray, number: np.ndarray, kept: np.ndarray, shared_sets: str, name: str
+) -> np.ndarray:
+    """Whether each participant (p,) counts for response times and disagreement."""
+    if shared_sets not in SHARED_SETS:
+        raise ValueError(
+            f"{name}: expected shared_sets to be one of {', '.join(SHARED_SETS)}, found {shared_sets!r}"
+        )
+    if shared_sets == "all":
+        return kept.copy()
+    unique = _first_of_each_set(participant, number, kept)
+    sharing, people = int(kept.sum() - unique.sum()), int(kept.sum())
+    if sharing > MOST_SHARING * people:
+        raise ValueError(
+            f"{name}: expected most participants to have a set of triplets of their own, found {sharing} of {people} who "
+            "share theirs with an earlier one and would not count for response times and disagreement; set "
+            "levels.shared_sets=all, so that everybody counts."
+        )
+    return unique
 
 
 def _first_of_each_set(participant: np.ndarray, number: np.ndarray, kept: np.ndarray) -> np.ndarray:
