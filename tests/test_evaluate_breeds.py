@@ -39,7 +39,7 @@ n10000002 n20000009
 n00021939 n90000000
 """
 CLASSES = [f"n2000000{number}" for number in (0, 1, 3, 4, 5, 6, 7, 8, 9)]
-TASK = Task(2, 4, ROOT)
+TASK = Task(2, 4, ROOT, 2)
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_a_level_is_the_longest_path(files):
 
 
 def test_the_four_tasks_are_the_benchmarks():
-    assert {name: (task.level, task.subclasses) for name, task in TASKS.items()} == {
-        "entity13": (3, 20), "entity30": (4, 8), "living17": (5, 4), "nonliving26": (5, 4),
+    assert {name: (task.level, task.subclasses, task.superclasses) for name, task in TASKS.items()} == {
+        "entity13": (3, 20, 13), "entity30": (4, 8, 30), "living17": (5, 4, 17), "nonliving26": (5, 4, 26),
     }  # fmt: skip
 
 
@@ -116,20 +116,47 @@ def test_damaged_hierarchies(files, name, text, message):
 
 
 def test_a_missing_file_and_a_task_that_does_not_fit(files):
-    with pytest.raises(ValueError, match="level 2 below n00001740 with 40 classes, found 0"):
-        split_task(load(files), Task(2, 40, ROOT))
+    with pytest.raises(
+        ValueError, match="level 2 below n00001740 with 40 classes, as the benchmark has, found 0"
+    ):
+        split_task(load(files), Task(2, 40, ROOT, 2))
     files["names"].unlink()
-    with pytest.raises(ValueError, match=r"node_names.txt: expected a file, found none"):
+    with pytest.raises(ValueError, match=r"node_names.txt: expected .*, found no file"):
         load(files)
 
 
 def test_other_encodings_and_nested_brackets_are_messages(files):
     files["names"].write_bytes("n1\tdog\n".encode("utf-16"))
-    with pytest.raises(ValueError, match=r"node_names.txt: expected text in UTF-8, found other bytes"):
+    with pytest.raises(
+        ValueError, match=r"node_names.txt: expected .* as text in UTF-8, found other bytes .*UTF-16"
+    ):
         load(files)
     files["classes"].write_text("[" * 100_000)
     with pytest.raises(ValueError, match="expected JSON, a list of"):
         load(files)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(files):
+    expected = split_task(load(files), TASK)
+    for path in files.values():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert split_task(load(files), TASK) == expected
+
+
+def test_every_file_that_is_cut_short_is_refused(files):
+    """Wherever the edges end, a class hangs from nothing, a superclass is missing, or the last line is no edge."""
+    last = "n00021939 n90000000\n"  # leads to no class: without it nothing is lost
+    whole = EDGES.removesuffix(last)
+    for end in range(len(whole) - 1):
+        files["hierarchy"].write_text(whole[:end])
+        with pytest.raises(ValueError, match=r"class_hierarchy\.txt: expected") as error:
+            split_task(load(files), TASK)
+        assert "\n" not in str(error.value)
+    files["hierarchy"].write_text(whole)
+    assert len(split_task(load(files), TASK)) == 2
+    files["names"].write_text("n10000000\tdog, domestic dog\n")
+    with pytest.raises(ValueError, match="expected a name of the superclass n10000002 in the file of names"):
+        split_task(load(files), TASK)
 
 
 def test_leaves_are_found_once_by_many_ways_and_in_a_circle():
@@ -140,7 +167,7 @@ def test_leaves_are_found_once_by_many_ways_and_in_a_circle():
     circle = Hierarchy({ROOT: ("x",), "x": ("y", "dog"), "y": ("x",)}, {}, frozenset({"dog"}))
     assert circle.leaves("x") == ["dog"]
     with pytest.raises(ValueError, match="expected no circles, found a node below itself"):
-        split_task(circle, Task(1, 1, ROOT))
+        split_task(circle, Task(1, 1, ROOT, 2))
 
 
 def test_a_split_from_a_table_and_damaged_ones(tmp_path):

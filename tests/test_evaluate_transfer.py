@@ -146,7 +146,7 @@ def test_real_is_read_and_damaged_files_are_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             imagenet.load_real(path, 1000)
-    with pytest.raises(ValueError, match=r"expected the file real.json, found none"):
+    with pytest.raises(ValueError, match=r"expected ReaL's real.json, found no file"):
         imagenet.load_real(tmp_path / "none.json", 1000)
 
 

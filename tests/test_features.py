@@ -95,7 +95,7 @@ def test_missing_files(tmp_path):
     path, ids = stored(tmp_path)
     with pytest.raises(ValueError, match="found none"):
         load_features(tmp_path / "x.npy", ids)
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="found no file"):
         load_features(path, tmp_path / "x.txt")
 
 

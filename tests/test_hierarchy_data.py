@@ -157,7 +157,7 @@ def spoil(path: Path, how: str) -> Path:
         ("cut within a line", r"expected a synset of WordNet's data\.noun on line \d+"),
         ("cut between lines", r"expected every hypernym to be there, found no n00021939"),
         ("index.noun", r"expected a synset of WordNet's data\.noun on line 1, found 'dog n 7"),
-        ("binary", r"expected WordNet's data\.noun, found other bytes"),
+        ("binary", r"expected WordNet's data\.noun as text in UTF-8, found other bytes"),
         ("empty", r"found no synset"),
     ],
 )

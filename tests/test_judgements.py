@@ -122,9 +122,35 @@ def test_plain_matrices_are_read_from_npy_csv_and_mat(tmp_path):
             np.testing.assert_allclose(found.similarity, sign * judged, rtol=1e-6)
     with pytest.raises(ValueError, match=r"options\.kind to be similarity or dissimilarity, found None"):
         load_judgements(tmp_path / "m.npy", format="matrix", images=M)
+    for separator, mark in (("\t", ""), (";", ""), (",", "\ufeff")):
+        rows = [separator.join(map(repr, row)) for row in judged.tolist()]
+        (tmp_path / "s.csv").write_text(mark + "\r\n".join(rows) + "\r\n\r\n", encoding="utf-8")
+        found = load_judgements(tmp_path / "s.csv", format="matrix", kind="similarity", images=M)
+        np.testing.assert_array_equal(found.similarity, judged)
     (tmp_path / "head.csv").write_text("dog,cat,car\n1,2,3\n2,1,4\n3,4,1\n")
-    with pytest.raises(ValueError, match="remove the header"):
+    with pytest.raises(ValueError, match=r"found 'dog' in line 1, column 1; remove headers"):
         load_judgements(tmp_path / "head.csv", format="matrix", kind="similarity", images=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "expected a .csv matrix, found an empty file"),
+        (" \n\n", "expected a .csv matrix, found an empty file"),
+        ("1,2,3\n2,1\n3,4,1\n", "expected 3 numbers in every row, as in the first, found 2 in line 2"),
+        ("1,2,3\n2,1,4\n3,x,1\n", "found 'x' in line 3, column 2; remove headers and labels"),
+        ("0,5;2;3\n2;1;4\n3;4;1\n", "found '0,5' in line 1, column 1; .* decimals with a point"),
+        ("1,2,3\n2,,4\n3,4,1\n", "found '' in line 2, column 2; .* write NaN where nothing was judged"),
+        ("1,2,3\n2,1,4\n3,4,1\n".encode("utf-16"), "found other bytes .*, as UTF-16 begins.*save it as UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_damaged_csv_is_one_message_of_our_own(tmp_path, content, message, recwarn):
+    path = tmp_path / "m.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message) as error:
+        load_judgements(path, format="matrix", kind="similarity", images=3)
+    assert "\n" not in str(error.value)
+    assert not recwarn.list
 
 
 def bad(tmp_path, name):

@@ -127,7 +127,10 @@ def _texts(path: Path, number: dict[str | bytes, int]) -> list[str]:
     try:
         return [name.decode("utf-8") if isinstance(name, bytes) else name for name in number]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected file names in UTF-8, found other bytes ({error}).") from None
+        raise ValueError(
+            f"{path}: expected file names in UTF-8, found other bytes (0x{error.object[error.start]:02x}); write the "
+            "names again as text."
+        ) from None
 
 
 def _check_shape(

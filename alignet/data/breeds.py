@@ -12,13 +12,17 @@ table that says which subclass is where:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from alignet.data.text import read_text
+
 ROOT = "n00001740"  # entity
+_CUT = re.compile(r"n\d{0,7}")  # the beginning of a WordNet id
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,14 @@ class Task:
     level: int
     subclasses: int  # of each superclass, half of them source
     ancestor: str
+    superclasses: int  # that the benchmark's own files give
 
 
 TASKS = {
-    "entity13": Task(3, 20, ROOT),
-    "entity30": Task(4, 8, ROOT),
-    "living17": Task(5, 4, "n00004258"),
-    "nonliving26": Task(5, 4, "n00021939"),
+    "entity13": Task(3, 20, ROOT, 13),
+    "entity30": Task(4, 8, ROOT, 30),
+    "living17": Task(5, 4, "n00004258", 17),
+    "nonliving26": Task(5, 4, "n00021939", 26),
 }
 
 
@@ -54,6 +59,7 @@ class Hierarchy:
     children: Mapping[str, tuple[str, ...]]
     names: Mapping[str, str]
     classes: frozenset[str]
+    where: str = "class hierarchy"  # the file that it is from
 
     def below(self, node: str) -> set[str]:
         """A node and everything that descends from it."""
@@ -89,7 +95,7 @@ class Hierarchy:
             here = {child for node in here for child in self.children.get(node, ())}
             if depth > len(self.names) + len(self.children) + len(self.classes):
                 raise ValueError(
-                    "class hierarchy: expected no circles, found a node below itself; mend the file."
+                    f"{self.where}: expected no circles, found a node below itself; fetch it again."
                 )
             found |= dict.fromkeys(here, depth)
         return found
@@ -104,6 +110,11 @@ def load_hierarchy(edges: Path, names: Path, classes: Path) -> Hierarchy:
         if len(words) != 2:
             raise ValueError(
                 f"{edges}: expected `parent child` in line {number}, found {line!r}; fetch it again."
+            )
+        if any(_CUT.fullmatch(word) for word in words):
+            raise ValueError(
+                f"{edges}: expected WordNet ids of n and eight digits in line {number}, found {line!r}; the file is "
+                "cut short: fetch it again."
             )
         parents.setdefault(words[1], []).append(words[0])
     titles = {}
@@ -127,7 +138,16 @@ def load_hierarchy(edges: Path, names: Path, classes: Path) -> Hierarchy:
             f"{edges}: expected edges from {ROOT} (entity) down to the classes of {classes.name}, found none; name the "
             "files of one hierarchy."
         )
-    return Hierarchy({node: tuple(sorted(found)) for node, found in children.items()}, titles, known)
+    tree = Hierarchy(
+        {node: tuple(sorted(found)) for node, found in children.items()}, titles, known, str(edges)
+    )
+    lost = sorted(known - tree.below(ROOT))
+    if lost:
+        raise ValueError(
+            f"{edges}: expected every class of {classes.name} below {ROOT} (entity), found {len(lost)} of {len(known)} "
+            f"that are not, the first {lost[0]}; the file is cut short or of another hierarchy: fetch it again."
+        )
+    return tree
 
 
 def split_task(hierarchy: Hierarchy, task: Task, *, seed: int = 2) -> list[Superclass]:
@@ -135,7 +155,8 @@ def split_task(hierarchy: Hierarchy, task: Task, *, seed: int = 2) -> list[Super
 
     All nodes at the task's level (the longest path from the root) at or below its ancestor that have enough classes,
     sorted by WordNet id; one legacy numpy generator draws for them in this order, from each one's sorted classes,
-    source before target. With seed 2 and the benchmark's own files these are its published random splits.
+    source before target. With seed 2 and the benchmark's own files these are its published random splits. ValueError
+    where there are not as many as the benchmark has, or one has no name.
     """
     generator = np.random.RandomState(seed)
     levels, below = hierarchy.levels(), hierarchy.below(task.ancestor)
@@ -143,14 +164,20 @@ def split_task(hierarchy: Hierarchy, task: Task, *, seed: int = 2) -> list[Super
     for node in sorted(name for name, level in levels.items() if level == task.level and name in below):
         if len(hierarchy.leaves(node)) < task.subclasses:
             continue
+        if node not in hierarchy.names:
+            raise ValueError(
+                f"{hierarchy.where}: expected a name of the superclass {node} in the file of names, found none; fetch "
+                "that file again."
+            )
         drawn = generator.choice(_pool(hierarchy, node), 2 * half, replace=False).tolist()
-        found.append(Superclass(hierarchy.names.get(node, node), tuple(drawn[:half]), tuple(drawn[half:])))
-    if len(found) < 2:
+        found.append(Superclass(hierarchy.names[node], tuple(drawn[:half]), tuple(drawn[half:])))
+    if len(found) != task.superclasses:
         raise ValueError(
-            f"class hierarchy: expected several superclasses at level {task.level} below {task.ancestor} with "
-            f"{task.subclasses} classes, found {len(found)}; check the files, or ask for fewer subclasses."
+            f"{hierarchy.where}: expected {task.superclasses} superclasses at level {task.level} below {task.ancestor} "
+            f"with {task.subclasses} classes, as the benchmark has, found {len(found)}; the file is cut short or of "
+            "another hierarchy: fetch it again, or give the split as a table."
         )
-    check_split(found, "class hierarchy")
+    check_split(found, hierarchy.where)
     return found
 
 
@@ -202,15 +229,7 @@ def check_split(split: Sequence[Superclass], where: str) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a file, found none; check the path.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected text in UTF-8, found other bytes ({error}); fetch it again."
-        ) from None
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in read_text(path, f"BREEDS' {path.name}").splitlines() if line.strip()]
 
 
 def _classes(path: Path) -> list[str]:

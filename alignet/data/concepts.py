@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignet.data.text import open_text, separator_of
+
 COLUMNS = ("index", "unique_id", "category", "photo", "split")
 
 
@@ -39,20 +41,12 @@ def load_concepts(path: Path | str) -> tuple[Concept, ...]:
     out, and for a unique_id or a photo that two concepts share.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a table of concepts, found no file; check the path.")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            if path.suffix.lower() == ".tsv":
-                concepts = list(_things_rows(path, csv.DictReader(handle, delimiter="\t")))
-            else:
-                concepts = list(_rows(path, csv.DictReader(handle)))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected UTF-8 text, found other bytes ({error}); save it as UTF-8."
-        ) from None
-    except csv.Error as error:
-        raise ValueError(f"{path}: expected comma-separated values ({error}); export it again.") from None
+    with open_text(path, "a table of concepts") as handle:
+        things = path.suffix.lower() == ".tsv"
+        separator = "\t" if things else separator_of(handle.readline(), COLUMNS)
+        handle.seek(0)
+        reader = csv.DictReader(handle, delimiter=separator)
+        concepts = list((_things_rows if things else _rows)(path, reader))
     if not concepts:
         raise ValueError(f"{path}: expected at least one concept, found none; check the export.")
     for column in ("index", "unique_id", "photo"):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alignet.data.npy import read_npy
+from alignet.data.text import read_text
 
 _NARROW = 1e-6  # of the widest column's spread: what counts as constant
 _BLOCK = 1 << 14  # rows checked and converted at a time
@@ -75,15 +76,8 @@ def _check_finite(path: Path, block: np.ndarray, ids: Sequence[str], start: int)
 def read_ids(path: Path | str) -> list[str]:
     """The ids of a UTF-8 text file, one per line; ValueError for none, an empty line, or a repeated id."""
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a text file with one id per line, found none; check the path.")
-    try:
-        ids = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected UTF-8 text, found other bytes ({error}); save it as UTF-8."
-        ) from None
-    ids = [line.strip() for line in ids]
+    text = read_text(path, "a file with one id per line")
+    ids = [line.strip() for line in text.removesuffix("\n").split("\n")]
     for line, name in enumerate(ids, start=1):
         if not name:
             raise ValueError(f"{path}: expected an id on every line, found an empty line {line}; remove it.")

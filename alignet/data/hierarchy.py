@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from alignet.data.tables import read_column
+from alignet.data.text import open_text
 
 RELATIONS = ("subordinate", "basic", "superordinate", "across")  # of two images, the nearest first
 UNKNOWN = -1  # of a relation
@@ -163,13 +164,10 @@ def read_hypernyms(path: Path) -> dict[str, list[str]]:
     as symbol, offset, part of speech, source/target; then `|` and the gloss. The licence at its top is indented.
     """
     above: dict[str, list[str]] = {}
-    try:
-        with open(path, encoding="utf-8") as handle:
-            for number, line in enumerate(handle, start=1):
-                if not line.startswith("  "):
-                    above.update([_synset(path, number, line)])
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected WordNet's data.noun, found other bytes ({error}).") from None
+    with open_text(path, "WordNet's data.noun") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.startswith("  "):
+                above.update([_synset(path, number, line)])
     if not above:
         raise ValueError(f"{path}: expected WordNet's data.noun, found no synset; take it from wordnet-base.")
     lost = next((parent for parents in above.values() for parent in parents if parent not in above), None)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignet.data.text import read_text
+
 CLASSES = 1000
 _WNID = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\b")
@@ -87,10 +89,9 @@ def corruptions(ids: Sequence[str], where: str) -> Corrupted:
 
 def load_real(path: Path, classes: int) -> list[list[int]]:
     """The labels of ReaL: a list of class numbers for each validation image. ValueError for anything else."""
-    if not path.is_file():
-        raise ValueError(f"{path}: expected the file real.json, found none; check the path.")
+    text = read_text(path, "ReaL's real.json")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON, found a damaged file ({error}); fetch it again.") from None
     if not isinstance(found, list) or not found:

@@ -25,6 +25,7 @@ import numpy as np
 from alignet.data.matlab import read_mat
 from alignet.data.npy import read_npy
 from alignet.data.sets import judgements_file
+from alignet.data.text import read_text, separator_of
 from alignet.evaluate.rsa import KINDS, as_similarity
 
 FORMATS = {"peterson": "similarity", "cichy": "dissimilarity", "king": "dissimilarity", "matrix": None}
@@ -97,23 +98,37 @@ def _checked_kind(path: Path, format: str, part: str | None, kind: str | None) -
 
 
 def _plain(path: Path) -> np.ndarray:
-    """The numbers of a .npy, or of a .csv without header or labels."""
-    if path.suffix == ".npy":
+    """The numbers of a .npy, or of a .csv without header or labels, separated by commas, tabs or semicolons."""
+    if path.suffix.lower() == ".npy":
         return read_npy(path)
-    if path.suffix != ".csv":
+    if path.suffix.lower() not in (".csv", ".tsv"):
         raise ValueError(
-            f"{path}: expected a .npy, .csv or .mat matrix, found {path.suffix or 'no suffix'!r}"
+            f"{path}: expected a .npy, .csv or .mat matrix, found {path.suffix or 'no suffix'!r}; save it as "
+            "one of these."
         )
-    try:
-        return np.loadtxt(path, delimiter=",", ndmin=2)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: expected a .csv matrix, found none; check the path.") from None
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path}: expected rows of comma-separated numbers alone, found {reason}; remove the header "
-            "and the labels."
-        ) from None
+    text = read_text(path, "a .csv matrix")
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if not lines:
+        raise ValueError(f"{path}: expected a .csv matrix, found an empty file; export it again.")
+    separator = separator_of(lines[0][1])
+    rows = [[cell.strip() for cell in line.split(separator)] for _, line in lines]
+    values = np.empty((len(rows), len(rows[0])))
+    for (number, _), cells, row in zip(lines, rows, values, strict=True):
+        if len(cells) != len(row):
+            raise ValueError(
+                f"{path}: expected {len(row)} numbers in every row, as in the first, found {len(cells)} in line "
+                f"{number}; the file is cut short or damaged, or this line is no part of the matrix."
+            )
+        for column, cell in enumerate(cells):
+            try:
+                row[column] = float(cell)
+            except ValueError:
+                raise ValueError(
+                    f"{path}: expected a matrix of numbers alone, found {cell[:40]!r} in line {number}, column "
+                    f"{column + 1}; remove headers and labels, write NaN where nothing was judged, and decimals with "
+                    "a point."
+                ) from None
+    return values
 
 
 def _chosen(

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignet.data.text import open_text
+
 NAMED = ("votes", "split", "is_imagenet")
 _LABEL, _REFERENCE, _LEFT, _RIGHT = 2, 4, 5, 6
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -79,30 +81,23 @@ def load_nights(path: Path | str, *, split: str, min_votes: int, is_imagenet: bo
 
 def _rows(path: Path):
     """(number of the line, fields by position, the named ones) of each item."""
-    if not path.is_file():
-        raise ValueError(f"{path}: expected NIGHTS' data.csv, found none; check the path.")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in NAMED if name not in header]
-            if missing or len(header) <= _RIGHT:
+    with open_text(path, "NIGHTS' data.csv") as handle:
+        reader = csv.reader(handle)
+        header = [name.strip() for name in next(reader, [])]
+        missing = [name for name in NAMED if name not in header]
+        if missing or len(header) <= _RIGHT:
+            raise ValueError(
+                f"{path}: expected a header with {_RIGHT + 1} or more columns, {', '.join(NAMED)} among them, "
+                f"found {', '.join(header)[:200] or 'nothing'}; give the file as NIGHTS has it, separated by commas."
+            )
+        places = {name: header.index(name) for name in NAMED}
+        for row in reader:
+            if len(row) != len(header):
                 raise ValueError(
-                    f"{path}: expected a header with {_RIGHT + 1} or more columns, {', '.join(NAMED)} among them, "
-                    f"found {', '.join(header)[:200] or 'nothing'}; give the file as NIGHTS has it."
+                    f"{path}: expected {len(header)} columns on line {reader.line_num}, found {len(row)}; the file "
+                    "is truncated or damaged, fetch it again."
                 )
-            places = {name: header.index(name) for name in NAMED}
-            for row in reader:
-                if len(row) != len(header):
-                    raise ValueError(
-                        f"{path}: expected {len(header)} columns on line {reader.line_num}, found {len(row)}; the file "
-                        "is truncated or damaged, fetch it again."
-                    )
-                yield reader.line_num, row, {name: row[place].strip() for name, place in places.items()}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: expected comma-separated UTF-8 text, found other bytes ({error})."
-        ) from None
+            yield reader.line_num, row, {name: row[place].strip() for name, place in places.items()}
 
 
 def _number(path: Path, line: int, what: str, text: str) -> float:

@@ -1,10 +1,15 @@
-"""Plain CSV tables that say something of each image: its label, its category."""
+"""Plain tables that say something of each image: its label, its category.
+
+A header, then a row for each image; separated by what the header shows: comma, tab or semicolon.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+
+from alignet.data.text import open_text, separator_of
 
 
 def column_for(
@@ -39,22 +44,29 @@ def read_column(path: Path, column: str) -> list[str]:
 
 
 def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
-    """Every row by the names of the columns. ValueError unless all are as long as the header."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle)
-            lines = [(reader.line_num, line) for line in reader if line]
-    except FileNotFoundError:
-        raise ValueError(f"{path}: expected a table with a header, found no file; check the path.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: expected a table as text in UTF-8, found other bytes ({error}); save it as CSV in UTF-8."
-        ) from None
-    header = lines[0][1] if lines else []
-    missing = [name for name in columns if len(lines) < 2 or name not in header]
+    """Every row by the names of the columns, of which these must be there; none where there are no rows."""
+    rows = read_rows(path, columns)
+    missing = [name for name in columns if not rows or name not in rows[0]]
     if missing:
-        found = ", ".join(header) if len(lines) > 1 else "no rows"
-        raise ValueError(f"{path}: expected a column {missing[0]}, found {found}")
+        found = ", ".join(rows[0]) if rows else "no rows"
+        raise ValueError(f"{path}: expected a column {missing[0]}, found {found}; name one that is there.")
+    return rows
+
+
+def read_rows(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Every row by the names of the columns. ValueError unless all are as long as the header.
+
+    columns: some that should be there, by which the separator is told where several characters could be it.
+    """
+    with open_text(path, "a table with a header") as handle:
+        first = handle.readline()
+        handle.seek(0)
+        reader = csv.reader(handle, delimiter=separator_of(first, columns))
+        lines = [(reader.line_num, line) for line in reader if line]
+    header = lines[0][1] if lines else []
+    for name in columns:
+        if header.count(name) > 1:
+            raise ValueError(f"{path}: expected each column once, found {name!r} twice; rename one.")
     for number, line in lines[1:]:
         if len(line) != len(header):
             raise ValueError(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alignet.data.text import no_utf8
 from alignet.triplets import check_triplets
 
 IMAGES = ("image1", "image2", "image3")
@@ -56,7 +57,7 @@ def read_table(path: Path, where: Where) -> np.ndarray:
                     _read(path, columns, separator, [name], np.str_)[:, 0], np.asarray(wanted)
                 )
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text, found other bytes ({error}).") from None
+        raise no_utf8(path, "a table of choices", error) from None
     if len(values) and not selected.any():
         rows = ", ".join(f"{name} in {list(wanted)}" for name, wanted in where.items())
         raise ValueError(

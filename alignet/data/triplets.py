@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from alignet.data.npy import read_npy
+from alignet.data.text import no_utf8
 from alignet.data.things import read_table
 from alignet.triplets import check_triplets
 
@@ -114,7 +115,9 @@ def _read_text(path: Path) -> np.ndarray:
             raw = np.loadtxt(
                 path, dtype=np.float64, delimiter=separator, comments=None, encoding="utf-8-sig", ndmin=2
             )
-    except ValueError as error:  # UnicodeDecodeError is one
+    except UnicodeDecodeError as error:
+        raise no_utf8(path, "rows of three whole numbers", error) from None
+    except ValueError as error:
         reason = str(error).replace("\n", " ")
         raise ValueError(
             f"{path}: expected rows of three whole numbers, found something else or a truncated row "
