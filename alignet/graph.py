@@ -377,9 +377,11 @@ class _Builder:
         return self.add("levels", trials, self.config.levels, {"trials": self.index(trials)})
 
     def evaluate(self, name: str, setting: str) -> str:
-        from alignet.families import check_options
+        from alignet.families import family
+        from alignet.families.options import check_options
 
         dataset = self.config.evaluate.datasets[name]
+        family(dataset.family, name)
         check_options(name, dataset.family, dataset.options)
         if setting not in SETTINGS:
             raise ValueError(

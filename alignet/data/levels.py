@@ -194,8 +194,8 @@ def _unique(
     sharing, people = int(kept.sum() - unique.sum()), int(kept.sum())
     if sharing > MOST_SHARING * people:
         raise ValueError(
-            f"{name}: expected most participants to have a set of triplets of their own, found {sharing} of {people} who "
-            "share theirs with an earlier one and would not count for response times and disagreement; set "
+            f"{name}: expected most participants to have a set of triplets of their own, found {sharing} of {people} "
+            "who share theirs with an earlier one and would not count for response times and disagreement; set "
             "levels.shared_sets=all, so that everybody counts."
         )
     return unique

@@ -46,7 +46,7 @@ def run(work: StageRun) -> dict[str, Any]:
         triplets=lambda name, objects: _read.triplets(work, f"data.{name}", objects),
         picture=_picture(work), object_rows=rows_of_objects, bootstrap=section["bootstrap"], seed=section["seed"],
     )  # fmt: skip
-    found = family(section["family"])(material, section["options"])
+    found = family(section["family"], section["dataset"])(material, section["options"])
     result = found if isinstance(found, Result) else Result(found)
     write_result(work.folder, result)
     metrics = [score.metric for score in result.scores]
