@@ -303,7 +303,7 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
 
 
 def _best(column: _Column, rows: Sequence[Row]) -> set[int]:
-    """Rows that hold the best student value, as printed; none where there is no competition."""
+    """Rows that hold the best student value, as printed; none without competition, or where it may be chance."""
     held = {
         index: column.number(cell.value)
         for index, cell in enumerate(column.cells)
@@ -312,7 +312,9 @@ def _best(column: _Column, rows: Sequence[Row]) -> set[int]:
     if not column.style.best or len(held) < 2:
         return set()
     top = max(held.values(), key=float)
-    return {index for index, value in held.items() if value == top}
+    best = {index for index, value in held.items() if value == top}
+    cells = [cell for index in best if (cell := column.cells[index]) is not None]
+    return set() if all(cell.meets_chance for cell in cells) else best
 
 
 def _cell(column: _Column, score: Score | None) -> tuple[str, str]:

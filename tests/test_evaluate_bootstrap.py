@@ -1,12 +1,19 @@
 """The object bootstrap against brute force and against coverage that is known; scores refuse NaN."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from alignet.evaluate.bootstrap import Score, interval, mean_draws, object_counts, object_draws
+from alignet.evaluate.bootstrap import (
+    Score,
+    defined_interval,
+    interval,
+    mean_draws,
+    object_counts,
+    object_draws,
+)
 
 
 def brute_force(values, units, draws, seed):
@@ -79,3 +86,20 @@ def test_score_survives_json_and_refuses_nan():
 def test_interval_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="at least one bootstrap draw"):
         interval(np.array([]))
+
+
+def test_draws_without_a_value_are_told_and_many_of_them_leave_no_interval():
+    draws = np.linspace(-1, 1, 100)
+    assert defined_interval(draws) == (*interval(draws), "")
+    few = np.where(np.arange(100) < 10, np.nan, draws)
+    assert defined_interval(few) == (*interval(few[10:]), "10 of 100 draws had no value and were left out")
+    many = np.where(np.arange(100) < 11, np.nan, draws)
+    assert defined_interval(many) == (None, None, "no interval: 11 of 100 draws had no value")
+
+
+def test_an_interval_meets_chance_where_it_reaches_down_to_it():
+    score = Score("a", "b", 0.4, 0.3, 0.5, 10, "triplets", "objects", chance=1 / 3)
+    assert score.meets_chance
+    assert not replace(score, low=0.35).meets_chance
+    assert not replace(score, chance=None).meets_chance
+    assert not replace(score, low=None, high=None).meets_chance

@@ -11,6 +11,7 @@ from trials import save, study
 
 from alignet.data.levels import Tidy, tidy, write_tidy
 from alignet.data.trials import read_trials
+from alignet.evaluate.bootstrap import object_counts
 from alignet.evaluate.item_correlation import correlation
 from alignet.evaluate.levels import FACTORS, model
 from alignet.evaluate.levels_people import ceilings, leave_one_out, people
@@ -113,6 +114,21 @@ def test_correlation_and_its_bootstrap_equal_scipy_with_ties():
     rhos = [stats.spearmanr(x[parts == part], y[parts == part]).statistic for part in (0, 1)]
     assert apart.rho == pytest.approx((52 * rhos[0] + 26 * rhos[1]) / 78)
     assert (apart.n, len(apart.draws)) == (78, 5)
+
+
+def test_a_correlation_whose_draws_are_often_constant_has_no_interval():
+    x = np.zeros(30)
+    x[0] = 1  # a draw without this item, one in e, is constant
+    found = correlation(x, np.arange(30.0), bootstrap=400, seed=0)
+    assert math.isfinite(found.rho)
+    assert found.ends == (None, None)
+    assert math.isnan(found.sd)
+    assert found.note == f"no interval: {400 - len(found.draws)} of 400 draws had no value"
+    assert 0.25 < 1 - len(found.draws) / 400 < 0.5
+    x[1:4] = 1  # one in e^4
+    found = correlation(x, np.arange(30.0), bootstrap=400, seed=0)
+    assert found.low < found.rho < found.high
+    assert found.note == f"{400 - len(found.draws)} of 400 draws had no value and were left out"
 
 
 def test_the_temperature_that_made_the_choices_is_found():
@@ -277,6 +293,35 @@ def test_the_model_by_loops_at_a_given_temperature(made):
     one = (grid["level"] == "fine") & (grid["factor"] == 1.0)
     assert grid["rt"][one] == pytest.approx(rho)
     assert grid["factor"].tolist() == [*FACTORS] * 3
+
+
+def test_the_mean_of_the_levels_and_its_interval_by_hand(made):
+    simulated, found = made
+    rows = rows_of(simulated, found)
+    noisy = simulated.features + np.random.default_rng(4).normal(0, 1, simulated.features.shape)
+    result = evaluate(noisy, simulated, found, bootstrap=50)
+    scores = {score.dataset: score for score in result.scores if score.metric == "odd_one_out"}
+    own = [scores[f"Levels {level}"] for level in LEVELS]
+    mean = scores["Levels"]
+    assert mean.value == pytest.approx(np.mean([score.value for score in own]))
+    assert mean.ceiling == pytest.approx(np.mean([score.ceiling for score in own]))
+    assert mean.n == sum(score.n for score in own)
+    right = np.array(result.tables["items"]["right"])
+    held = right >= 0
+    used, units = np.unique(rows[held], return_inverse=True)
+    units = units.reshape(-1, 3)
+    draws = []
+    for counts in object_counts(len(used), draws=50, seed=0):
+        weights = np.array([np.prod([counts[unit] for unit in set(row)]) for row in units.tolist()])
+        levels = [found.triplets["level"][held] == level for level in LEVELS]
+        draws.append(np.mean([np.average(right[held][mine], weights=weights[mine]) for mine in levels]))
+    assert (mean.low, mean.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=1e-6)
+    assert mean.low < mean.value < mean.high
+    only = {name: values[found.triplets["level"] == "fine"] for name, values in found.triplets.items()}
+    single = model(
+        noisy, rows[found.triplets["level"] == "fine"], only, dataset="Levels", tau=1.0, seed=0, bootstrap=5
+    )
+    assert [one.dataset for one in single.scores if one.metric == "odd_one_out"] == ["Levels fine"]
 
 
 def test_equal_features_are_always_wrong_and_correlate_with_nothing(made):

@@ -1,6 +1,7 @@
 """The page's blocks for Levels: what they say is what was measured, and both looks can be drawn."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from alignet.data.levels import tidy
 from alignet.data.trials import read_trials
 from alignet.evaluate.levels import model
 from alignet.evaluate.levels_people import people
-from alignet.evaluate.result import read_result, write_result
+from alignet.evaluate.result import Result, read_result, write_result
 from alignet.report.blocks import DARK, LIGHT, Figure, Table, Text
 from alignet.report.gathered import Gathered, Row
 from alignet.report.sections import BUILDERS
@@ -91,7 +92,14 @@ def test_what_models_make_of_it(gathered):
         scores = {score.dataset: score for score in results[row].scores if score.metric == "odd_one_out"}
         for level, cell in zip(LEVELS, cells[2:]):
             assert cell.value == scores[f"My levels {level}"].value
-            assert cell.best == (row.model != "baseline" and cell.value == best(results, row.model, level))
+            leads = row.model != "baseline" and cell.value == best(results, row.model, level)
+            assert cell.best == (leads and cell.low > 1 / 3)
+        own = [scores[f"My levels {level}"].value for level in LEVELS]
+        assert cells[5].value == pytest.approx(np.mean(own))
+        assert (cells[5].low, cells[5].high) == (scores["My levels"].low, scores["My levels"].high)
+    assert accuracy.header[5] == "mean"
+    for people_row in accuracy.rows[-2:]:
+        assert people_row[5].value == pytest.approx(np.mean([cell.value for cell in people_row[2:5]]))
     assert [row[:2] for row in accuracy.rows[-2:]] == [
         ["people", "leave-one-out"],
         ["people", "with modal ties"],
@@ -126,3 +134,42 @@ def drawn(figure):
         assert canvas.get_figwidth() <= 9
     assert pictures[0] != pictures[1]
     assert figure.alt
+
+
+def test_the_panels_of_what_people_did_have_one_legend_and_a_numeric_axis(gathered):
+    figure = BUILDERS["levels_people"][1](gathered["levels_people"])[-1]
+    drawing = figure.draw(LIGHT)
+    assert [text.get_text() for text in drawing.legends[0].get_texts()] == [
+        "coarse-grained", "fine-grained", "class-boundary",
+    ]  # fmt: skip
+    assert all(axis.get_legend() is None for axis in drawing.axes)
+    found = gathered["levels_people"].results[Row("student", "data")].tables["entropies"]
+    bars = [bar for bar in drawing.axes[2].patches if bar.get_height() > 0]
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+    values = np.array(found["entropy"])
+    assert all(np.abs(values - middle).min() < 0.1 for middle in middles)
+    assert sum(bar.get_height() for bar in bars) == pytest.approx(3)  # a distribution for each level
+    width = bars[0].get_width()
+    assert np.diff(np.sort(middles)).min() > width  # beside each other
+
+
+def test_draws_without_a_value_are_noted_and_give_no_interval(gathered):
+    """Most of the triplets have no time: a draw of the few that have may be constant."""
+    source = gathered["levels"].results[Row("vit", "alignet")]
+    told = "no interval: 30 of 60 draws had no value"
+    scores = [
+        replace(score, low=None, high=None, over="", note=f"{score.note}; {told}")
+        if (score.metric, score.dataset) == ("rt_spearman", "My levels fine") else score
+        for score in source.scores
+    ]  # fmt: skip
+    table = {name: np.array(values) for name, values in source.tables["levels"].items()}
+    for end in ("low", "high"):
+        table[f"rt_{end}"] = np.where(table["level"] == "fine", np.nan, table[f"rt_{end}"])
+    one = Gathered("My levels", "levels", {}, {
+        Row("vit", "original"): gathered["levels"].results[Row("vit", "original")],
+        Row("vit", "alignet"): Result(scores, dict(source.tables) | {"levels": table}),
+    })  # fmt: skip
+    uncertainty = BUILDERS["levels"][1](one)[1]
+    assert "[" not in uncertainty.rows[1][4].text
+    assert f"fine-grained, with response times: vit AligNet: {told}" in uncertainty.notes
+    assert "fine-grained (no 95% interval of one of them)" in uncertainty.caption

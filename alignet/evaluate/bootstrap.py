@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 LEVEL = 0.95  # of every interval
+MOST_LOST = 0.1  # of the draws: where more are undefined, those that are left say nothing of the rest
 _BLOCK, _DRAWS = (
     512,
     128,
@@ -44,6 +45,11 @@ class Score:
                     "check the features for NaN and the data set for too few objects."
                 )
 
+    @property
+    def meets_chance(self) -> bool:
+        """Whether the interval reaches down to chance or below; False where there is no interval or no chance."""
+        return self.low is not None and self.chance is not None and self.low <= self.chance
+
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Score:
         """The inverse of dataclasses.asdict; an unknown or missing key is a ValueError."""
@@ -59,6 +65,19 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
         raise ValueError("expected at least one bootstrap draw, found none; set bootstrap to 1000.")
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def defined_interval(draws: np.ndarray) -> tuple[float | None, float | None, str]:
+    """Interval of the draws (B,) that are defined, and what is to be said of the others; "" where there are none.
+
+    A draw is NaN where a correlation of constants was asked for. Where more than MOST_LOST of them are, there is no
+    interval: those that are left are the draws with much spread, and their interval may not even hold the estimate.
+    """
+    lost = int((~np.isfinite(draws)).sum())
+    if lost > MOST_LOST * len(draws):
+        return None, None, f"no interval: {lost:,} of {len(draws):,} draws had no value"
+    said = f"{lost:,} of {len(draws):,} draws had no value and were left out" if lost else ""
+    return *interval(draws[np.isfinite(draws)]), said
 
 
 def mean_draws(values: np.ndarray, *, draws: int, seed: int) -> np.ndarray:

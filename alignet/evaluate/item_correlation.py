@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alignet.evaluate.bootstrap import interval
+from alignet.evaluate.bootstrap import defined_interval
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rho over items, with its bootstrap over items: SD and 95% interval. NaN where a side is constant."""
+    """Spearman's rho over items, with its bootstrap over items: SD and 95% interval.
+
+    rho is NaN where a side is constant; SD and interval are where it is, or too many draws are. note: how many.
+    """
 
     rho: float
     sd: float
@@ -23,6 +26,12 @@ class Correlation:
     high: float
     n: int
     draws: np.ndarray  # (B,), those that are defined
+    note: str = ""
+
+    @property
+    def ends(self) -> tuple[float | None, float | None]:
+        """The interval as a score has it: None where there is none."""
+        return (self.low, self.high) if np.isfinite(self.low) else (None, None)
 
 
 def correlation(
@@ -47,9 +56,12 @@ def correlation(
         sizes = (len(first) for first, _ in ranked)
         times = [np.bincount(generator.integers(size, size=size), minlength=size) for size in sizes]
         found.append(_mean_spearman(ranked, times))
-    draws = np.array(found)[np.isfinite(found)]
-    low, high = interval(draws) if len(draws) else (float("nan"), float("nan"))
-    return Correlation(rho, float(draws.std(ddof=1)) if len(draws) > 1 else float("nan"), low, high, n, draws)
+    every = np.array(found, dtype=np.float64)
+    draws, nan = every[np.isfinite(every)], float("nan")
+    low, high, note = defined_interval(every) if len(every) else (None, None, "")
+    if low is None or high is None:
+        return Correlation(rho, nan, nan, nan, n, draws, note)
+    return Correlation(rho, float(draws.std(ddof=1)) if len(draws) > 1 else nan, low, high, n, draws, note)
 
 
 def _members(part: np.ndarray, held: np.ndarray) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from alignet.data.trials import LEVELS
-from alignet.evaluate.bootstrap import Score
+from alignet.evaluate.bootstrap import Score, defined_interval, object_draws
 from alignet.evaluate.item_correlation import correlation
 from alignet.evaluate.levels_people import Table, ceilings, columns_of, counts_of
 from alignet.evaluate.odd_one_out import odd_one_out
@@ -46,7 +46,8 @@ def model(
     the answers to the other half of these triplets (cross-fitting: correlations are then means over the two halves,
     each ranked at its own temperature). A tie of similarities is wrong; modal ties are left out of the accuracy.
     Scores, each for `<dataset> <level>`: odd_one_out, odd_one_out_cosine, ties; rt_spearman and disagreement_spearman,
-    the model's triplet entropy with the mean log RT and with the entropy of people's answers.
+    the model's triplet entropy with the mean log RT and with the entropy of people's answers. For `<dataset>`:
+    odd_one_out, the mean over the levels.
     Tables: levels, items (one row a triplet; right: 1, 0, -1 at a modal tie), tau (the correlations over FACTORS of the
     temperature), temperature.
     """
@@ -69,12 +70,17 @@ def model(
             row |= {metric: one.rho, f"{metric}_sd": one.sd, f"{metric}_low": one.low, f"{metric}_high": one.high,
                     f"{metric}_n": one.n}  # fmt: skip
             if np.isfinite(one.rho):
-                told = "; ".join(text for text in (temperature.note, note) if text)
-                scores.append(Score(f"{metric}_spearman", name, one.rho, one.low, one.high, one.n, "triplets",
-                                    "triplets", chance=0.0, note=told))  # fmt: skip
+                told = "; ".join(text for text in (temperature.note, note, one.note) if text)
+                over = "triplets" if np.isfinite(one.low) else ""
+                scores.append(Score(f"{metric}_spearman", name, one.rho, *one.ends, one.n, "triplets", over,
+                                    chance=0.0, note=told))  # fmt: skip
         right[mine] = _right(sims[mine], triplets["odd"][mine])
         table.append(row)
         grid += _over_tau(sims[mine], temperature, triplets, mine, level)
+    if (
+        mean := _mean_accuracy(scores, right, rows, triplets["level"], dataset, seed=seed, draws=bootstrap)
+    ) is not None:
+        scores.append(mean)
     tables: dict[str, Any] = {
         "levels": columns_of(table),
         "items": {
@@ -157,6 +163,43 @@ def _accuracy(
         note="; ".join(text for text in (told, note) if text),
     )  # fmt: skip
     return [score for score in scores if score.metric != "triplet_entropy"]
+
+
+def _mean_accuracy(
+    scores: list[Score],
+    right: np.ndarray,
+    rows: np.ndarray,
+    level: np.ndarray,
+    dataset: str,
+    *,
+    seed: int,
+    draws: int,
+) -> Score | None:
+    """The mean of the levels' odd_one_out, its interval over images that all levels share; None for a single level.
+
+    Each draw resamples the images of all levels at once, and takes the mean of what the levels come to in it.
+    """
+    found = [score for score in scores if score.metric == "odd_one_out"]
+    if len(found) < 2:
+        return None
+    held = right >= 0
+    names = [score.dataset.removeprefix(f"{dataset} ") for score in found]
+    of_level = np.stack([level[held] == name for name in names], 1)
+    columns = np.concatenate([of_level * right[held, None], of_level], 1)
+    sums = object_draws(columns, rows[held], draws=draws, seed=seed)
+    with np.errstate(invalid="ignore"):
+        means = (sums[: len(names)] / sums[len(names) :]).mean(
+            0
+        )  # NaN where a draw has no triplet of a level
+    low, high, lost = defined_interval(means)
+    ceilings_of = [score.ceiling for score in found]
+    ceiling = None if None in ceilings_of else float(np.mean(np.array(ceilings_of, dtype=np.float64)))
+    note = f"mean of the levels {', '.join(names)}"
+    return Score(
+        "odd_one_out", dataset, float(np.mean([score.value for score in found])), low, high,
+        sum(score.n for score in found), "triplets", "images" if low is not None else "", chance=1 / 3,
+        ceiling=ceiling, note=f"{note}; {lost}" if lost else note,
+    )  # fmt: skip
 
 
 def _accuracy_row(found: list[Score], counts: np.ndarray, odd: np.ndarray) -> dict[str, Any]:

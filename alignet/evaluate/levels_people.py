@@ -155,9 +155,11 @@ def _people_scores(row: Mapping[str, Any], found: Correlation, dataset: str) -> 
                   "triplets", "triplets", note="people's answers, nats; at most ln 3 = 1.099")
         )  # fmt: skip
     if np.isfinite(found.rho):
-        note = f"people's own disagreement with their mean log RT; SD {found.sd:.3f}"
-        scores.append(Score("rt_spearman", dataset, found.rho, found.low, found.high, found.n, "triplets", "triplets",
-                            chance=0.0, note=note))  # fmt: skip
+        parts = ["people's own disagreement with their mean log RT", found.note]
+        parts += [f"SD {found.sd:.3f}"] if np.isfinite(found.sd) else []
+        over = "triplets" if np.isfinite(found.low) else ""
+        scores.append(Score("rt_spearman", dataset, found.rho, *found.ends, found.n, "triplets", over,
+                            chance=0.0, note="; ".join(filter(None, parts))))  # fmt: skip
     if row["ceiling_n"]:
         note = f"leave-one-out, all triplets; without {row['modal_ties']:,} modal ties {row['ceiling_untied']:.3f}"
         scores.append(Score("human_ceiling", dataset, row["ceiling"], row["ceiling_low"], row["ceiling_high"],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alignet.evaluate.bootstrap import Score, interval, object_counts
+from alignet.evaluate.bootstrap import Score, defined_interval, object_counts
 from alignet.progress import progress
 
 KINDS = ("similarity", "dissimilarity")
@@ -39,11 +39,12 @@ def rsa(
     p = permutation_p(compared.kernel, compared.judged, permutations=permutations, seed=seed)
     draws = _bootstrap(compared.x, compared.y, len(features), draws=bootstrap, seed=seed, dataset=dataset)
     n = len(compared.x)
-    said = _said(draws, p, permutations, note)
+    low, high, lost = defined_interval(draws)
+    said = _said(p, permutations, note, lost)
     return [
         Score(
-            "rsa_spearman", dataset, spearman(compared.x, compared.y), *interval(draws[np.isfinite(draws)]), n=n,
-            unit="pairs", over="objects", chance=0.0, ceiling=ceiling, note=said,
+            "rsa_spearman", dataset, spearman(compared.x, compared.y), low, high, n=n, unit="pairs",
+            over="objects" if low is not None else "", chance=0.0, ceiling=ceiling, note=said,
         ),
         Score("rsa_p", dataset, p, None, None, n, "pairs", "", note=note),
     ]  # fmt: skip
@@ -79,9 +80,10 @@ def rsa_mean(
         drawn = _bootstrap(compared.x, compared.y, len(features), draws=bootstrap, seed=at, dataset=own)
         rho, p, note = spearman(compared.x, compared.y), _p(observed, null), (notes or {}).get(name, "")
         shared = {"n": len(compared.x), "unit": "pairs"}
+        low, high, lost = defined_interval(drawn)
         scores += [
-            Score("rsa_spearman", own, rho, *interval(drawn[np.isfinite(drawn)]), over="objects", chance=0.0,
-                  note=_said(drawn, p, permutations, note), **shared),  # type: ignore[arg-type]
+            Score("rsa_spearman", own, rho, low, high, over="objects" if low is not None else "", chance=0.0,
+                  note=_said(p, permutations, note, lost), **shared),  # type: ignore[arg-type]
             Score("rsa_p", own, p, None, None, over="", note=note, **shared),  # type: ignore[arg-type]
         ]  # fmt: skip
         rhos.append(rho)
@@ -89,11 +91,12 @@ def rsa_mean(
         nulls.append(np.append(observed, null))
         n += len(compared.x)
     mean, null = np.mean(draws, 0), np.mean(nulls, 0)
+    low, high, lost = defined_interval(mean)
     p, note = _p(null[0], null[1:]), f"mean of {len(sets)} sets: {', '.join(sets)}"
     return [
         *scores,
-        Score("rsa_spearman", dataset, float(np.mean(rhos)), *interval(mean[np.isfinite(mean)]), n=n, unit="pairs",
-              over="objects", chance=0.0, note=_said(mean, p, permutations, note)),
+        Score("rsa_spearman", dataset, float(np.mean(rhos)), low, high, n=n, unit="pairs",
+              over="objects" if low is not None else "", chance=0.0, note=_said(p, permutations, note, lost)),
         Score("rsa_p", dataset, p, None, None, n, "pairs", "", note=note),
     ]  # fmt: skip
 
@@ -124,10 +127,8 @@ def _compared(features: np.ndarray, similarity: np.ndarray, dataset: str) -> _Co
     return _Compared(kernel, judged, x, y)
 
 
-def _said(draws: np.ndarray, p: float, permutations: int, note: str) -> str:
-    lost = int((~np.isfinite(draws)).sum())
-    texts = [f"p = {p:.4f}, {permutations} permutations of the objects", note]
-    texts += [f"{lost} of {len(draws)} draws were constant and left out"] if lost else []
+def _said(p: float, permutations: int, note: str, lost: str) -> str:
+    texts = [f"p = {p:.4f}, {permutations} permutations of the objects", note, lost]
     return "; ".join(text for text in texts if text)
 
 

@@ -153,7 +153,7 @@ OWN: dict[tuple[str, str], Kind] = {
 
 
 def check_options(dataset: str, family: str, options: Mapping[str, Any]) -> None:
-    """ValueError for an option of the evaluation `dataset` that its family does not know, lacks, or expects otherwise."""
+    """ValueError for an option of the evaluation `dataset` that its family does not know, or lacks, or another kind."""
     needed, known = (set(names.split()) for names in OPTIONS.get(family, ("", " ".join(options))))
     strange, missing = sorted(options.keys() - needed - known), sorted(needed - options.keys())
     if strange or missing:

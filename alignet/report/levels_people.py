@@ -13,16 +13,17 @@ import numpy as np
 
 from alignet.data.trials import LEVELS
 from alignet.report.blocks import Block, Cell, Figure, Look, Table, Text
-from alignet.report.drawing import canvas, dress, own_legend
+from alignet.report.drawing import canvas, dress, legend
 from alignet.report.files import slug
 from alignet.report.gathered import Gathered
-from alignet.report.numbers import p_text, spread
+from alignet.report.numbers import p_text, spread, without_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 NAMES = {"coarse": "coarse-grained", "fine": "fine-grained", "boundary": "class-boundary"}
+BIN = 0.1  # nats, of the degrees of disagreement that are counted together
 POINTS = 800  # of a scatter, at most: drawn at random where there are more
 
 Columns = Mapping[str, Any]
@@ -33,7 +34,12 @@ def levels_people(gathered: Gathered) -> Sequence[Block]:
     result = next(iter(gathered.results.values()))
     tables = result.tables
     name = slug(gathered.dataset)
-    blocks: list[Block] = [_by_level(name, gathered.dataset, tables["levels"])]
+    lost = [
+        f"{NAMES[score.dataset.removeprefix(f'{gathered.dataset} ')]}, RT with disagreement: {said}"
+        for score in result.scores
+        if score.metric == "rt_spearman" and (said := without_value(score.note))
+    ]
+    blocks: list[Block] = [_by_level(name, gathered.dataset, tables["levels"], lost)]
     if len(tables["tests"].get("t", ())):
         blocks.append(Text(_tests(tables["tests"])))
     blocks.append(_figure(name, gathered.dataset, tables))
@@ -50,7 +56,7 @@ def hue_of(level: str, look: Look) -> str:
     return look.hues[LEVELS.index(level)]
 
 
-def _by_level(name: str, dataset: str, rows: Columns) -> Table:
+def _by_level(name: str, dataset: str, rows: Columns, lost: Sequence[str]) -> Table:
     header = ("level", "median RT, s", "SE", "disagreement, nats", "RT with disagreement, rho", "ceiling, %",
               "without modal ties, %", "triplets", "modal ties", "timed trials", "participants")  # fmt: skip
     cells: list[list[Cell | str]] = []
@@ -77,7 +83,7 @@ def _by_level(name: str, dataset: str, rows: Columns) -> Table:
         f"{NAMES[str(level)]} {100 * value:.1f}% ({100 * untied:.1f}% without modal ties)"
         for level, value, untied in zip(rows["level"], rows["ceiling_shared"], rows["ceiling_shared_untied"])
     )
-    notes = [f"Where a tie of the others counts by its share instead, the ceilings are {shared}."]
+    notes = [f"Where a tie of the others counts by its share instead, the ceilings are {shared}.", *lost]
     return Table(f"{name}_by_level", f"{dataset}: people by level", header, cells, caption, notes=notes)
 
 
@@ -95,7 +101,7 @@ def _tests(tests: Columns) -> str:
 def _figure(name: str, dataset: str, tables: Mapping[str, Columns]) -> Figure:
     rows = tables["levels"]
     rhos = [
-        f"{rho:.2f} [{low:.2f}, {high:.2f}] ({NAMES[str(level)]}, {n:,} triplets)"
+        f"{spread(rho, low, high, digits=2).text} ({NAMES[str(level)]}, {n:,} triplets)"
         for level, rho, low, high, n in zip(*(rows[key] for key in ("level", "rho", "rho_low", "rho_high", "rho_n")))
         if math.isfinite(rho)
     ]  # fmt: skip
@@ -103,15 +109,16 @@ def _figure(name: str, dataset: str, tables: Mapping[str, Columns]) -> Figure:
     caption = (
         f"A: response times of {int(sum(rows['timed'])):,} trials; the line is the median. B: mean response time of a "
         f"triplet against the disagreement about it, with least-squares lines over all triplets (points: at most "
-        f"{POINTS} of each level). C: how triplets fall over degrees of disagreement. {said}"
+        f"{POINTS} of each level). C: how triplets fall over degrees of disagreement, in bins of {BIN:g} nats. {said}"
     )
 
     def draw(look: Look) -> Drawing:
-        drawing = canvas(look, 3.1)
-        first, second, third = drawing.subplots(1, 3)
+        drawing = canvas(look, 3.4)
+        first, second, third = axes = drawing.subplots(1, 3)
         _times(first, look, tables)
         _against(second, look, tables["items"], rows)
         _degrees(third, look, tables["entropies"], rows)
+        legend(drawing, axes, look)
         return drawing
 
     alt = "Three panels: response times by level, response time against disagreement, distribution of disagreement."
@@ -155,21 +162,18 @@ def _against(axes: Axes, look: Look, items: Columns, rows: Columns) -> None:
         if math.isfinite(rho):
             slope, at = np.polyfit(x, y, 1)
             ends = np.array([x.min(), x.max()])
-            axes.plot(
-                ends, at + slope * ends, color=colour, linewidth=2, label=f"{NAMES[str(level)]} {rho:.2f}"
-            )
-    own_legend(axes, look, loc="best")
+            axes.plot(ends, at + slope * ends, color=colour, linewidth=2)
 
 
 def _degrees(axes: Axes, look: Look, found: Columns, rows: Columns) -> None:
     dress(axes, look, x="disagreement, nats", y="share of triplets", title="C")
-    bins = np.floor(np.array(found["entropy"]) / 0.1 + 1e-6).astype(int)
+    bins = np.floor(np.array(found["entropy"]) / BIN + 1e-6).astype(int)
     there = np.unique(bins)
     levels = [str(level) for level in rows["level"]]
     for place, level in enumerate(levels):
         mine = np.array(found["level"]) == level
         share = [float(np.array(found["share"])[mine & (bins == value)].sum()) for value in there]
-        offset = (place - (len(levels) - 1) / 2) * 0.27
-        axes.bar(np.arange(len(there)) + offset, share, 0.25, color=hue_of(level, look))
-    values = [np.array(found["entropy"])[bins == value].mean() for value in there]
-    axes.set_xticks(range(len(there)), [f"{value:.2f}" for value in values])
+        offset = (place - (len(levels) - 1) / 2) * 0.3 * BIN  # levels beside each other within a bin
+        axes.bar(
+            (there + 0.5) * BIN + offset, share, 0.28 * BIN, color=hue_of(level, look), label=NAMES[level]
+        )

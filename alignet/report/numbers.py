@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from alignet.evaluate.bootstrap import Score
 
 
+def best_of(scores: Iterable[Score], *, largest: bool = True) -> float | None:
+    """The value that is marked as best; None without one, or where its interval reaches chance."""
+    found = list(scores)
+    if not found:
+        return None
+    best = (max if largest else min)(found, key=lambda score: score.value)
+    return None if best.meets_chance else best.value
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its noun: `1 point`, `2 points`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def without_value(note: str) -> str:
+    """What a score's note says of draws without a value; "" where it says nothing."""
+    return "; ".join(text for text in note.split("; ") if "draws had no value" in text)
+
+
 def score_cell(score: Score | None, *, digits: int = 3, scale: float = 1.0, best: bool = False) -> Cell:
     """A score with its interval; empty where there is none."""
     if score is None:
