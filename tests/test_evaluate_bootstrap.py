@@ -5,15 +5,22 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from alignet.evaluate.bootstrap import (
     Score,
+    clopper_pearson,
     defined_interval,
     interval,
     mean_draws,
     object_counts,
     object_draws,
+    share_interval,
 )
+from alignet.evaluate.nights import two_alternatives
+from alignet.evaluate.odd_one_out import odd_one_out
+from alignet.evaluate.probe import linear_probe
+from alignet.evaluate.top1 import top1
 
 
 def brute_force(values, units, draws, seed):
@@ -72,6 +79,31 @@ def test_mean_draws_have_the_standard_error_of_the_mean():
     draws = mean_draws(values, draws=2000, seed=0)
     assert draws.std() == pytest.approx(values.std() / 20, rel=0.08)
     assert draws.mean() == pytest.approx(values.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("right", [np.ones(30), np.zeros(30)])
+def test_a_share_of_equal_answers_has_an_exact_interval(right):
+    expected = binomtest(int(right.sum()), 30).proportion_ci(0.95, "exact")
+    draws = mean_draws(right, draws=100, seed=0)
+    assert share_interval(right, draws) == pytest.approx((expected.low, expected.high))
+    mixed = np.r_[np.ones(20), np.zeros(10)]
+    draws = mean_draws(mixed, draws=100, seed=0)
+    assert share_interval(mixed, draws) == interval(draws)
+    assert clopper_pearson(3, 20) == pytest.approx(tuple(binomtest(3, 20).proportion_ci(0.95, "exact")))
+
+
+def test_every_family_of_right_and_wrong_gives_perfect_features_an_interval_with_width():
+    x = np.repeat(np.eye(3), 8, 0)
+    labels, few = np.repeat(np.arange(3), 8), {"seed": 0, "bootstrap": 20, "dataset": "d"}
+    triplets = np.array([[0, 1, 8], [9, 10, 17], [16, 18, 2]] * 5)
+    found = [
+        *odd_one_out(x, triplets, tau=1.0, **few)[:2], *odd_one_out(x, triplets, tau=1.0, over="triplets", **few)[:2],
+        *linear_probe(x, labels, x, labels, C=1.0, **few), *top1(x, labels, np.eye(3), np.zeros(3), **few),
+        *two_alternatives(x, triplets[:, [0, 2, 1]], np.ones(15, dtype=bool), **few),
+    ]  # fmt: skip
+    for score in found:
+        assert score.value == score.high == 1, score.metric
+        assert score.low == pytest.approx(0.025 ** (1 / score.n)), score.metric
 
 
 def test_score_survives_json_and_refuses_nan():

@@ -9,12 +9,13 @@ from PIL import Image
 from scipy import stats
 from trials import save, study
 
-from alignet.data.levels import Tidy, tidy, write_tidy
+from alignet.data.levels import Tidy, entropy_of_counts, tidy, write_tidy
 from alignet.data.trials import read_trials
-from alignet.evaluate.bootstrap import object_counts
+from alignet.evaluate.bootstrap import interval, mean_draws, object_counts
 from alignet.evaluate.item_correlation import correlation
 from alignet.evaluate.levels import FACTORS, model
-from alignet.evaluate.levels_people import ceilings, leave_one_out, people
+from alignet.evaluate.levels_people import ceilings, comparable, leave_one_out, people
+from alignet.evaluate.participants import participants_interval
 from alignet.evaluate.result import read_result, write_result
 from alignet.evaluate.temperature import fit_tau
 from alignet.families.levels import levels, levels_people
@@ -90,6 +91,93 @@ def test_ceilings_with_and_without_ties():
     assert np.isnan(leave_one_out(counts[3:], tied="wrong")).all()
     with pytest.raises(ValueError, match="expected tied to be wrong or shared"):
         leave_one_out(counts, tied="half")
+
+
+def test_people_who_answer_at_random_are_at_chance_where_ties_are_kept_and_shared():
+    generator = np.random.default_rng(0)
+    for answers in (2, 3, 5):
+        found = ceilings(generator.multinomial(answers, [1 / 3] * 3, size=40_000))
+        assert found["shared"] == pytest.approx(1 / 3, abs=0.006), answers
+    assert found["wrong"] == pytest.approx(0.26, abs=0.01)
+    assert found["wrong_untied"] > 0.4
+
+
+def asked(seed, *, people_asked=30, triplets=200, answers=5, careless=0.6):
+    """Participants who know a share of their trials, from `careless` to all, and guess: triplet, person, answer."""
+    generator = np.random.default_rng(seed)
+    skill = generator.uniform(careless, 1.0, size=people_asked)
+    person = np.concatenate(
+        [generator.permutation(np.arange(triplets) % people_asked) for _ in range(answers)]
+    )
+    knows = generator.random(len(person)) < skill[person]
+    answer = np.where(knows, 0, generator.integers(0, 3, len(person)))
+    return np.tile(np.arange(triplets), answers), person, answer
+
+
+def shared(counts):
+    return leave_one_out(counts, tied="shared")
+
+
+def test_the_interval_over_participants_equals_loops():
+    triplet, person, answer = asked(1, people_asked=7, triplets=20)
+    low, high, number = participants_interval(entropy_of_counts, triplet, person, answer, 20)
+
+    def value(row, left_out=None):
+        held = (triplet == row) & (np.arange(len(triplet)) != left_out)
+        return entropy_of_counts(np.bincount(answer[held], minlength=3)[None])[0]
+
+    changes = np.array([value(row) - value(row, at) for at, row in enumerate(triplet)])
+    influence = [(changes - changes.mean())[person == who].sum() / 20 for who in range(7)]
+    margin = stats.t.ppf(0.975, 6) * math.sqrt(7 / 6 * sum(one**2 for one in influence))
+    mean = np.mean([value(row) for row in range(20)])
+    assert (low, high, number) == (pytest.approx(mean - margin), pytest.approx(mean + margin), 7)
+    nothing = participants_interval(entropy_of_counts, triplet, person * 0, answer, 20)
+    assert math.isnan(nothing[0])
+    assert nothing[2] == 1
+
+
+@pytest.mark.parametrize("statistic", [shared, entropy_of_counts])
+def test_the_interval_over_participants_covers_where_one_over_triplets_does_not(statistic):
+    studies = 150
+    means, over_people, over_triplets = [], [], []
+    for seed in range(studies):
+        triplet, person, answer = asked(seed, triplets=480)
+        over_people.append(participants_interval(statistic, triplet, person, answer, 480)[:2])
+        values = statistic(np.bincount(triplet * 3 + answer, minlength=3 * 480).reshape(-1, 3))
+        over_triplets.append(interval(mean_draws(values, draws=100, seed=seed)))
+        means.append(values.mean())
+    truth = np.mean(means)
+    covered = [np.mean([low <= truth <= high for low, high in ends]) for ends in (over_people, over_triplets)]
+    assert 0.92 <= covered[0] <= 1
+    assert covered[1] < 0.8
+    width = np.mean([high - low for low, high in over_people])
+    assert width < 1.4 * 2 * 1.96 * np.std(means)
+
+
+def test_disagreement_is_of_triplets_with_equally_many_answers():
+    generator = np.random.default_rng(0)
+    number = np.repeat([1, 3, 5, 0, 5, 5], 50)
+    counts = np.stack([generator.multinomial(n, [0.5, 0.3, 0.2]) for n in number])
+    level = np.array(["coarse", "fine"], dtype=object)[np.arange(300) % 2]
+    table = {"level": level, "entropy": entropy_of_counts(counts)} | {
+        f"unique{n}": counts[:, n - 1] for n in (1, 2, 3)
+    }
+    found, told = comparable(table)
+    np.testing.assert_array_equal(np.isfinite(found["entropy"]), number == 5)
+    assert told == "of the 150 of 300 triplets with 5 answers, the commonest number"
+    few = {name: values[:50] for name, values in table.items()}
+    assert comparable(few)[1] == "no triplet has two answers"
+    assert np.isnan(comparable(few)[0]["entropy"]).all()
+
+
+def test_equal_differences_have_no_t_test(made):
+    _, found = made
+    trials = {**found.trials, "log_rt": np.where(found.trials["level"] == "coarse", 0.5, 0.0)}
+    result = people(trials, found.triplets, dataset="Levels", seed=0, bootstrap=50)
+    assert len(result.tables["tests"].get("t", ())) == 0
+    note = scored(result)["response_time", "fine"].note
+    assert "no t-test against boundary: all 24 differences are equal" in note
+    assert "no t-test against coarse" in note
 
 
 # ---- correlations and temperatures
@@ -179,7 +267,9 @@ def test_people_against_numpy_and_scipy(made):
         assert rows["rt_median"][place] == pytest.approx(np.median(seconds))
         assert rows["rt_se"][place] == pytest.approx(stats.sem(seconds))
         assert rows["rt_low"][place] <= rows["rt_median"][place] <= rows["rt_high"][place]
-        mine = found.triplets["level"] == level
+        number = sum(found.triplets[f"unique{n}"] for n in (1, 2, 3))
+        mine = (found.triplets["level"] == level) & (number == np.bincount(number).argmax())
+        assert rows["entropy_n"][place] == rows["rho_n"][place] == mine.sum() < 150
         rho = stats.spearmanr(found.triplets["entropy"][mine], found.triplets["mean_log_rt"][mine]).statistic
         assert rows["rho"][place] == pytest.approx(rho)
         assert rows["rho_low"][place] > 0
@@ -210,7 +300,13 @@ def test_people_against_numpy_and_scipy(made):
         "rt_spearman",
         "human_ceiling",
     }
-    assert scores["human_ceiling", "fine"].value == pytest.approx(rows["ceiling"][1])
+    ceiling = scores["human_ceiling", "fine"]
+    mine = found.triplets["level"] == "fine"
+    counts = np.stack([found.triplets[f"answers{n}"][mine] for n in (1, 2, 3)], 1)
+    assert ceiling.value == rows["ceiling"][1] == ceilings(counts)["shared"]
+    assert ceiling.over == scores["answer_entropy", "fine"].over == "participants"
+    assert f"as wrong {ceilings(counts)['wrong']:.3f}" in ceiling.note
+    assert "triplets with 12 answers, the commonest number" in scores["answer_entropy", "fine"].note
 
 
 def test_shuffled_response_times_tell_nothing_of_disagreement(made):
@@ -242,7 +338,13 @@ def test_the_true_embedding_reaches_the_ceiling_and_is_unsure_where_people_are_s
         accuracy = scores["odd_one_out", level]
         assert accuracy.ceiling is not None
         assert accuracy.high >= accuracy.ceiling  # the majority of 12 is easier to foresee than one of them
-        assert accuracy.over == "images"
+        assert accuracy.over == "triplets"
+        spread = 2 * 1.96 * math.sqrt(accuracy.value * (1 - accuracy.value) / accuracy.n)
+        assert accuracy.high - accuracy.low == pytest.approx(spread, rel=0.15)  # over images: 2.6 times that
+        assert accuracy.ceiling == result.tables["levels"]["ceiling"][LEVELS.index(level)]
+        assert (
+            f"as wrong {result.tables['levels']['ceiling_wrong'][LEVELS.index(level)]:.3f}" in accuracy.note
+        )
         for metric in ("rt_spearman", "disagreement_spearman"):
             assert scores[metric, level].low > 0.1, (metric, level)
         assert "fitted to the answers to the other half" in scores["rt_spearman", level].note
@@ -308,14 +410,12 @@ def test_the_mean_of_the_levels_and_its_interval_by_hand(made):
     assert mean.n == sum(score.n for score in own)
     right = np.array(result.tables["items"]["right"])
     held = right >= 0
-    used, units = np.unique(rows[held], return_inverse=True)
-    units = units.reshape(-1, 3)
-    draws = []
-    for counts in object_counts(len(used), draws=50, seed=0):
-        weights = np.array([np.prod([counts[unit] for unit in set(row)]) for row in units.tolist()])
-        levels = [found.triplets["level"][held] == level for level in LEVELS]
-        draws.append(np.mean([np.average(right[held][mine], weights=weights[mine]) for mine in levels]))
-    assert (mean.low, mean.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=1e-6)
+generator = np.random.default_rng(5)
+draws = []
+for _ in range(400):
+    levels = [right[held & (found.triplets["level"] == level)] for level in LEVELS]
+    draws.append(np.mean([generator.choice(own, len(own)).mean() for own in levels]))
+assert (mean.low, mean.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.04)
     assert mean.low < mean.value < mean.high
     only = {name: values[found.triplets["level"] == "fine"] for name, values in found.triplets.items()}
     single = model(

@@ -123,7 +123,7 @@ def test_a_triplet_in_another_order_is_the_same_and_a_second_answer_to_it_is_not
     ("counts", "nats", "odd"),
     [
         ((5, 0, 0), 0.0, 0),
-        ((0, 0, 1), 0.0, 2),
+        ((0, 0, 2), 0.0, 2),
         ((2, 2, 1), -(0.8 * math.log(0.4) + 0.2 * math.log(0.2)), -1),
         ((1, 3, 1), -(0.6 * math.log(0.6) + 0.4 * math.log(0.2)), 1),
         ((2, 2, 2), math.log(3), -1),
@@ -134,8 +134,8 @@ def test_entropy_and_majority_of_known_counts(counts, nats, odd):
     assert majority(np.array([counts]))[0] == odd
 
 
-def test_no_answer_has_no_entropy():
-    assert np.isnan(entropy_of_counts(np.array([[0, 0, 0]]))).all()
+def test_fewer_than_two_answers_have_no_entropy():
+    assert np.isnan(entropy_of_counts(np.array([[0, 0, 0], [0, 1, 0]]))).all()
 
 
 def test_csv_and_parquet_give_the_same_and_the_tables_survive_the_disk(tmp_path):

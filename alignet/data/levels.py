@@ -38,8 +38,8 @@ class Tidy:
     0), rt_ms, log_rt (of seconds; NaN above slow_ms), unique (whether the participant counts for response times and
     disagreement), timed (unique and not slow).
     triplets: image1, image2, image3 (sorted), level, answers1..3 (how often each was the odd one), odd (the majority's,
-    0..2, -1 at a tie), unique1..3 (as answers, of participants that are `unique`), entropy (of those, nats; NaN without
-    any), mean_log_rt (over `timed` trials; NaN without any), timed (their number).
+    0..2, -1 at a tie), unique1..3 (as answers, of participants that are `unique`), entropy (of those, nats; NaN below
+    two), mean_log_rt (over `timed` trials; NaN without any), timed (their number).
     """
 
     trials: Mapping[str, np.ndarray]
@@ -90,10 +90,13 @@ def tidy(
 
 
 def entropy_of_counts(counts: np.ndarray) -> np.ndarray:
-    """Shannon entropy in nats, within [0, ln 3], of answers counted in (n, 3); NaN where there is no answer."""
+    """Shannon entropy in nats, within [0, ln 3], of answers counted in (n, 3); NaN below two answers.
+
+    The entropy of few answers is too low, and the fewer the lower: compare triplets with equally many.
+    """
     counts = np.asarray(counts, dtype=np.float64)
     total = counts.sum(1, keepdims=True)
-    shares = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
+    shares = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 1)
     return -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(1) + 0.0  # no negative zero
 
 

@@ -80,6 +80,25 @@ def defined_interval(draws: np.ndarray) -> tuple[float | None, float | None, str
     return *interval(draws[np.isfinite(draws)]), said
 
 
+def share_interval(right: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+    """Interval (low, high) of the share of right answers: percentiles of its draws (B,), unless they are all the same.
+
+    right: (n,) of 0 and 1. Where every answer is right, or every one wrong, no resampling can vary, and the interval is
+    Clopper and Pearson's (1934), which takes the n answers as independent: 30 of 30 give [0.884, 1].
+    """
+    low, high = interval(draws)
+    return (low, high) if low < high else clopper_pearson(round(float(np.sum(right))), len(right))
+
+
+def clopper_pearson(k: int, n: int) -> tuple[float, float]:
+    """Exact interval (low, high) at LEVEL of a share of which k of n independent answers are right."""
+    from scipy.stats import beta
+
+    tail = (1 - LEVEL) / 2
+    low = float(beta.ppf(tail, k, n - k + 1)) if k > 0 else 0.0
+    return low, float(beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0
+
+
 def mean_draws(values: np.ndarray, *, draws: int, seed: int) -> np.ndarray:
     """Bootstrap draws (B,) of the mean of values (n,), resampling the n measurements themselves."""
     generator = np.random.default_rng(seed)
@@ -93,9 +112,14 @@ def object_draws(values: np.ndarray, units: np.ndarray, *, draws: int, seed: int
     values: (n, k) per triplet. units: (n, 3) integer ids of the objects that each triplet shows. A draw
     takes as many objects as occur, with replacement, and weighs a triplet by the product of the
     multiplicities of its distinct objects (two images of one object come and go together). That keeps
-    the dependence between triplets that share an object, which a bootstrap over triplets ignores. Where
-    few triplets cover the objects the interval is conservative: it resamples each triplet's own noise up
-    to eight times. Draws that hold no triplet are left out, so B may be less than `draws`.
+    the dependence between triplets that share an object, which a bootstrap over triplets ignores.
+
+    The interval is conservative: three multiplicities give a weight of variance 2^3 - 1 = 7, so each triplet's own
+    noise counts sevenfold. Where that noise is all there is, as where each object is in few triplets, the interval is
+    sqrt(7) = 2.6 times too wide (measured: 2.6 for 600 triplets, of 200, 600 or 1,800 objects). Where objects differ it
+    comes right with more triplets to each: with differences of SD 0.08 in accuracy 1.7 to 2 times too wide at 10 to 15
+    triplets an object, 1.2 to 1.5 at 45 to 75, 0.8 to 1.1 above 200 (the less where there are 40 objects). Draws that
+    hold no triplet are left out, so B may be less than `draws`.
     """
     objects, number = renumbered(units)
     counts = object_counts(number, draws=draws, seed=seed)

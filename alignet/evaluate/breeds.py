@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alignet.data.breeds import Superclass, check_split
-from alignet.evaluate.bootstrap import Score, interval, mean_draws
+from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
 from alignet.evaluate.readout import fit_readout
 from alignet.evaluate.result import Result
 
@@ -56,10 +56,12 @@ def breeds(
     scores = []
     for metric, rows in (("breeds", ~seen), ("breeds_source", seen)):
         values, over, text = right[rows].astype(np.float64), "images", readout.note
-        low, high = interval(mean_draws(values, draws=bootstrap, seed=seed))
+        low, high = share_interval(values, mean_draws(values, draws=bootstrap, seed=seed))
         if metric == "breeds":
             over, text = "subclasses", f"{text}; over images [{low:.3f}, {high:.3f}]"
-            low, high = interval(_subclass_draws(values, names[rows], draws=bootstrap, seed=seed))
+            low, high = share_interval(
+                values, _subclass_draws(values, names[rows], draws=bootstrap, seed=seed)
+            )
         value, chance = float(values.mean()), 1 / len(split)
         scores.append(
             Score(metric, dataset, value, low, high, len(values), "images", over, chance, note=text)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from alignet.data.trials import LEVELS
-from alignet.evaluate.bootstrap import Score, defined_interval, object_draws
+from alignet.evaluate.bootstrap import Score, interval, mean_draws
 from alignet.evaluate.item_correlation import correlation
-from alignet.evaluate.levels_people import Table, ceilings, columns_of, counts_of
+from alignet.evaluate.levels_people import Table, ceilings, columns_of, comparable, counts_of
 from alignet.evaluate.odd_one_out import odd_one_out
 from alignet.evaluate.result import Result
 from alignet.evaluate.temperature import Temperature, fit_tau, said
@@ -44,13 +44,15 @@ def model(
     features: (m, p). rows: (n, 3), rows of features of image1..image3 of each triplet. tau: a number, or `fit`: by
     maximum likelihood of the choices `fit` (features (m', p) and triplets (n', 3), odd one last), or without them of
     the answers to the other half of these triplets (cross-fitting: correlations are then means over the two halves,
-    each ranked at its own temperature). A tie of similarities is wrong; modal ties are left out of the accuracy.
+    each ranked at its own temperature). A tie of similarities is wrong; modal ties are left out of the accuracy, whose
+    interval is over triplets (an image occurs in few) and whose ceiling is people's, leave-one-out, with modal ties.
     Scores, each for `<dataset> <level>`: odd_one_out, odd_one_out_cosine, ties; rt_spearman and disagreement_spearman,
     the model's triplet entropy with the mean log RT and with the entropy of people's answers. For `<dataset>`:
     odd_one_out, the mean over the levels.
     Tables: levels, items (one row a triplet; right: 1, 0, -1 at a modal tie), tau (the correlations over FACTORS of the
     temperature), temperature.
     """
+    triplets, asked = comparable(triplets)
     sims = _similarities(features, rows, dataset)
     temperature = _temperature(sims, triplets, tau, fit, seed=seed, dataset=dataset)
     nats = _entropy(sims, temperature.taus)
@@ -70,7 +72,8 @@ def model(
             row |= {metric: one.rho, f"{metric}_sd": one.sd, f"{metric}_low": one.low, f"{metric}_high": one.high,
                     f"{metric}_n": one.n}  # fmt: skip
             if np.isfinite(one.rho):
-                told = "; ".join(text for text in (temperature.note, note, one.note) if text)
+                parts = (temperature.note, note, one.note, asked if metric == "disagreement" else "")
+                told = "; ".join(text for text in parts if text)
                 over = "triplets" if np.isfinite(one.low) else ""
                 scores.append(Score(f"{metric}_spearman", name, one.rho, *one.ends, one.n, "triplets", over,
                                     chance=0.0, note=told))  # fmt: skip
@@ -78,7 +81,7 @@ def model(
         table.append(row)
         grid += _over_tau(sims[mine], temperature, triplets, mine, level)
     if (
-        mean := _mean_accuracy(scores, right, rows, triplets["level"], dataset, seed=seed, draws=bootstrap)
+        mean := _mean_accuracy(scores, right, triplets["level"], dataset, seed=seed, draws=bootstrap)
     ) is not None:
         scores.append(mean)
     tables: dict[str, Any] = {
@@ -152,53 +155,36 @@ def _accuracy(
     if not len(held):
         return []
     last = np.take_along_axis(rows[held], _ODD_LAST[odd[odd >= 0]], 1)
-    ceiling = ceilings(counts_of(triplets, held))
-    every = ceilings(counts_of(triplets, mine))
+    people = ceilings(counts_of(triplets, mine))
     told = f"{len(mine) - len(held):,} modal ties left out"
-    if every["n"]:
-        told += f"; leave-one-out ceiling with them {every['wrong']:.3f}"
-    value = ceiling["wrong_untied"] if ceiling["n_untied"] and ceiling["wrong_untied"] > 0 else None
+    if people["n"]:
+        told += f"; ceiling leave-one-out with them, ties of the others by their share; as wrong {people['wrong']:.3f}"
+    if people["n_untied"]:
+        told += f"; without modal ties {people['shared_untied']:.3f}"
+    value = people["shared"] if people["n"] and people["shared"] > 0 else None
     scores = odd_one_out(
-        features, last, dataset=name, tau="spread", seed=seed, bootstrap=bootstrap, ceiling=value, over="images",
+        features, last, dataset=name, tau="spread", seed=seed, bootstrap=bootstrap, ceiling=value, over="triplets",
         note="; ".join(text for text in (told, note) if text),
     )  # fmt: skip
     return [score for score in scores if score.metric != "triplet_entropy"]
 
 
 def _mean_accuracy(
-    scores: list[Score],
-    right: np.ndarray,
-    rows: np.ndarray,
-    level: np.ndarray,
-    dataset: str,
-    *,
-    seed: int,
-    draws: int,
+    scores: list[Score], right: np.ndarray, level: np.ndarray, dataset: str, *, seed: int, draws: int
 ) -> Score | None:
-    """The mean of the levels' odd_one_out, its interval over images that all levels share; None for a single level.
-
-    Each draw resamples the images of all levels at once, and takes the mean of what the levels come to in it.
-    """
+    """The mean of the levels' odd_one_out, its interval over the triplets of each level; None for a single level."""
     found = [score for score in scores if score.metric == "odd_one_out"]
     if len(found) < 2:
         return None
-    held = right >= 0
     names = [score.dataset.removeprefix(f"{dataset} ") for score in found]
-    of_level = np.stack([level[held] == name for name in names], 1)
-    columns = np.concatenate([of_level * right[held, None], of_level], 1)
-    sums = object_draws(columns, rows[held], draws=draws, seed=seed)
-    with np.errstate(invalid="ignore"):
-        means = (sums[: len(names)] / sums[len(names) :]).mean(
-            0
-        )  # NaN where a draw has no triplet of a level
-    low, high, lost = defined_interval(means)
+    parts = [right[(level == name) & (right >= 0)].astype(np.float64) for name in names]
+    means = np.mean([mean_draws(part, draws=draws, seed=seed + place) for place, part in enumerate(parts)], 0)
     ceilings_of = [score.ceiling for score in found]
     ceiling = None if None in ceilings_of else float(np.mean(np.array(ceilings_of, dtype=np.float64)))
-    note = f"mean of the levels {', '.join(names)}"
     return Score(
-        "odd_one_out", dataset, float(np.mean([score.value for score in found])), low, high,
-        sum(score.n for score in found), "triplets", "images" if low is not None else "", chance=1 / 3,
-        ceiling=ceiling, note=f"{note}; {lost}" if lost else note,
+        "odd_one_out", dataset, float(np.mean([score.value for score in found])), *interval(means),
+        sum(score.n for score in found), "triplets", "triplets", chance=1 / 3, ceiling=ceiling,
+        note=f"mean of the levels {', '.join(names)}",
     )  # fmt: skip
 
 
@@ -208,8 +194,9 @@ def _accuracy_row(found: list[Score], counts: np.ndarray, odd: np.ndarray) -> di
     return {
         "modal_ties": int((odd < 0).sum()), "n": score.n if score else 0,
         "accuracy": score.value if score else nan, "accuracy_low": score.low if score else nan,
-        "accuracy_high": score.high if score else nan, "ceiling": every["wrong"],
-        "ceiling_untied": every["wrong_untied"],
+        "accuracy_high": score.high if score else nan, "ceiling": every["shared"],
+        "ceiling_untied": every["shared_untied"], "ceiling_wrong": every["wrong"],
+        "ceiling_wrong_untied": every["wrong_untied"],
     }  # fmt: skip
 
 

@@ -7,14 +7,17 @@ The AligNet paper's sections 2.2.1 and A.3 and its figure 5. Shape suffixes: t t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from alignet.data.levels import entropy_of_counts
 from alignet.data.trials import LEVELS
-from alignet.evaluate.bootstrap import Score, interval, mean_draws
+from alignet.evaluate.bootstrap import Score, clopper_pearson, interval
 from alignet.evaluate.item_correlation import Correlation, correlation
+from alignet.evaluate.participants import participants_interval
 from alignet.evaluate.result import Result
 
 PAIRS = (
@@ -31,7 +34,8 @@ def leave_one_out(counts: np.ndarray, *, tied: str) -> np.ndarray:
     """How often an answer is the most frequent one of a triplet's other answers: (n,) within [0, 1].
 
     counts: (n, 3) answers by position of the odd one. tied: what an answer is worth that is one of several most
-    frequent ones of the others: `wrong` is nothing, `shared` is its share of them. NaN for fewer than two answers.
+    frequent ones of the others: `wrong` is nothing, `shared` is its share of them, with which people who answer at
+    random come to exactly 1/3 (with `wrong` to 0.26 of five answers). NaN for fewer than two answers.
     """
     if tied not in ("wrong", "shared"):
         raise ValueError(f"leave_one_out: expected tied to be wrong or shared, found {tied!r}")
@@ -51,6 +55,8 @@ def leave_one_out(counts: np.ndarray, *, tied: str) -> np.ndarray:
 def ceilings(counts: np.ndarray) -> dict[str, float]:
     """Mean of leave_one_out over triplets with at least two answers, by convention; `_untied` without modal ties.
 
+    `shared` is the ceiling; its chance is 1/3. Leaving out modal ties keeps the triplets on which people happened to
+    agree: those who answer at random come to 0.53 (`shared`) or 0.41 (`wrong`) of five answers, so no chance is known.
     NaN where no triplet is left. `n`, `n_untied`: triplets behind each.
     """
     counts = counts[counts.sum(1) > 1]
@@ -73,22 +79,42 @@ def counts_of(triplets: Table, mine: np.ndarray, name: str = "answers") -> np.nd
     return np.stack([triplets[f"{name}{place}"][mine] for place in (1, 2, 3)], 1)
 
 
+def comparable(triplets: Table) -> tuple[dict[str, np.ndarray], str]:
+    """The triplets with the entropy of those alone that have the commonest number of answers behind it; and a note.
+
+    Entropies of unequally many answers do not compare (see data.levels.entropy_of_counts): those of other triplets
+    become NaN. The number is the same for all levels, at least 2, the larger of equally common ones.
+    """
+    number = counts_of(triplets, np.arange(len(triplets["level"])), "unique").sum(1)
+    many = number[number > 1]
+    if not len(many):
+        return dict(triplets), "no triplet has two answers"
+    commonest = int(many.max() - np.bincount(many)[::-1].argmax())
+    held = number == commonest
+    entropy = np.where(held, triplets["entropy"], np.nan)
+    told = f"of the {held.sum():,} of {len(number):,} triplets with {commonest} answers, the commonest number"
+    return {**triplets, "entropy": entropy}, told
+
+
 def people(trials: Table, triplets: Table, *, dataset: str, seed: int, bootstrap: int) -> Result:
     """Response times, disagreement, their correlation and the noise ceiling, by level.
 
     trials, triplets: as data.levels.Tidy has them. Scores, each for `<dataset> <level>`: response_time (median, s, over
-    trials that count for times; its interval resamples participants), answer_entropy (nats, mean over triplets),
-    rt_spearman (people's entropy with the mean log response time, over triplets), human_ceiling (leave-one-out over all
-    triplets, an answer that meets a tie being wrong).
+    trials that count for times; its interval resamples participants), answer_entropy (nats, mean over triplets with the
+    commonest number of answers, for other participants), rt_spearman (people's entropy with the mean log response time,
+    over those triplets), human_ceiling (leave-one-out over all triplets, an answer that meets a tie counting by its
+    share; for other participants).
     Tables: levels (everything by level), tests (paired t-tests over participants' mean log RT), rt (histogram of
     log RT), items (entropy, mean log RT), entropies (how often each value).
     """
+    triplets, asked = comparable(triplets)
     present = [name for name in LEVELS if (triplets["level"] == name).any()]
+    paired, untested = _paired(trials, present)
     rows, scores, items = [], [], []
     for level in present:
         row, correlated = _people_of(trials, triplets, level, seed=seed, bootstrap=bootstrap)
         rows.append(row)
-        scores += _people_scores(row, correlated, f"{dataset} {level}")
+        scores += _people_scores(row, correlated, f"{dataset} {level}", asked, untested.get(level, ""))
         mine = triplets["level"] == level
         items.append(
             [
@@ -98,7 +124,7 @@ def people(trials: Table, triplets: Table, *, dataset: str, seed: int, bootstrap
             ]
         )
     tables = {"levels": columns_of(rows)}
-    tables["tests"] = _paired(trials, present)
+    tables["tests"] = paired
     tables["rt"] = _histogram(trials, present)
     tables["items"] = dict(
         zip(("level", "entropy", "mean_log_rt"), map(np.concatenate, zip(*items)), strict=True)
@@ -118,52 +144,86 @@ def _people_of(
     nats = nats[np.isfinite(nats)]
     nan = float("nan")
     median = _median_interval(seconds, who, bootstrap=bootstrap, seed=seed) if len(seconds) else (nan, nan)
-    mean = interval(mean_draws(nats, draws=bootstrap, seed=seed)) if len(nats) else (nan, nan)
+    mean = _over_people(entropy_of_counts, trials, np.isfinite(triplets["entropy"]) & mine, trials["unique"])
     found = correlation(
         triplets["entropy"][mine], triplets["mean_log_rt"][mine], bootstrap=bootstrap, seed=seed
     )
     counts = counts_of(triplets, mine)
     ceiling = ceilings(counts)
-    agrees = leave_one_out(counts[counts.sum(1) > 1], tied="wrong")
-    bounds = interval(mean_draws(agrees, draws=bootstrap, seed=seed)) if len(agrees) else (nan, nan)
+    bounds = _over_people(_shared, trials, mine, np.ones(len(trials["triplet"]), dtype=bool))
+    if bounds[0] == bounds[1] == ceiling["shared"] == 1:
+        bounds = clopper_pearson(
+            int(ceiling["n"]), int(ceiling["n"])
+        )  # nobody ever disagrees: nothing can vary
     row = {
         "level": level, "participants": len(set(who)), "timed": len(seconds), "triplets": int(mine.sum()),
         "answers": int(counts.sum()), "modal_ties": int((triplets["odd"][mine] < 0).sum()),
         "rt_median": float(np.median(seconds)) if len(seconds) else nan,
         "rt_se": float(seconds.std(ddof=1) / np.sqrt(len(seconds))) if len(seconds) > 1 else nan,
         "rt_low": median[0], "rt_high": median[1],
-        "entropy": float(nats.mean()) if len(nats) else nan, "entropy_low": mean[0], "entropy_high": mean[1],
+        "entropy": float(nats.mean()) if len(nats) else nan,
+        "entropy_low": max(mean[0], 0.0), "entropy_high": min(mean[1], math.log(3)),
         "entropy_n": len(nats), "rho": found.rho, "rho_sd": found.sd, "rho_low": found.low, "rho_high": found.high,
-        "rho_n": found.n, "ceiling": ceiling["wrong"], "ceiling_low": bounds[0], "ceiling_high": bounds[1],
-        "ceiling_untied": ceiling["wrong_untied"], "ceiling_shared": ceiling["shared"],
-        "ceiling_shared_untied": ceiling["shared_untied"], "ceiling_n": int(ceiling["n"]),
+        "rho_n": found.n, "ceiling": ceiling["shared"], "ceiling_low": max(bounds[0], 0.0),
+        "ceiling_high": min(bounds[1], 1.0), "ceiling_untied": ceiling["shared_untied"],
+        "ceiling_wrong": ceiling["wrong"], "ceiling_wrong_untied": ceiling["wrong_untied"],
+        "ceiling_shared": ceiling["shared"], "ceiling_shared_untied": ceiling["shared_untied"],
+        "ceiling_n": int(ceiling["n"]),
     }  # fmt: skip
     return row, found
 
 
-def _people_scores(row: Mapping[str, Any], found: Correlation, dataset: str) -> list[Score]:
+def _shared(counts: np.ndarray) -> np.ndarray:
+    return leave_one_out(counts, tied="shared")
+
+
+def _over_people(
+    statistic: Callable[[np.ndarray], np.ndarray], trials: Table, triplets: np.ndarray, counted: np.ndarray
+) -> tuple[float, float]:
+    """Interval for other participants of the mean of statistic over some triplets (n,) and trials (t,), by flags."""
+    counted = counted & triplets[trials["triplet"]]
+    number = (np.cumsum(triplets) - 1)[trials["triplet"][counted]]
+    low, high, _ = participants_interval(
+        statistic, number, trials["participant"][counted], trials["answer"][counted], int(triplets.sum())
+    )
+    return low, high
+
+
+def _ends(low: float, high: float, over: str) -> dict[str, Any]:
+    """The interval of a score; none where nothing was found."""
+    held = math.isfinite(low) and math.isfinite(high)
+    return {"low": low, "high": high, "over": over} if held else {"low": None, "high": None, "over": ""}
+
+
+def _people_scores(
+    row: Mapping[str, Any], found: Correlation, dataset: str, asked: str, untested: str
+) -> list[Score]:
     scores = []
     if row["timed"]:
         note = f"median, s; SE over trials {row['rt_se']:.3f}; {row['participants']} participants"
+        note += f"; {untested}" if untested else ""
         scores.append(
             Score("response_time", dataset, row["rt_median"], row["rt_low"], row["rt_high"], row["timed"], "trials",
                   "participants", note=note)
         )  # fmt: skip
     if row["entropy_n"]:
         scores.append(
-            Score("answer_entropy", dataset, row["entropy"], row["entropy_low"], row["entropy_high"], row["entropy_n"],
-                  "triplets", "triplets", note="people's answers, nats; at most ln 3 = 1.099")
+            Score("answer_entropy", dataset, row["entropy"], n=row["entropy_n"], unit="triplets",
+                  note=f"people's answers, nats; at most ln 3 = 1.099; {asked}",
+                  **_ends(row["entropy_low"], row["entropy_high"], "participants"))
         )  # fmt: skip
     if np.isfinite(found.rho):
         parts = ["people's own disagreement with their mean log RT", found.note]
         parts += [f"SD {found.sd:.3f}"] if np.isfinite(found.sd) else []
         over = "triplets" if np.isfinite(found.low) else ""
         scores.append(Score("rt_spearman", dataset, found.rho, *found.ends, found.n, "triplets", over,
-                            chance=0.0, note="; ".join(filter(None, parts))))  # fmt: skip
+                            chance=0.0, note="; ".join(filter(None, [*parts, asked]))))  # fmt: skip
     if row["ceiling_n"]:
-        note = f"leave-one-out, all triplets; without {row['modal_ties']:,} modal ties {row['ceiling_untied']:.3f}"
-        scores.append(Score("human_ceiling", dataset, row["ceiling"], row["ceiling_low"], row["ceiling_high"],
-                            row["ceiling_n"], "triplets", "triplets", chance=1 / 3, note=note))  # fmt: skip
+        note = f"leave-one-out, all triplets, ties of the others by their share; as wrong {row['ceiling_wrong']:.3f}"
+        if math.isfinite(row["ceiling_untied"]):
+            note += f"; without {row['modal_ties']:,} modal ties {row['ceiling_untied']:.3f}"
+        scores.append(Score("human_ceiling", dataset, row["ceiling"], n=row["ceiling_n"], unit="triplets", chance=1 / 3,
+                            note=note, **_ends(row["ceiling_low"], row["ceiling_high"], "participants")))  # fmt: skip
     return scores
 
 
@@ -183,8 +243,11 @@ def _median_interval(
     return interval(np.array(draws))
 
 
-def _paired(trials: Table, present: list[str]) -> dict[str, np.ndarray]:
-    """Paired t-tests between levels over participants' mean log RT, of those who have both."""
+def _paired(trials: Table, present: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Paired t-tests between levels over participants' mean log RT, of those who have both.
+
+    A pair whose differences are all the same has no t: it is left out, and the second value says so, by level.
+    """
     from scipy.stats import ttest_rel
 
     means = {}
@@ -196,17 +259,23 @@ def _paired(trials: Table, present: list[str]) -> dict[str, np.ndarray]:
             zip(who.tolist(), sums / np.bincount(index.reshape(-1), minlength=len(who)), strict=True)
         )
     rows: list[dict[str, Any]] = []
+    untested: dict[str, list[str]] = {}
     for first, second in PAIRS:
         both = sorted(means.get(first, {}).keys() & means.get(second, {}).keys())
         if len(both) < 2:
             continue
         a, b = (np.array([means[level][who] for who in both]) for level in (first, second))
+        if np.ptp(a - b) <= 1e-12 * np.abs([a, b]).max(initial=1e-300):
+            for level, other in ((first, second), (second, first)):
+                said = f"no t-test against {other}: all {len(both)} differences are equal"
+                untested.setdefault(level, []).append(said)
+            continue
         test = ttest_rel(a, b)
         rows.append({
             "first": first, "second": second, "difference": float((a - b).mean()), "t": float(test.statistic),
             "df": len(both) - 1, "p": float(test.pvalue),
         })  # fmt: skip
-    return columns_of(rows)
+    return columns_of(rows), {level: "; ".join(said) for level, said in untested.items()}
 
 
 def _histogram(trials: Table, present: list[str]) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alignet.evaluate.bootstrap import Score, interval, mean_draws
+from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
 
 CHANCE = 0.5
 _DECIMALS = 10  # two similarities this close, relative to the larger, are a tie
@@ -50,7 +50,7 @@ def two_alternatives(
                 metric,
                 dataset,
                 float(correct.mean()),
-                *interval(mean_draws(correct, draws=bootstrap, seed=seed)),
+                *share_interval(correct, mean_draws(correct, draws=bootstrap, seed=seed)),
                 n=len(rows),
                 unit="items",
                 over="items",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from alignet.evaluate.bootstrap import Score, interval, object_draws
+from alignet.evaluate.bootstrap import Score, interval, mean_draws, object_draws, share_interval
 from alignet.triplets import PAIRS, check_triplets, correct, entropy, similarities_of
 from alignet.triplets import probabilities as triplet_probabilities
 
@@ -40,8 +40,9 @@ def odd_one_out(
     standard deviation of the triplets' similarities, at which spaces of different scale compare.
     probabilities: (n, 3) exact P of the pairs [01, 02, 12], whose mean maximum is the exact noise
     ceiling; otherwise `ceiling` may give one within (0, 1], and `ceiling_note` say where it is from. units: (m,)
-    ids of what the interval resamples, by default each row (see bootstrap.object_draws); `over` names it. `note` is
-    appended to the notes. Entropy is in nats, within [0, ln 3]. A tie for the largest similarity counts as wrong.
+    ids of what the interval resamples, by default each row (see bootstrap.object_draws); `over` names it. With over
+    `triplets` the triplets themselves are resampled: where each object is in few of them. `note` is appended to the
+    notes. Entropy is in nats, within [0, ln 3]. A tie for the largest similarity counts as wrong.
     """
     x = checked_features(features, triplets, dataset)
     ceiling, exact = _ceiling(probabilities, ceiling, len(triplets), dataset)
@@ -55,7 +56,10 @@ def odd_one_out(
     rows = np.arange(len(features)) if units is None else np.asarray(units)
     if rows.shape != (len(features),):
         raise ValueError(f"{dataset}: expected one unit per row {(len(features),)}, found {rows.shape}")
-    draws = object_draws(values, rows[triplets], draws=bootstrap, seed=seed)
+    if over == "triplets":
+        draws = np.stack([mean_draws(column, draws=bootstrap, seed=seed) for column in values.T])
+    else:
+        draws = object_draws(values, rows[triplets], draws=bootstrap, seed=seed)
     empty = bootstrap - draws.shape[1]
     shared = [f"{empty} of {bootstrap} draws held no triplet" if empty else "", note]
     zero = int((lengths == 0).sum())
@@ -72,7 +76,7 @@ def odd_one_out(
                 metric,
                 dataset,
                 float(values[:, column].mean()),
-                *interval(draws[column]),
+                *(share_interval(values[:, column], draws[column]) if accuracy else interval(draws[column])),
                 n=len(triplets),
                 unit="triplets",
                 over=over,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alignet.evaluate.bootstrap import Score, interval, mean_draws
+from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
 
 
 def linear_probe(
@@ -59,7 +59,7 @@ def linear_probe(
             "linear_probe",
             dataset,
             float(right.mean()),
-            *interval(mean_draws(right, draws=bootstrap, seed=seed)),
+            *share_interval(right, mean_draws(right, draws=bootstrap, seed=seed)),
             n=len(right),
             unit="images",
             over="images",

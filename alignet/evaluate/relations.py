@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from alignet.data.hierarchy import RELATIONS, UNKNOWN, Levels
-from alignet.evaluate.bootstrap import Score, interval, mean_draws
+from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
 from alignet.evaluate.result import Result
 
 
@@ -46,8 +46,8 @@ def relations(
         note = f"{left_out:,} of {len(triplets):,} triplets have an unknown relation" if left_out else ""
         scores.append(
             Score(f"relations_nearer_{sampling}", dataset, float(nearer.mean()),
-                  *interval(mean_draws(nearer, draws=bootstrap, seed=seed)), n=len(nearer), unit="triplets",
-                  over="triplets", note=note)
+                  *share_interval(nearer, mean_draws(nearer, draws=bootstrap, seed=seed)), n=len(nearer),
+                  unit="triplets", over="triplets", note=note)
         )  # fmt: skip
         counts = np.bincount(pair[known] * len(RELATIONS) + odd[known], minlength=len(RELATIONS) ** 2)
         rows += [

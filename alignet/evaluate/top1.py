@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alignet.data.wordnet import wordnet_id
-from alignet.evaluate.bootstrap import Score, interval, mean_draws
+from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
 
 UNKNOWN = -1  # label of an image that belongs to none of the head's classes
 RIDGES = tuple(float(value) for value in np.logspace(-6, 3, 37))  # times the mean squared singular value
@@ -68,7 +68,7 @@ def top1(
             metric,
             dataset,
             float(right.mean()),
-            *interval(mean_draws(right, draws=bootstrap, seed=seed)),
+            *share_interval(right, mean_draws(right, draws=bootstrap, seed=seed)),
             n=len(right),
             unit="images",
             over="images",

@@ -13,7 +13,7 @@ import numpy as np
 
 from alignet.data import imagenet
 from alignet.data.imagenet import Corrupted
-from alignet.evaluate.bootstrap import Score, interval, mean_draws
+from alignet.evaluate.bootstrap import Score, interval, mean_draws, share_interval
 from alignet.evaluate.readout import Readout, fit_readout
 from alignet.evaluate.result import Result
 
@@ -34,7 +34,7 @@ class _Measure:
     def score(self, title: str, right: np.ndarray, chance: float, *notes: str) -> Score:
         """Accuracy of right (n,) booleans; the interval resamples images."""
         values = right.astype(np.float64)
-        low, high = interval(mean_draws(values, draws=self.bootstrap, seed=self.seed))
+        low, high = share_interval(values, mean_draws(values, draws=self.bootstrap, seed=self.seed))
         return self.scored(title, float(values.mean()), low, high, len(values), chance, *notes)
 
     def scored(

@@ -79,8 +79,8 @@ def tests_between(every: Sequence[Gathered]) -> Table:
     caption = (
         f"Whether a change between settings is more than chance: {len(lines)} comparisons over data sets, {told}; a "
         "unit is what shares its images. Permutation: two-sided, the sign of each unit's change flipped with all its "
-        "models and data sets. Signed-rank: over all cells as if they were independent, which flatters. ANOVA: repeated "
-        "measures, units as subjects. p-values are not corrected for the number of comparisons."
+        "models and data sets. Signed-rank: over all cells as if they were independent, which flatters. ANOVA: "
+        "repeated measures, units as subjects. p-values are not corrected for the number of comparisons."
         + (f" Fewer than {FEWEST} units, and not tested: {', '.join(too_few)}." if too_few else "")
     )
     return Table("tests_between_methods", "Tests between methods", header, lines, caption, notes=notes)
