@@ -11,7 +11,7 @@ from trials import save, study
 
 from alignet.data.levels import Tidy, entropy_of_counts, tidy, write_tidy
 from alignet.data.trials import read_trials
-from alignet.evaluate.bootstrap import interval, mean_draws, object_counts
+from alignet.evaluate.bootstrap import interval, mean_draws
 from alignet.evaluate.item_correlation import correlation
 from alignet.evaluate.levels import FACTORS, model
 from alignet.evaluate.levels_people import ceilings, comparable, leave_one_out, people
@@ -410,12 +410,12 @@ def test_the_mean_of_the_levels_and_its_interval_by_hand(made):
     assert mean.n == sum(score.n for score in own)
     right = np.array(result.tables["items"]["right"])
     held = right >= 0
-generator = np.random.default_rng(5)
-draws = []
-for _ in range(400):
-    levels = [right[held & (found.triplets["level"] == level)] for level in LEVELS]
-    draws.append(np.mean([generator.choice(own, len(own)).mean() for own in levels]))
-assert (mean.low, mean.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.04)
+    generator = np.random.default_rng(5)
+    draws = []
+    for _ in range(400):
+        levels = [right[held & (found.triplets["level"] == level)] for level in LEVELS]
+        draws.append(np.mean([generator.choice(own, len(own)).mean() for own in levels]))
+    assert (mean.low, mean.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.04)
     assert mean.low < mean.value < mean.high
     only = {name: values[found.triplets["level"] == "fine"] for name, values in found.triplets.items()}
     single = model(
