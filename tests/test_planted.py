@@ -19,7 +19,7 @@ from alignet.evaluate.odd_one_out import odd_one_out
 from alignet.evaluate.rsa import rsa, rsa_mean
 
 WORLD = replace(
-    SETTINGS, concepts=5, unjudged=1, fresh=4, participants=40, participant_trials=60, rated=2, test_triplets=3000,
+    SETTINGS, concepts=5, unjudged=1, fresh=4, participants=60, participant_trials=60, rated=2, test_triplets=3000,
     teacher_images=8, student_images=8, pool=20, probe=1, train_triplets=100,
 )  # fmt: skip
 DRAWS = 200
