@@ -164,6 +164,7 @@ def show_ablation(configs: list[Config]) -> Path:
     """Write the page of an ablation whose jobs are made, print what stands on it, and return its folder."""
     from alignet.artifacts import fingerprint
     from alignet.report.ablation import blocks, page, sentence
+    from alignet.report.ablation_against import against
     from alignet.report.blocks import Figure, Table
     from alignet.report.files import table_markdown
     from alignet.report.page import write_page
@@ -175,6 +176,8 @@ def show_ablation(configs: list[Config]) -> Path:
     points, beside, prints = ablation_points(pipelines)
     measures = [one.title for one in ablation.measures]
     made = blocks(ablation.name, ablation.title, ablation.figure, measures, points, beside)
+    scatter = against(ablation.name, ablation.title, measures, points, beside)
+    made[1:1] = [] if scatter is None else [scatter]
     folder = Path(configs[0].paths.artifacts) / "ablation" / f"{ablation.name}-{fingerprint(prints)[:12]}"
     print(f"\n{configs[0].banner}\n")
     for block in made:

@@ -130,7 +130,9 @@ def settings_table(
     text = [title, ""] if title else []
     for block in _packed(drawn, width - label_width):
         text += [*_text_block(block, labels, [label for label, _ in summary], label_width, _breaks(rows)), ""]
-    text.append(f"{BEST} best student row of the column. {_intervals(columns)}")
+    text.append(
+        f"{BEST} best student row of the column, unless its interval reaches chance. {_intervals(columns)}"
+    )
     text += [f"({mark}) {note}" for mark, note in marks.texts]
     wrapped = []
     for line in [*text, *notes]:  # only the footnotes can be longer than the width
@@ -155,7 +157,9 @@ def settings_markdown(rows: Sequence[Row], *, title: str = "", notes: Iterable[s
         lines.append([f"*{label}*", "", *entries])
     text = [f"**{title}**", ""] if title else []
     text += ["| " + " | ".join(entry.replace("|", "\\|") for entry in line) + " |" for line in lines]
-    foot = [f"Bold: best student row of the column. {_intervals(columns)}"]
+    foot = [
+        f"Bold: best student row of the column, unless its interval reaches chance. {_intervals(columns)}"
+    ]
     foot += [f"({mark}) {note}" for mark, note in marks.texts]
     return "\n".join(text) + "\n\n" + "  \n".join([*foot, *notes]) + "\n"
 

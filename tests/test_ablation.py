@@ -14,6 +14,7 @@ from alignet.evaluate.bootstrap import Score
 from alignet.graph import build_graph
 from alignet.pipeline import Pipeline
 from alignet.report.ablation import Point, blocks, matrix
+from alignet.report.ablation_against import against
 from alignet.report.blocks import DARK, LIGHT
 
 NAMES = ("images", "triplets", "sampling", "teacher", "direct", "loss", "transform", "size")
@@ -113,11 +114,12 @@ def test_it_ends_in_one_figure_and_one_table(ran, capsys):
     assert said.splitlines()[1].startswith("a synthetic world")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()}
     own = {f"ablations_ablation_sampling{kind}" for kind in ("_numbers.csv", "_numbers.md", ".png", ".svg")}
-    assert {name.rpartition("/")[2] for name in names if "ablation_" in name} == own
+    own |= {f"ablations_against_sampling.{kind}" for kind in ("png", "svg")}
+    assert {name.rpartition("/")[2] for name in names if "/ablations_" in name} == own
     assert said.splitlines()[-1] == f"page: {folder / 'report.html'}"
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "How triplets are drawn" in text
-    assert text.count("<svg ") == 1
+    assert text.count("<svg ") == 2
     assert "evaluate[alignet." in text  # where it comes from
     with open(next(folder.rglob("ablations*.csv")), newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
@@ -142,7 +144,7 @@ def test_the_command_line_runs_the_jobs_and_shows_them(ran, monkeypatch, capsys)
     main("pipeline", "", pipeline.act, line, pipeline.finish)
     said = capsys.readouterr().out
     assert said.count("0 nodes made") == 3
-    assert "page:" in said
+    assert said.count("\npage: ") == 1
 
 
 def test_a_part_of_the_pool_is_drawn_from_and_fine_tuned_on(ran):
@@ -212,6 +214,67 @@ def test_points_are_drawn_on_numbers_and_on_names(look, values):
     assert "do not overlap" in figure.caption
     assert "n = 100 for accuracy" in figure.caption
     assert len(table.rows) == 4
+
+
+def few_shot(values, row, *sets):
+    """A point with few-shot scores of several data sets, beside another accuracy."""
+    scores = [
+        Score("few_shot", f"set {number}", value, value - 0.02, value + 0.02, 100, "images", "draws")
+        for number, value in enumerate(sets)
+    ]
+    return Point(
+        values, row, {"1-shot": [scores], "odd": point(values, row, [0.9], measure="odd").scores["odd"]}
+    )
+
+
+SAMPLINGS = [
+    few_shot({"triplets.sampling": "cluster_boundary"}, "alignet", 0.5, 0.6, 0.7),
+    few_shot({"triplets.sampling": "random"}, "alignet", 0.4, 0.59, 0.72),
+    few_shot({"triplets.sampling": "class_boundary"}, "alignet", 0.3, 0.3, 0.3),
+]
+
+
+@pytest.mark.parametrize("look", [LIGHT, DARK])
+def test_a_sampling_is_drawn_against_each_other_over_data_sets(look):
+    figure = against("x", "Title", ["odd", "1-shot"], SAMPLINGS, [few_shot({}, "original", 0.2, 0.2, 0.2)])
+    assert (
+        "cluster boundary (y) against each of the others (x) in 1-shot, in %; 3 points in each"
+        in figure.caption
+    )
+    assert "random: 2 of 3 above, +3.0 points on average, 1 with intervals apart." in figure.caption
+    assert "original: 3 of 3 above, +40.0 points on average, 3 with intervals apart." in figure.caption
+    axes = [axis for axis in figure.draw(look).axes if axis.axison]
+    assert [axis.get_xlabel() for axis in axes] == ["random, %", "class boundary, %", "original, %"]
+    assert {axis.get_ylabel() for axis in axes} == {"cluster boundary, %"}
+    dots = [line for line in axes[0].lines if len(line.get_xdata()) == 1]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots] == [
+        pytest.approx(pair) for pair in ((40, 50), (59, 60), (72, 70))
+    ]
+    assert axes[0].get_xlim() == axes[0].get_ylim()
+
+
+def test_alignet_is_drawn_against_the_unaligned_teachers_student_of_every_student():
+    points = [
+        point({"student": student}, row, [value], [value + 0.1])
+        for student, step in (("small", 0.0), ("base", 0.1))
+        for row, value in (("original", 0.3 + step), ("distillation", 0.4), ("alignet", 0.5))
+    ]
+    figure = against("x", "Title", ["accuracy"], points, [])
+    assert "AligNet (y) against each of the others (x) in accuracy, in %; 2 points in each" in figure.caption
+    assert "distillation: 2 of 2 above, +10.0 points on average." in figure.caption
+    assert "least and largest of 2 seeds" in figure.caption
+    drawing = figure.draw(LIGHT)
+    assert {"small", "base"} < {text.get_text() for text in drawing.legends[0].get_texts()}
+
+
+def test_numbers_are_no_ways_and_one_way_is_none():
+    assert (
+        against("x", "T", ["accuracy"], [point({"n": value}, "alignet", [0.5]) for value in (1, 2)], [])
+        is None
+    )
+    assert against("x", "T", ["accuracy"], [point({}, "alignet", [0.5])], []) is None
+    one = [few_shot({}, row, value) for row, value in (("alignet", 0.5), ("original", 0.4))]
+    assert "in odd, 1-shot, in %; 2 points" in against("x", "T", ["odd", "1-shot"], one, []).caption
 
 
 def test_a_caption_claims_no_difference_that_the_intervals_do_not_carry():

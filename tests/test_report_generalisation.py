@@ -10,6 +10,7 @@ from scipy import stats
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report import generalisation
+from alignet.report.across import across
 from alignet.report.between import tests_between as between
 from alignet.report.blocks import DARK, LIGHT, Cell, Figure, Table
 from alignet.report.gathered import Gathered, Row
@@ -105,7 +106,7 @@ def test_the_sentence_says_what_the_numbers_say():
 
 def test_scatter_and_changes_over_data_sets(every):
     scatter = generalisation.before_after(every)
-    assert "1-shot: 14 of 14 rise" in scatter.caption
+    assert "1-shot: 14 of 14 above, +" in scatter.caption
     assert min(painted(scatter)) > 8000
     figure = generalisation.changes(every, "few_shot", before="distillation")
     assert figure.name == "few_shot_changes_distillation_alignet"
@@ -116,6 +117,14 @@ def test_scatter_and_changes_over_data_sets(every):
         generalisation.changes(every, "breeds")
     with pytest.raises(ValueError, match="found none; evaluate both"):
         generalisation.before_after(every, before="ud")
+
+
+def test_alignet_is_drawn_against_the_original_and_against_distillation(every):
+    names = [block.name for block in across(every)]
+    assert names[:2] == ["few_shot_original_alignet", "few_shot_distillation_alignet"]
+    (axis, _) = across(every)[1].draw(LIGHT).axes
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("distillation, %", "AligNet, %")
+    assert "few_shot_original_alignet" not in [block.name for block in across(every[:1])]
 
 
 def cell(table, tests, before, after, column):
@@ -149,7 +158,10 @@ def test_cells_that_are_missing_are_counted_and_too_few_data_sets_said(every):
     assert cell(table, "1-shot", "original", "AligNet", "cells up / down") == "5 / 0"
     assert cell(table, "1-shot", "original", "AligNet", "ANOVA, method") == "–"
     notes = " ".join(table.notes)
-    assert "1-shot, original to AligNet: 1 cells with only one of the two left out" in notes
+    assert (
+        "1-shot, original to AligNet: left out 1 combination of model and data set, which has only one of the two "
+        "settings"
+    ) in notes
     assert "with 3 units the permutation p cannot fall below 0.25" in notes
     assert "the first ViT-B on set 0" in notes
     assert between([]).rows == []

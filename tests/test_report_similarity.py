@@ -67,6 +67,23 @@ def test_a_mean_of_sets_has_a_column_for_each():
     assert all(len(row) == len(table.header) == 7 for row in table.rows)
 
 
+def test_a_value_whose_interval_reaches_chance_is_not_marked_as_best():
+    (table,) = blocks(rsa({("student", "original"): -0.1, ("student", "alignet"): 0.015}))
+    assert not any(row[1].best for row in table.rows)
+    (table,) = blocks(rsa({("student", "original"): -0.1, ("student", "alignet"): 0.03}))
+    assert [row[1].best for row in table.rows] == [False, True]
+
+
+def test_every_set_behind_a_mean_has_a_panel():
+    found = against_original([rsa(VALUES, "fine", "rsa_mean", [(" animals", 0.1), (" fruits", -0.1)])])
+    panels = [axis for axis in found.draw(LIGHT).axes if axis.axison]
+    assert [axis.get_title(loc="left") for axis in panels] == ["fine animals", "fine fruits", "fine, mean"]
+    assert "fine animals: 190 pairs; fine fruits: 190 pairs; fine, mean: 190 pairs" in found.caption
+    assert "9 of 12 points lie above the diagonal" in found.caption
+    one = against_original([rsa({("student", "original"): 0.2, ("student", "ud"): 0.4})])
+    assert "1 of 1 point lies above the diagonal" in one.caption
+
+
 def test_all_data_sets_of_the_family_are_one_table():
     less = {key: value - 0.15 if key == ("student", "alignet") else value for key, value in VALUES.items()}
     (table,) = blocks(rsa(VALUES), rsa(less | {("student", "original"): 0.45}, "king"))

@@ -6,7 +6,15 @@ import re
 import pytest
 
 from alignet.evaluate.bootstrap import Score
-from alignet.table import Row, distance_closed, seeds_table, settings_json, settings_markdown, settings_table
+from alignet.table import (
+    Row,
+    distance_closed,
+    measures,
+    seeds_table,
+    settings_json,
+    settings_markdown,
+    settings_table,
+)
 
 
 def score(
@@ -182,3 +190,19 @@ def test_the_note_on_halves_says_when_a_fit_did_not_converge():
     assert _reliability(halves).endswith("Spearman's rho 0.850 (51 and 45 dimensions kept)")
     assert "NOT CONVERGED" in _reliability(halves | {"converged": 0})
     assert "choices are too few" in _reliability(halves | {"spearman": None, "kept_first": 0})
+
+
+def test_no_row_is_best_where_chance_is_within_reach_of_the_highest():
+    def measured(value):
+        return Score(
+            "rsa_spearman", "c", value, value - 0.05, value + 0.05, 9, "pairs", "objects", chance=0.0
+        )
+
+    def found(high):
+        rows = [
+            Row("student", name, [measured(value)]) for name, value in (("original", -0.1), ("alignet", high))
+        ]
+        return measures(rows)[0][0].best
+
+    assert found(0.04) == set()
+    assert found(0.06) == {1}

@@ -1,4 +1,4 @@
-"""What an ablation shows: one figure and one table, from the scores of its jobs.
+"""What an ablation shows: a figure and a table, from the scores of its jobs; alignet.report.ablation_against adds one.
 
 Scores of evaluate nodes, by job -> points -> blocks -> a page of its own, which alignet.report.page writes.
 `matrix` is what tests between methods take: a row for each method, a column for each data set.
@@ -16,7 +16,7 @@ import numpy as np
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Section, Table
 from alignet.report.drawing import FONT, dress, hue_of, legend, marker_of, panels
-from alignet.report.numbers import setting_title, spread
+from alignet.report.numbers import counted, setting_title, spread
 from alignet.report.page import Page
 from alignet.report.summary import Summary
 
@@ -114,7 +114,7 @@ def blocks(
     over = ", ".join(dict.fromkeys(point.estimate(one).over for one in measures for point in points[:1]))
     counts = ", ".join(f"{points[0].estimate(one).n:,} for {one}" for one in measures)
     bars = "Intervals stand in the table" if kind == "cloud" else f"Bars: {over or 'none'}"
-    caption = f"{title}: {len(points)} points by {axes}. {bars}; n = {counts}. {said}"
+    caption = f"{title}: {counted(len(points), 'point')} by {axes}. {bars}; n = {counts}. {said}"
     figure = Figure(
         f"ablation_{name}", title, lambda look: draw(look, axes, measures, points, beside), caption, caption
     )

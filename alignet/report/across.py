@@ -10,25 +10,28 @@ from alignet.report.gathered import Gathered
 from alignet.report.generalisation import before_after, changes
 from alignet.report.similarity import against_original
 
+BEFORE = ("original", "distillation")  # what AligNet's few-shot accuracy is drawn against
+
 
 def across(gathered: Sequence[Gathered]) -> list[Block]:
-    """Each setting against the original; few-shot accuracy before and after; tests between methods. What there is."""
+    """Each setting against the original; AligNet's few-shot accuracy against others'; tests between methods."""
     blocks: list[Block] = []
     scatter = against_original(gathered)
     if scatter is not None:
         blocks.append(scatter)
-    if _both(gathered, "few_shot") and len({one.dataset for one in gathered if one.family == "few_shot"}) > 1:
-        blocks.append(before_after([one for one in gathered if one.family == "few_shot"]))
+    few = [one for one in gathered if one.family == "few_shot"]
+    if len({one.dataset for one in few}) > 1:
+        blocks += [before_after(few, before=name) for name in BEFORE if _both(few, "few_shot", name)]
     blocks += [changes(gathered, family) for family in ("breeds", "transfer") if _both(gathered, family)]
     tests = tests_between(gathered)
     return [*blocks, tests] if tests.rows else blocks
 
 
-def _both(gathered: Sequence[Gathered], family: str) -> bool:
-    """Whether some model has both the original and AligNet in a data set of a family."""
+def _both(gathered: Sequence[Gathered], family: str, before: str = "original") -> bool:
+    """Whether some model has both a setting and AligNet in a data set of a family."""
     for one in gathered:
         if one.family == family:
             settings = {(row.model, row.setting) for row in one.results}
-            if any((model, "alignet") in settings for model, setting in settings if setting == "original"):
+            if any((model, "alignet") in settings for model, setting in settings if setting == before):
                 return True
     return False

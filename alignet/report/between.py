@@ -63,7 +63,7 @@ def tests_between(every: Sequence[Gathered]) -> Table:
             said = f"{group.title}, {setting_title(before)} to {setting_title(after)}"
             left_out = len(cells[0].keys() | cells[1].keys()) - len(both)
             if left_out:
-                notes.append(f"{said}: {left_out} cells with only one of the two left out")
+                notes.append(f"{said}: left out {_only_one(left_out)}")
             first, second = ({key: one[key] for key in both} for one in cells)
             lines.append(
                 [
@@ -87,6 +87,13 @@ def tests_between(every: Sequence[Gathered]) -> Table:
 
 
 tests_between.__test__ = False  # type: ignore[attr-defined]  # no test of ours, whatever its name begins with
+
+
+def _only_one(number: int) -> str:
+    """Combinations of model and data set that a comparison cannot use, in words."""
+    if number == 1:
+        return "1 combination of model and data set, which has only one of the two settings"
+    return f"{number} combinations of model and data set, which have only one of the two settings"
 
 
 def _cells(every: Sequence[Gathered], group: _Group, setting: str) -> CellsOf:

@@ -15,7 +15,7 @@ from alignet.report.blocks import Block, Cell, Figure, Look, Table
 from alignet.report.drawing import dress, hue_of, legend, line_of, own_legend, panels
 from alignet.report.files import slug
 from alignet.report.gathered import Gathered, Row
-from alignet.report.numbers import apart, grouped_notes, score_cell, setting_title
+from alignet.report.numbers import apart, best_of, grouped_notes, score_cell, setting_title
 
 _SCORES = {  # metric -> title of its column
     "calibration_error": "calibration error", "calibration_error_spread": "at tau = spread",
@@ -35,10 +35,7 @@ def _table(gathered: Gathered) -> Table:
     scores = {metric: gathered.scores(metric) for metric in _SCORES}
     shown = [metric for metric, found in scores.items() if found]
     fits = gathered.tables("fits")
-    best = {
-        metric: (max if metric == "entropy_rho" else min)(score.value for score in scores[metric].values())
-        for metric in shown
-    }
+    best = {metric: best_of(scores[metric].values(), largest=metric == "entropy_rho") for metric in shown}
     rows = []
     for row in scores["calibration_error"]:
         taus = ", ".join(f"{value:.4g}" for value in np.asarray(fits[row]["tau"])) if row in fits else ""

@@ -16,7 +16,7 @@ from alignet.report.blocks import Block, Cell, Figure, Look, Table
 from alignet.report.drawing import dress, errors, hue_of, in_order, legend, marker_of, name_ticks, panels
 from alignet.report.files import slug
 from alignet.report.gathered import Gathered, Row
-from alignet.report.numbers import apart, count, score_cell, setting_title
+from alignet.report.numbers import BOLD, apart, best_of, count, counted, score_cell, setting_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -81,12 +81,12 @@ def _numbers(gathered: Gathered, found: Parts, name: str, title: str) -> Table:
     for row in rows:
         cells: list[Cell | str] = [row.model, setting_title(row.setting)]
         for scores in found.values():
-            best = max(score.value for score in scores.values())
+            best = best_of(scores.values())
             one = scores.get(row)
             cells.append(score_cell(one, digits=1, scale=100, best=one is not None and one.value == best))
         lines.append(cells)
     notes = sorted({score.note for scores in found.values() for score in scores.values() if score.note})
-    caption = "Accuracy in % [95% interval]; bold: the best of its column."
+    caption = f"Accuracy in % [95% interval]. {BOLD}"
     return Table(
         name, f"{title}, in numbers", ["model", "setting", *found], lines, caption, notes=notes, folded=True
     )
@@ -132,16 +132,19 @@ def before_after(every: Sequence[Gathered], *, before: str = "original", after: 
     titles = list(dict.fromkeys(title for title, _, _ in pairs))
     said = []
     for title in titles:
-        changes = [b.value - a.value for (one, _, _), (a, b) in pairs.items() if one == title]
-        up = sum(change > 0 for change in changes)
-        said.append(f"{title}: {up} of {len(changes)} rise, {100 * np.mean(changes):+.1f} points on average")
+        both = [pair for (one, _, _), pair in pairs.items() if one == title]
+        up, far = sum(b.value > a.value for a, b in both), sum(apart(a, b) is True for a, b in both)
+        mean = np.mean([b.value - a.value for a, b in both])
+        said.append(
+            f"{title}: {up} of {len(both)} above, {100 * mean:+.1f} points on average, {far} with intervals apart"
+        )
     caption = (
-        f"Few-shot accuracy in % of each model (colour) on each data set (shape), {setting_title(before)} against "
-        f"{setting_title(after)}, n = {len(pairs)} points; above the diagonal is better, axes begin where the points "
-        f"do. {'; '.join(said)}."
+        f"Few-shot accuracy in % of each model (colour) on each data set (shape), {setting_title(after)} (y) against "
+        f"{setting_title(before)} (x), n = {counted(len(pairs), 'point')}; above the diagonal is better, axes "
+        f"begin where the points do. {'; '.join(said)}."
     )
     return Figure(
-        f"few_shot_{before}_{after}", f"Few-shot accuracy, {setting_title(before)} against {setting_title(after)}",
+        f"few_shot_{before}_{after}", f"Few-shot accuracy, {setting_title(after)} against {setting_title(before)}",
         lambda look: _scatter(pairs, titles, before, after, look), caption,
         f"Scatter of few-shot accuracy in the setting {after} against {before}",
     )  # fmt: skip

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from alignet.evaluate.bootstrap import Score
 
 
+BOLD = "Bold: highest of a column, unless its interval reaches chance."  # as best_of marks
+
+
 def best_of(scores: Iterable[Score], *, largest: bool = True) -> float | None:
     """The value that is marked as best; None without one, or where its interval reaches chance."""
     found = list(scores)
     if not found:
         return None
     best = (max if largest else min)(found, key=lambda score: score.value)
-    return None if best.meets_chance else best.value
+    return None if largest and best.meets_chance else best.value
 
 
 def counted(number: int, what: str) -> str:

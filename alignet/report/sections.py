@@ -30,7 +30,6 @@ SECTIONS = {  # key -> title, in the order of the page
     "generalisation": "Generalisation",
     "representations": "Representations",
     "triplets": "Triplets",
-    "ablations": "Ablations",
     "examples": "Examples",
 }
 

@@ -35,7 +35,8 @@ def settings_block(rows: Sequence[Row], title: str, name: str = NAME) -> Table:
               "closed, %", "ceiling", "chance", "n"]  # fmt: skip
     groups = [("", 2), *_runs(rows[index].model for index in order), ("", 4)]
     said = (
-        f"Bold: best student setting. {intervals} Closed: what AligNet covers of the distance from the original to "
+        f"Bold: best student setting, unless its interval reaches chance. {intervals} "
+        "Closed: what AligNet covers of the distance from the original to "
         "the noise ceiling. The files hold shares, not percent, and every digit."
     )
     notes = [f"({mark}) {text}" for mark, text in footnotes]

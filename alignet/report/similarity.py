@@ -6,6 +6,7 @@ From the scores of the families `rsa`, `rsa_mean`, `nights` and `odd_one_out`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from alignet.evaluate.bootstrap import Score
@@ -13,7 +14,16 @@ from alignet.report.blocks import Block, Cell, Figure, Look, Table
 from alignet.report.drawing import FONT, WIDTH, dress, hue_of, in_order, marker_of, panels
 from alignet.report.files import slug
 from alignet.report.gathered import Gathered, Row
-from alignet.report.numbers import apart, grouped_notes, moved, score_cell, setting_title
+from alignet.report.numbers import (
+    BOLD,
+    apart,
+    best_of,
+    counted,
+    grouped_notes,
+    moved,
+    score_cell,
+    setting_title,
+)
 
 _WIDE = 3  # panels beside each other
 _METRICS = {  # family -> the metric that stands for it, how it is called, what it is multiplied by
@@ -33,7 +43,7 @@ def rsa(every: Sequence[Gathered]) -> list[Block]:
     if not scores:
         return []
     names = list(dict.fromkeys(dataset for found in scores.values() for dataset in found))
-    best = {name: max(found[name].value for found in scores.values() if name in found) for name in names}
+    best = {name: best_of(found[name] for found in scores.values() if name in found) for name in names}
     rows: list[list[Cell | str]] = [
         [row.title, *(
             cell for name in names for cell in _rsa_cells(found.get(name), ps.get(row, {}).get(name), best[name])
@@ -54,7 +64,7 @@ def rsa(every: Sequence[Gathered]) -> list[Block]:
             f"Rank correlation with judged similarities: {', '.join(main)}",
             ["", *(title for _ in names for title in ("Spearman's rho [95%]", "p"))], rows,
             "Spearman's rank correlation of the features' Pearson kernel with people's similarities; intervals over "
-            f"images, p by relabelling them. Pairs: {sizes}. Bold: highest of a column. {told}".strip(),
+            f"images, p by relabelling them. Pairs: {sizes}. {BOLD} {told}".strip(),
             [("", 1), *((_short(name, main), 2) for name in names)] if len(names) > 1 else (), notes,
         )
     ]  # fmt: skip
@@ -65,7 +75,7 @@ def nights(gathered: Gathered) -> list[Block]:
     dots, cosines = gathered.scores("two_alternatives"), gathered.scores("two_alternatives_cosine")
     if not dots:
         return []
-    best = [max(score.value for score in scores.values()) for scores in (dots, cosines)]
+    best = [best_of(scores.values()) for scores in (dots, cosines)]
     rows: list[list[Cell | str]] = [
         [row.title, _percent(dots[row], best[0]), _percent(cosines.get(row), best[1])] for row in dots
     ]
@@ -75,7 +85,7 @@ def nights(gathered: Gathered) -> list[Block]:
             slug(f"{gathered.dataset} nights"), f"Two alternatives: {gathered.dataset}",
             ["", "agreement, % [95%]", "by cosine, % [95%]"], rows,
             f"How often the picture that people found more like the reference is the more similar one, over {one.n:,} "
-            f"items; chance 50%. {moved(dots, digits=1, scale=100)}",
+            f"items; chance 50%. {BOLD} {moved(dots, digits=1, scale=100)}",
             notes=[one.note] if one.note else [],
         )
     ]  # fmt: skip
@@ -84,31 +94,27 @@ def nights(gathered: Gathered) -> list[Block]:
 def against_original(gathered: Sequence[Gathered]) -> Figure | None:
     """Every setting's alignment against the original's, a panel for each data set; None without a point.
 
-    Data sets of the families odd_one_out, rsa, rsa_mean and nights count, with rows of models that have an original.
+    Data sets of the families odd_one_out, rsa, rsa_mean and nights count, with rows of models that have an original; of
+    rsa_mean each of the sets that are averaged, and their mean.
     """
-    shown = []
-    for one in gathered:
-        if one.family in _METRICS:
-            points = _points(one)
-            if points:
-                shown.append((one, points))
+    shown = [shown for one in gathered if one.family in _METRICS for shown in _shown(one)]
     if not shown:
         return None
 
     def draw(look: Look) -> Any:
         side = WIDTH / min(_WIDE, len(shown))
         drawing, axes = panels(look, len(shown), wide=_WIDE, height=side, more=0.6)
-        models = list(dict.fromkeys(row.model for _, points in shown for row, _, _ in points))
-        for axis, (one, points) in zip(axes, shown):
-            _panel(axis, look, one, points, models)
+        models = list(dict.fromkeys(row.model for one in shown for row, _, _ in one.points))
+        for axis, one in zip(axes, shown):
+            _panel(axis, look, one, models)
         _key(drawing, axes[0], look, models, shown)
         return drawing
 
-    above = sum(score.value > original.value for _, points in shown for _, original, score in points)
-    total = sum(len(points) for _, points in shown)
-    sizes = "; ".join(f"{one.dataset}: {points[0][2].n:,} {points[0][2].unit}" for one, points in shown)
-    aligned = [point for _, points in shown for point in points if point[0].setting == "alignet"]
-    said = f"{above} of {total} points lie above the diagonal"
+    every = [point for one in shown for point in one.points]
+    above = sum(score.value > original.value for _, original, score in every)
+    sizes = "; ".join(f"{one.title}: {one.points[0][2].n:,} {one.points[0][2].unit}" for one in shown)
+    aligned = [point for point in every if point[0].setting == "alignet"]
+    said = f"{above} of {counted(len(every), 'point')} {'lies' if above == 1 else 'lie'} above the diagonal"
     if aligned:
         better = sum(score.value > original.value for _, original, score in aligned)
         clear = sum(
@@ -127,12 +133,29 @@ def against_original(gathered: Sequence[Gathered]) -> Figure | None:
 _Point = tuple[Row, Score, Score]  # a row, its model's original, its own
 
 
-def _points(gathered: Gathered) -> list[_Point]:
-    metric = _METRICS[gathered.family][0]
-    scores = {
-        row: found[gathered.dataset] for row, found in _by_dataset(gathered, metric).items()
-        if gathered.dataset in found
-    }  # fmt: skip
+@dataclass(frozen=True)
+class _Shown:
+    """A panel of the scatter: one data set's points."""
+
+    title: str
+    family: str
+    points: Sequence[_Point]
+
+
+def _shown(gathered: Gathered) -> list[_Shown]:
+    """The panels of an evaluation: one for each data set of its scores that has a point."""
+    by_row = _by_dataset(gathered, _METRICS[gathered.family][0])
+    names = list(dict.fromkeys(name for found in by_row.values() for name in found))
+    panels_of = []
+    for name in names:
+        title = f"{name}, mean" if name == gathered.dataset and len(names) > 1 else name
+        points = _points({row: found[name] for row, found in by_row.items() if name in found})
+        if points:
+            panels_of.append(_Shown(title, gathered.family, points))
+    return panels_of
+
+
+def _points(scores: Mapping[Row, Score]) -> list[_Point]:
     originals = {row.model: score for row, score in scores.items() if row.setting == "original"}
     return [
         (row, originals[row.model], score) for row, score in scores.items()
@@ -140,10 +163,9 @@ def _points(gathered: Gathered) -> list[_Point]:
     ]  # fmt: skip
 
 
-def _panel(
-    axis: Any, look: Look, gathered: Gathered, points: Sequence[_Point], models: Sequence[str]
-) -> None:
-    _, title, scale = _METRICS[gathered.family]
+def _panel(axis: Any, look: Look, shown: _Shown, models: Sequence[str]) -> None:
+    _, title, scale = _METRICS[shown.family]
+    points = shown.points
     for row, original, score in points:
         x, y = scale * original.value, scale * score.value
         for one, other in ((original, "x"), (score, "y")):
@@ -156,9 +178,9 @@ def _panel(
             x, y, marker_of(models.index(row.model)), color=hue_of(row.setting, look), markersize=7,
             markeredgecolor=look.paper, zorder=3,
         )  # fmt: skip
-    shown = [value for _, *both in points for one in both for value in (one.value, one.low, one.high, one.chance,
-             one.ceiling) if value is not None]  # fmt: skip
-    low, high = scale * min(shown), scale * max(shown)
+    ends = [value for _, *both in points for one in both for value in (one.value, one.low, one.high, one.chance,
+            one.ceiling) if value is not None]  # fmt: skip
+    low, high = scale * min(ends), scale * max(ends)
     margin = 0.06 * max(high - low, 1e-3 * scale)
     limits = (low - margin, high + margin)
     axis.plot(limits, limits, color=look.faint, linewidth=1, zorder=0)
@@ -168,14 +190,12 @@ def _panel(
     if ceiling is not None:
         axis.axhline(scale * ceiling, color=look.faint, linewidth=1.2, linestyle=":", zorder=0)
     axis.set(xlim=limits, ylim=limits, aspect="equal")
-    dress(axis, look, gathered.dataset, x="original", y=title)
+    dress(axis, look, shown.title, x="original", y=title)
 
 
-def _key(
-    drawing: Any, axis: Any, look: Look, models: Sequence[str], shown: Sequence[tuple[Gathered, list]]
-) -> None:
+def _key(drawing: Any, axis: Any, look: Look, models: Sequence[str], shown: Sequence[_Shown]) -> None:
     """Colours of settings and, where there are several, markers of models."""
-    settings = in_order(row.setting for _, points in shown for row, _, _ in points)
+    settings = in_order(row.setting for one in shown for row, _, _ in one.points)
     handles = [
         axis.plot([], [], "o", color=hue_of(name, look), label=setting_title(name))[0] for name in settings
     ]
@@ -208,12 +228,12 @@ def _by_dataset(gathered: Gathered, metric: str) -> dict[Row, dict[str, Score]]:
     return {row: scores for row, scores in found.items() if scores}
 
 
-def _rsa_cells(score: Score | None, p: Score | None, best: float) -> list[Cell]:
+def _rsa_cells(score: Score | None, p: Score | None, best: float | None) -> list[Cell]:
     cell = score_cell(score, best=score is not None and score.value == best)
     return [cell, Cell("") if p is None else Cell(f"{p.value:.3f}", p.value)]
 
 
-def _percent(score: Score | None, best: float) -> Cell:
+def _percent(score: Score | None, best: float | None) -> Cell:
     return score_cell(score, digits=1, scale=100, best=score is not None and score.value == best)
 
 
