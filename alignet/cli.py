@@ -104,7 +104,7 @@ def _end_of(error: Exception, stage: str, typed: list[str]) -> NoReturn:
             f"was finished is kept: run the same command again.",
             lost,
         )
-    message = None if os.environ.get("ALIGNET_TRACEBACK") else explain(error)
+    message = None if os.environ.get("ALIGNET_TRACEBACK") else explain(error, typed)
     if message is None and everyone.size == 1:
         raise error
     _end(1, traceback.format_exc() if message is None else f"error: {message}")
@@ -140,6 +140,8 @@ def jobs_of(config: Config, overrides: Sequence[str]) -> list[Config]:
     from dataclasses import replace
     from itertools import product as combinations
 
+    from alignet.graph import build_graph
+
     jobs = []
     for values in combinations(*ablation.over.values()):
         point = dict(zip(ablation.over, values, strict=True))
@@ -148,6 +150,7 @@ def jobs_of(config: Config, overrides: Sequence[str]) -> list[Config]:
             job = load([*overrides, *own, f"seed={seed}"])
             assert job.ablation is not None
             jobs.append(replace(job, ablation=replace(job.ablation, point=point)))
+            build_graph(jobs[-1])  # what cannot be made of the last job is said before the first is made
     return jobs
 
 
@@ -293,8 +296,11 @@ def product(overrides: Sequence[str]) -> list[list[str]]:
     return [list(job) for job in jobs]
 
 
-def explain(error: BaseException) -> str | None:
-    """One message for an error that its user can mend; None for a defect of ours (a traceback helps)."""
+def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
+    """One message for an error that its user can mend; None for a defect of ours (a traceback helps).
+
+    typed: the command line, whose experiment says which keys there are.
+    """
     from alignet.artifacts import ArtifactError
 
     if isinstance(error, (ArtifactError, ValueError, FileNotFoundError)) and not _is_foreign(error):
@@ -308,7 +314,7 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"cannot write or read {error.filename}: {error.strerror}; check its permissions or paths.artifacts."
-    return _explain_hydra(error)
+    return _explain_hydra(error, typed)
 
 
 def _system_error(error: BaseException) -> int:
@@ -323,7 +329,7 @@ def _is_foreign(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in ("hydra", "omegaconf", "json")
 
 
-def _explain_hydra(error: BaseException) -> str | None:
+def _explain_hydra(error: BaseException, typed: Sequence[str]) -> str | None:
     if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
         return None
     text = " ".join(str(error.__cause__ or error).split())
@@ -333,13 +339,30 @@ def _explain_hydra(error: BaseException) -> str | None:
     if found:
         key = re.search(r"full_key: (\S+)", text)
         name = key.group(1) if key else found.group(1)
-        near = difflib.get_close_matches(name, _known_keys(), n=3, cutoff=0.6)
+        known = [key for key in _known_keys(typed) if key != name]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         meant = f" Did you mean {' or '.join(near)}?" if near else ""
         return f"no configuration key {name!r}.{meant} The keys and their meaning are in {conf_folder()}."
+    lost = re.search(r"Could not find '(\w+)/([^']+)'", text)
+    if lost and names_in(lost[1]):
+        names = names_in(lost[1])
+        folder, slash, last = lost[2].rpartition("/")  # of ablation/imagse, those of ablation
+        inside = [name.removeprefix(folder + slash) for name in names if name.startswith(folder + slash)]
+        near = difflib.get_close_matches(last, inside, n=1, cutoff=0.6)
+        meant = f" Did you mean {folder}{slash}{near[0]}?" if near else ""
+        fitting = [folder + slash + name for name in inside] or names
+        return f"{lost[1]}: expected one of {', '.join(fitting)}, found {lost[2]!r}.{meant}"
     return f"the configuration could not be read: {text}"
 
 
-def _known_keys() -> list[str]:
+_CHOICES = re.compile(
+    r"\+?(experiment|base|student|teacher|recipe|also)=[^,]*"
+)  # of files, with one value each
+
+
+def _known_keys(typed: Sequence[str]) -> list[str]:
+    """Every key of the configuration that a command line chooses, or where that cannot be read, of the default one."""
+
     def walk(value: Any, prefix: str) -> list[str]:
         if not isinstance(value, dict):
             return [prefix]
@@ -347,4 +370,7 @@ def _known_keys() -> list[str]:
             key for name, item in value.items() for key in walk(item, f"{prefix}.{name}" if prefix else name)
         ]
 
-    return walk(compose([]), "")
+    try:
+        return walk(compose([item for item in typed if _CHOICES.fullmatch(item)]), "")
+    except Exception:  # the choice itself may be what is wrong
+        return walk(compose([]), "")

@@ -152,12 +152,30 @@ def run_ablation(config: Config) -> None:
         raise ValueError(
             "force, role: expected neither with an ablation's pipeline; give them to that node's stage"
         )
+    _check_pool(pipeline)
     print(f"[{job_name(config) or 'one job'}]", flush=True)
     blocked = {pipeline.state(key).why for key in pipeline.graph if pipeline.state(key).state == "blocked"}
     if blocked:
         raise ArtifactError("\n".join(sorted(blocked)[:6]))
     ran = pipeline.make_all(list(pipeline.graph))
     print(f"{len(ran)} nodes made, {len(pipeline.graph) - len(ran)} cached", flush=True)
+
+
+def _check_pool(pipeline: Pipeline) -> None:
+    """ValueError where some job of the ablation asks for more images than the pool has, before the first is made."""
+    from alignet.doctor.sources import Sources
+
+    ablation = pipeline.config.ablation
+    asked = [] if ablation is None else ablation.over.get("data.pool_images", ())
+    most = max((count for count in asked if count is not None), default=0)
+    if not most:
+        return
+    there = Sources(pipeline.config, (), pipeline).images("pool")
+    if there.how in ("counted", "drawn") and most > there.number:
+        raise ValueError(
+            f"data.pool_images: expected at most {there.number:,}, all images of the pool, found {most:,} among the "
+            "ablation's values; nothing was made: leave it out (ablation.values.images)."
+        )
 
 
 def show_ablation(configs: list[Config]) -> Path:

@@ -333,6 +333,18 @@ def test_what_makes_no_sense_is_refused(tmp_path, capsys):
     assert "expected neither" in capsys.readouterr().err
 
 
+def test_jobs_that_cannot_be_made_are_told_before_the_first(ran, capsys):
+    found, _ = ran
+    line = overrides(
+        found[0].paths.artifacts, "experiment=ablation/images", "ablation.values.images=[20,100000]"
+    )
+    with pytest.raises(ValueError, match=r"at most 60, .* found 100,000 .*nothing was made"):
+        run_ablation(jobs_of(load(line), line)[0])
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match=r"options\.shots: expected a list"):
+        jobs("images", "evaluate.datasets.few.options.shots=3")
+
+
 def test_a_row_beside_the_jobs_must_be_the_same_for_all(ran):
     found, _ = ran
     line = overrides(

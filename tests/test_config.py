@@ -13,7 +13,7 @@ PHOTOS = ["experiment=photos", "paths.photos=/nowhere"]
 def message(overrides):
     with pytest.raises(Exception) as caught:
         load(overrides)
-    text = explain(caught.value)
+    text = explain(caught.value, overrides)
     assert text is not None
     assert "\n" not in text
     return text
@@ -60,6 +60,24 @@ def test_an_experiment_that_does_not_exist_lists_those_that_do():
     text = message(["experiment=wordl"])
     assert "world" in text
     assert "photos" in text
+
+
+def test_an_ablation_that_does_not_exist_lists_the_ablations():
+    text = message(["experiment=ablation/sampilng"])
+    assert "experiment: expected one of ablation/direct, ablation/images, " in text
+    assert "found 'ablation/sampilng'. Did you mean ablation/sampling?" in text
+    assert "own_dataset" not in text
+    assert "Did you mean" not in message(["experiment=ablation/nope"])
+    assert "also: expected one of breeds, few_shot, " in message(["+also=levelz"])
+    assert "Did you mean levels?" in message(["+also=levelz"])
+
+
+def test_keys_are_suggested_of_the_experiment_that_was_chosen_and_never_the_wrong_one():
+    text = message(["experiment=ablation/sampling", "ablation.values.sampling=[random]"])
+    assert "Did you mean ablation.values.samplings" in text
+    text = message([*PHOTOS, "evaluate.datasets.coarse.family=rsa"])  # a key of the world's alone
+    assert "no configuration key 'evaluate.datasets.coarse" in text
+    assert "Did you mean evaluate.datasets.coarse.family" not in text
 
 
 def test_photos_has_no_default_folder():

@@ -1,9 +1,11 @@
 """Pickles of trials: read apart, converted; malicious, damaged and enormous ones do nothing and are refused."""
 
 import collections
+import errno
 import operator
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from trials import COLUMNS, save, study
 
+from alignet.cli import load
 from alignet.data.levels import tidy
 from alignet.data.pickled import convert_levels
 from alignet.data.trials import read_trials
+from alignet.stages.convert import act_on
 
 RULES = {"catch_accuracy": 0.9, "max_misses": 10, "slow_ms": 10_000.0}
 
@@ -215,6 +219,7 @@ def test_the_command(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{len(rows):,} trials of 10 participants" in done.stdout
+    assert f"+also=levels data.sets.levels_trials.path={tmp_path}/out.parquet" in done.stdout
     wrong = subprocess.run(command[:-1], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "expected `levels IN.pkl OUT.parquet`" in wrong.stderr
@@ -222,3 +227,48 @@ def test_the_command(tmp_path):
         convert_levels(source, tmp_path / "out.txt")
     with pytest.raises(ValueError, match="found no file"):
         convert_levels(tmp_path / "none.pkl", tmp_path / "out.csv")
+
+
+def converting(monkeypatch, capsys, *words):
+    """Status, output and messages of the command, in this process."""
+    monkeypatch.setattr(sys, "argv", ["convert", *map(str, words)])
+    try:
+        act_on([*map(str, words)])
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    return (status, *capsys.readouterr())
+
+
+def test_the_folder_is_made_and_one_in_the_files_place_is_refused(tmp_path, monkeypatch, capsys):
+    source = dumped(tmp_path / "levels.pkl", people(study(0, triplets=4).rows))
+    target = tmp_path / "new" / "deep" / "out.csv"
+    status, out, _ = converting(monkeypatch, capsys, "levels", source, target)
+    assert (status, target.is_file()) == (0, True)
+    override = f"data.sets.levels_trials.path={target}"
+    assert f"+also=levels {override} data.sets.levels_images.path=" in out
+    config = load(["+also=levels", override])
+    assert config.data.sets["levels_trials"].path == str(target)
+    for name, found in (
+        (tmp_path / "new", "expected the name of a file, found a folder"),
+        (source / "out.csv", r"expected a folder .*levels\.pkl, which could not be made"),
+    ):
+        status, _, err = converting(monkeypatch, capsys, "levels", source, name)
+        assert status == 1
+        assert re.search(found, err)
+        assert "Traceback" not in err
+        assert "Errno" not in err
+
+
+def test_nothing_is_left_where_writing_fails(tmp_path, monkeypatch, capsys):
+    source = dumped(tmp_path / "levels.pkl", people(study(0, triplets=4).rows))
+
+    def full(columns, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("alignet.data.pickled._write_parquet", full)
+    status, _, err = converting(monkeypatch, capsys, "levels", source, tmp_path / "out.parquet")
+    assert status == 1
+    assert "expected to write a table there, which failed (Input/output error)" in err
+    assert list(tmp_path.iterdir()) == [source]

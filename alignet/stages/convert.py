@@ -8,6 +8,7 @@ cost    seconds
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,20 @@ from alignet.cli import main
 
 if TYPE_CHECKING:
     from alignet.config import Config
+
+
+def prepared(target: Path) -> Path:
+    """Where the table is to be, its folder made; ValueError where a folder is in its place or none can be made."""
+    if target.is_dir():
+        raise ValueError(f"{target}: expected the name of a file, found a folder; add /levels.parquet to it.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{target}: expected a folder {target.parent}, which could not be made ({error.strerror}); name another "
+            "place."
+        ) from None
+    return target
 
 
 def act_on(arguments: Sequence[str]) -> None:
@@ -33,12 +48,21 @@ def act_on(arguments: Sequence[str]) -> None:
             raise ValueError(
                 f"convert: expected `levels IN.pkl OUT.parquet` (or OUT.csv), found {' '.join(words) or 'nothing'!r}"
             )
-        source, target = Path(words[1]), Path(words[2])
-        found = convert_levels(source, target)
+        source, target = Path(words[1]), prepared(Path(words[2]))
+        try:
+            found = convert_levels(source, target)
+        except OSError as error:
+            raise ValueError(
+                f"{target}: expected to write a table there, which failed ({error.strerror}); name another place."
+            ) from None
+        finally:
+            target.with_name(f"{target.name}.tmp").unlink(missing_ok=True)
         print(
             f"{target}: {found['trials']:,} trials of {found['participants']:,} participants, "
             f"{found['columns']} columns\n"
-            f"next: name it as a set of kind trials, data.sets.levels.path={target}"
+            f"next, with your experiment's options: python -m alignet.stages.pipeline +also=levels "
+            f"{shlex.quote(f'data.sets.levels_trials.path={target}')} "
+            "data.sets.levels_images.path=<folder of the images>"
         )
 
     main("convert", __doc__ or "", act, list(arguments[count:]), typed=arguments)
