@@ -44,55 +44,6 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-_LEVELS = "labels hierarchy wordnet"  # how to read files; which of them are needed hangs on the data
-_JUDGED = "format kind key set under order_column sorted note"
-
-OPTIONS: dict[
-    str, tuple[str, str]
-] = {  # family -> names of options that it must be given, and of those that it may
-    "odd_one_out": ("", "ceiling unit_column"),
-    "rsa": ("", f"{_JUDGED} mean_over"),
-    "rsa_mean": ("", _JUDGED),
-    "nights": ("split min_votes is_imagenet", ""),
-    "calibration": ("tau bins grid", "unit_column note"),
-    "linear_probe": ("label C", ""),
-    "top1": ("architecture", ""),
-    "zero_shot": ("label templates library architecture tag model_args weights", ""),
-    "teacher_labels": ("count tau_alignet tau_distillation center", ""),
-    "agreement": ("count", ""),
-    "few_shot": ("shots draws C few labels", "label id_column id_prefix merge split images_of"),
-    "breeds": ("C per_subclass", "task images_of"),
-    "transfer": ("C per_class", "images_of"),
-    "hierarchy": ("distance pairs categories", _LEVELS),
-    "relations": ("count", _LEVELS),
-    "space": ("points rsm_images", _LEVELS),
-    "projection": ("points", _LEVELS),
-    "examples": ("count pixels name", ""),
-    "levels": ("tau missing", "fit_column fit_prefix"),
-    "levels_people": ("", ""),
-}
-
-
-def check_options(dataset: str, name: str, options: Mapping[str, object]) -> None:
-    """ValueError for an option of the evaluation `dataset` that its family does not know, or that it lacks.
-
-    And for one whose value is of another kind, see families.options.
-    """
-    family(name, dataset)
-    needed, known = (set(names.split()) for names in OPTIONS.get(name, ("", "")))
-    strange, missing = sorted(options.keys() - needed - known), sorted(needed - options.keys())
-    if strange or missing:
-        found = [f"the unknown {', '.join(strange)}"] * bool(strange) + [f"no {', '.join(missing)}"] * bool(
-            missing
-        )
-        valid = ", ".join([*sorted(needed), *(f"{one} (or not)" for one in sorted(known))])
-        raise ValueError(
-            f"evaluate.datasets.{dataset}.options: expected for the family {name} {valid or 'none'}; found "
-            f"{' and '.join(found)}."
-        )
-    check_values(dataset, name, options)
-
-
 def family(name: str, dataset: str = "<name>") -> Family:
     """The family's function; ValueError lists the valid names. dataset: the evaluation that asks for it."""
     if name not in FAMILIES:
