@@ -8,7 +8,15 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from alignet.evaluate.few_shot import draw_examples, few_shot, few_shot_split, split_rows, t_interval
+from alignet.evaluate.few_shot import (
+    _fit,
+    _span,
+    draw_examples,
+    few_shot,
+    few_shot_split,
+    split_rows,
+    t_interval,
+)
 from alignet.evaluate.readout import standardisation
 from alignet.families.generalisation import few_shot as family
 from alignet.families.material import Material
@@ -253,3 +261,17 @@ def test_labels_that_are_not_there(ids, options, message):
         family(material(features), OPTIONS | options)
     with pytest.raises(ValueError, match="images: expected test, found train; add it"):
         family(material({"train": (np.eye(2, 3), ["a/1", "b/2"])}), OPTIONS)
+
+
+def test_a_readout_within_the_span_of_its_images_is_the_same_readout():
+    """As near as the solver stops to the optimum that both have."""
+    generator = np.random.default_rng(0)
+    x, labels = generator.normal(size=(20, 60)), np.arange(20) % 4
+    other = generator.normal(size=(50, 60))
+    span = _span(x)
+    assert span.shape == (60, 20)
+    whole, within = (_fit(rows, labels, C=0.1, max_iter=1000) for rows in (x, x @ span))
+    assert np.allclose(
+        whole.predict_proba(other), within.predict_proba(other @ span), atol=2e-3
+    )  # the solver stops near it
+    assert np.array_equal(_span(x[:, :5]), np.eye(5))

@@ -138,10 +138,10 @@ def _measure(
         x_test = (one.test_features[own] - centre) / spread
         for number in numbers:
             drawn = draw_examples(one.train, kept, number, seed=(seed, draw))
-            fit = _fit(
-                (one.train_features[drawn] - centre) / spread, one.train[drawn], C=C, max_iter=max_iter
-            )
-            rate = float((fit.predict(x_test) == one.test[own]).mean())
+            x = (one.train_features[drawn] - centre) / spread
+            span = _span(x)
+            fit = _fit(x @ span, one.train[drawn], C=C, max_iter=max_iter)
+            rate = float((fit.predict(x_test @ span) == one.test[own]).mean())
             rows.append((number, draw, rate, len(drawn), bool(fit.n_iter_.max() < max_iter)))
     rows.sort()
     table = {name: np.array(values) for name, values in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
@@ -237,6 +237,15 @@ def _enough(labels: np.ndarray, shots: int, few: str, dataset: str) -> tuple[np.
             f"{dataset}: expected two classes with {shots} training images, found {len(kept)}; ask for fewer shots."
         )
     return kept, len(short), int(counts[counts >= shots].min())
+
+
+def _span(x: np.ndarray) -> np.ndarray:
+    """Orthonormal directions (p, q) that hold the rows of x (n, p), q the smaller of n and p.
+
+    The L2 penalty leaves the readout no weight outside of the training images' span, so what is fitted within it is the
+    same, with as many numbers for each class as there are images where these are fewer than features.
+    """
+    return np.linalg.qr(x.T)[0] if len(x) < x.shape[1] else np.eye(x.shape[1])
 
 
 def _fit(x: np.ndarray, labels: np.ndarray, *, C: float, max_iter: int):
