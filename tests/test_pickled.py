@@ -54,7 +54,7 @@ def test_a_pickle_becomes_the_same_trials(tmp_path, protocol, suffix):
     expected = tidy(read_trials(save(tmp_path / "t.csv", rows)), **RULES)
     source = dumped(tmp_path / "levels.pkl", people(rows), protocol)
     told = convert_levels(source, tmp_path / f"out{suffix}")
-    assert told == {"participants": 10, "trials": len(rows), "columns": len(COLUMNS)}
+    assert told == {"participants": 10, "trials": len(rows), "columns": len(COLUMNS), "emptied": 0}
     result = tidy(read_trials(tmp_path / f"out{suffix}"), **RULES)
     assert result.summary == expected.summary
     for name, values in expected.triplets.items():
@@ -159,7 +159,7 @@ def test_bombs_are_bounded(tmp_path):
     for _ in range(40):
         layer = [layer, layer]  # 2^40 references in a few hundred bytes: harmless until somebody walks it
     source = dumped(tmp_path / "deep.pkl", {"p": [{"rt": layer, "selected_image": "a"}]})
-    with pytest.raises(ValueError, match="expected trials with the fields"):
+    with pytest.raises(ValueError, match="participant 'p': rt is a list, neither text nor a finite number"):
         convert_levels(source, tmp_path / "out.csv")
     source = dumped(tmp_path / "shared.pkl", {n: [{"rt": 1}] * 3000 for n in range(40)})  # many from one
     with pytest.raises(ValueError, match="more than 100,000 trials"):
@@ -177,8 +177,121 @@ def test_bombs_are_bounded(tmp_path):
 
 def test_a_reader_that_takes_too_long_is_ended(tmp_path):
     source = dumped(tmp_path / "long.pkl", {n: [{"rt": 1}] * 2000 for n in range(2000)})
-    with pytest.raises(ValueError, match="the process that reads it"):
+    with pytest.raises(ValueError, match="such files found: it takes more than 1 s"):
         convert_levels(source, tmp_path / "out.csv", seconds=1)
+
+
+ONE = {
+    "image1Path": "a", "image2Path": "b", "image3Path": "c", "selected_image": "a", "triplet_type": "coarse",
+    "exp_trial_type": "exp_trial", "rt": 1000.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"p": [{**ONE, "selected_image": b"a"}]}, "selected_image is a bytes, neither text nor a finite number"),
+        ({"p": [{**ONE, "rt": [1000.0]}]}, "rt is a list, neither text nor a finite number"),
+        ({"p": [{**ONE, "rt": float("inf")}]}, "rt is a float, neither text nor a finite number"),
+        ({"p": [{**ONE, "rt": 1 << 70}]}, "rt is a int, neither text nor a finite number"),
+        ({"p": [{**ONE, "correct_image": ("a",)}]}, "correct_image is a tuple, neither text"),
+        ({"p": [{**ONE, "selected_image": "a" * 10_001}]}, "selected_image has 10,001 characters, more than 10,000"),
+        ({"p": [{**ONE, "a" * 101: 1}]}, "the name of a field has 101 characters, more than 100"),
+        ({"p": [{**ONE, 7: 1}]}, "a field whose name is no text"),
+        ({"p" * 10_001: [ONE]}, "a participant's name has 10,001 characters"),
+        ({"p": [{**ONE, "x": "\ud800"}]}, "participant 'p': x is no valid text \\(a lone surrogate\\)"),
+        ({"\ud800": [ONE]}, "a participant's name is no valid text"),
+        ({"p": [{**ONE, "\ud800": 1}]}, "the name of a field is no valid text"),
+        ({1: [ONE], "1": [ONE]}, "participant '1' occurs twice, as text and as a number"),
+        ({1.5: [ONE]}, "a participant is a float, neither text nor a number"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_values_that_a_table_cannot_hold_are_refused_and_leave_nothing(tmp_path, value, found, suffix):
+    source = dumped(tmp_path / "in.pkl", value)
+    with pytest.raises(ValueError, match=found):
+        convert_levels(source, tmp_path / f"out{suffix}")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_other_values_of_further_fields_are_left_empty_and_counted(tmp_path):
+    trials = [{**ONE, "view": [1, 2], "age": 30}, {**ONE, "view": "wide", "rt": float("nan")}]
+    told = convert_levels(dumped(tmp_path / "in.pkl", {"p": trials}), tmp_path / "out.parquet")
+    assert told["emptied"] == 1
+    table = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    assert table["view"] == [None, "wide"]
+    assert table["age"] == [30, None]
+    assert table["rt"] == [1000.0, None]
+    assert list(table)[2:6] == ["image1Path", "image2Path", "image3Path", "selected_image"]
+
+
+def test_a_failed_write_leaves_no_temporary_file(tmp_path, monkeypatch):
+    source = dumped(tmp_path / "in.pkl", {"p": [ONE]})
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", fail)
+    for suffix in (".csv", ".parquet"):
+        with pytest.raises(OSError, match="no space left"):
+            convert_levels(source, tmp_path / f"out{suffix}")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from alignet.data.pickled import convert_levels
+import alignet.data.trials, csv
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    convert_levels(Path(sys.argv[1]), Path(sys.argv[2]))
+except ValueError as error:
+    print(str(error)[-120:])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("bomb", ["a long text", "many fields"])
+def test_what_a_pickle_says_cannot_fill_the_memory_of_who_reads_it(tmp_path, bomb):
+    """A few hundred kilobytes that unfold into gigabytes: the reader's user is told, at a bounded cost."""
+    few = dict.fromkeys(ONE, 1)
+    long = {**ONE, **{f"a{n:03}": "x" * 9000 for n in range(100)}}
+    value, found = {
+        "a long text": ({"p": [long] * 1_000}, "bytes of one trial or 100,663,296 of all"),
+        "many fields": ({"p": [few] * 150_000 + [{f"b{n:03}": 1 for n in range(150)}]}, "cells"),
+    }[bomb]
+    source = dumped(tmp_path / "in.pkl", value)
+    command = [sys.executable, "-c", MEASURED, str(source), str(tmp_path / "out.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    told, megabytes = done.stdout.splitlines()
+    assert found in told
+    assert int(megabytes) < 400
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_machine_that_allows_less_than_wanted_keeps_its_limits(tmp_path):
+    source = dumped(tmp_path / "in.pkl", {"p": [ONE]})
+    program = (
+        "import resource, sys; from pathlib import Path; from alignet.data.pickled import convert_levels\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (100, 100))\n"
+        "print(convert_levels(Path(sys.argv[1]), Path(sys.argv[2]))['trials'])"
+    )
+    command = [sys.executable, "-c", program, str(source), str(tmp_path / "out.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == "1", done.stderr
+
+
+def test_limits_that_cannot_be_set_are_told(monkeypatch):
+    from alignet.data import unpickle_levels
+
+    def fail(*_):
+        raise ValueError("not allowed")
+
+    monkeypatch.setattr(unpickle_levels.resource, "setrlimit", fail)
+    with pytest.raises(RuntimeError, match=r"could not be bounded on this machine \(not allowed\)"):
+        unpickle_levels._limit(100, 1)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +303,7 @@ def test_a_reader_that_takes_too_long_is_ended(tmp_path):
         (pickle.dumps({"p": [{"rt": 1.0}]})[:-5], "found: "),
         (pickle.dumps([1, 2]), "it holds a list, not a dictionary of participants"),
         (pickle.dumps({"p": 3}), "participant 'p' has no list of trials"),
-        (pickle.dumps({"p": [3]}), "participant 'p' has a trial that is no dictionary"),
+        (pickle.dumps({"p": [3]}), "participant 'p' has a trial that is no dictionary of at most 200 fields"),
         (pickle.dumps({"p": [{"rt": 3}]}), "found no image1, image2, image3"),
         (pickle.dumps({}), "found no image1, image2, image3"),
         (pickle.dumps({"p": [{"rt": np.zeros(3)}]}), "it asks for numpy"),

@@ -1,13 +1,19 @@
 """Runs alone, in a process of its own: a pickle of trials comes in, lines of JSON go out, nothing in it is executed.
 
-    python -I -S unpickle_levels.py IN.pkl MEGABYTES SECONDS TRIALS  ->  one line for each trial, or one {"error": text}
+    python -I -S unpickle_levels.py IN.pkl MEGABYTES SECONDS TRIALS FIELDS
+    ->  lines of JSON: {"participant": name} before the trials of each, {"field": name} before the first trial that has
+        it, a list of values for each trial, in the order of the fields so far, null for those that it lacks; at the end
+        {"end": true, "emptied": n}, or {"error": text}
 
 A pickle is a program, so it is never opened in the process of whoever uses alignet (alignet.data.pickled starts this
 file and checks what it says). Here every name that a pickle may ask for is looked up in one short table, whose entries
 are functions of this file that only build text and numbers; any other name ends the reading. Before that the process
-gives up writing files, and bounds its memory and time. It uses the standard library alone: numpy is not even found.
+bounds its memory and time, and lets nothing be written into files (which is no sandbox: it could still make an empty
+one, or read others, if any of its functions did). It uses the standard library alone: numpy is not even found.
 
-What is understood: a dict participant -> list of trials, each a dict of text and numbers; numpy's scalars too.
+What is understood: a dict participant -> list of trials, each a dict of text and numbers; numpy's scalars too. FIELDS
+are the names, separated by commas, whose values must be text or numbers; elsewhere other values are left empty and
+counted (`emptied`). Text that is too long or no valid Unicode is refused everywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +26,8 @@ import struct
 import sys
 from typing import Any, NoReturn
 
-MOST_TEXT = 1_000  # characters of one text
+MOST_TEXT = 10_000  # characters of one text
+MOST_NAME = 100  # of a field's name
 MOST_FIELDS = 200  # of one trial
 FORMATS = {  # numpy's kind and size of a number -> struct's letter
     "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f2": "e", "f4": "f",
@@ -101,55 +108,124 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to objects outside of it")
 
 
-def _limit(megabytes: int, seconds: int) -> None:
-    """Bound memory and time of this process, and let it write no file."""
-    resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _limit(megabytes: int, seconds: int) -> int:
+    """Bound memory (returned, MB) and processor time of this process, and let nothing be written into files.
+
+    Where the machine already allows less, that stays.
+    """
+    try:
+        memory = _bounded(resource.RLIMIT_AS, megabytes << 20)
+        _bounded(resource.RLIMIT_CPU, seconds, more=1)  # a signal that tells time is up, then the end
+        _bounded(resource.RLIMIT_FSIZE, 0)
+        _bounded(resource.RLIMIT_CORE, 0)
+    except (ValueError, OSError) as error:
+        raise RuntimeError(f"its memory and time could not be bounded on this machine ({error})") from None
+    return memory >> 20
 
 
-def _plain(value: Any) -> Any:
-    """A text, number, truth value or None; anything else is left out as None."""
+def _bounded(kind: int, wanted: int, *, more: int = 0) -> int:
+    """Set the soft limit to what is wanted, the hard one `more` above, neither above today's hard limit."""
+    hard = resource.getrlimit(kind)[1]
+    soft, upper = (
+        amount if hard == resource.RLIM_INFINITY else min(amount, hard) for amount in (wanted, wanted + more)
+    )
+    resource.setrlimit(kind, (soft, upper))
+    return soft
+
+
+def _text(value: str, who: str, what: str, most: int = MOST_TEXT) -> str:
+    """The text, if it is short enough and valid Unicode."""
+    if len(value) > most:
+        raise ValueError(f"{who}{what} has {len(value):,} characters, more than {most:,}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{who}{what} is no valid text (a lone surrogate)") from None
+    return value
+
+
+def _plain(value: Any, who: str, what: str) -> tuple[Any, bool]:
+    """A text, number, truth value or None, and whether it is one; a number that is none (NaN) is None."""
     if isinstance(value, str):
-        return value[:MOST_TEXT]
+        return _text(value, who, what), True
     if isinstance(value, bool) or value is None:
-        return value
+        return value, True
     if isinstance(value, int):
-        return value if abs(value) < 1 << 63 else None
-    return value if isinstance(value, float) and math.isfinite(value) else None
+        return (value, True) if abs(value) < 1 << 63 else (None, False)
+    if isinstance(value, float):
+        return (value if math.isfinite(value) else None), not math.isinf(value)
+    return None, False
 
 
-def _write(people: Any, most: int) -> None:
+def _fields(trial: dict[Any, Any], needed: frozenset[str], who: str) -> tuple[dict[str, Any], int]:
+    """The trial's plain values by field, and how many others were left empty."""
+    found, emptied = {}, 0
+    for name, value in trial.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{who}a trial has a field whose name is no text")
+        _text(name, who, "the name of a field", MOST_NAME)
+        found[name], plain = _plain(value, who, name)
+        if not plain and name in needed:
+            raise ValueError(f"{who}{name} is a {type(value).__name__}, neither text nor a finite number")
+        emptied += not plain
+    return found, emptied
+
+
+def _write(people: Any, most: int, needed: frozenset[str]) -> int:
+    """Print a line for each trial; how many values were left empty."""
     if not isinstance(people, dict):
         raise ValueError(f"it holds a {type(people).__name__}, not a dictionary of participants")
-    count = 0
+    count, emptied, seen = 0, 0, set()
+    columns: dict[str, None] = {}
     for participant, trials in people.items():
-        if not isinstance(participant, str | int) or not isinstance(trials, list | tuple):
-            raise ValueError(f"participant {str(participant)[:40]!r} has no list of trials")
+        if not isinstance(participant, str | int):
+            raise ValueError(f"a participant is a {type(participant).__name__}, neither text nor a number")
+        name = _text(str(participant), "", "a participant's name")
+        who = f"participant {name[:40]!r}"
+        if name in seen:
+            raise ValueError(f"{who} occurs twice, as text and as a number")
+        seen.add(name)
+        if not isinstance(trials, list | tuple):
+            raise ValueError(f"{who} has no list of trials")
+        _say({"participant": name})
         for trial in trials:
             if not isinstance(trial, dict) or len(trial) > MOST_FIELDS:
-                raise ValueError(f"participant {str(participant)[:40]!r} has a trial that is no dictionary")
+                raise ValueError(f"{who} has a trial that is no dictionary of at most {MOST_FIELDS} fields")
             count += 1
             if count > most:
                 raise ValueError(f"it holds more than {most:,} trials")
-            fields = {name[:100]: _plain(value) for name, value in trial.items() if isinstance(name, str)}
-            sys.stdout.write(json.dumps([str(participant)[:MOST_TEXT], fields]) + "\n")
+            fields, others = _fields(trial, needed, f"{who}: ")
+            emptied += others
+            for field in fields:
+                if field not in columns:  # a dictionary, for its order
+                    columns[field] = None
+                    _say({"field": field})
+            if len(columns) > MOST_FIELDS:
+                raise ValueError(f"its trials have more than {MOST_FIELDS} different fields")
+            _say([fields.get(column) for column in columns])
+    return emptied
 
 
-def main(path: str, megabytes: str, seconds: str, most: str) -> None:
-    """Read the pickle at `path` and print its trials, or one line that says why not."""
+def _say(what: Any) -> None:
+    sys.stdout.write(json.dumps(what, separators=(",", ":")) + "\n")
+
+
+def main(path: str, megabytes: str, seconds: str, most: str, fields: str) -> None:
+    """Read the pickle at `path` and print its trials, then one line that says that this is all, or why not."""
+    bound = int(megabytes)
     try:
         with open(path, "rb") as handle:
-            _limit(int(megabytes), int(seconds))
+            bound = _limit(bound, int(seconds))
             people = _Reader(handle).load()
-        _write(people, int(most))
-        message = ""
+        end: dict[str, Any] = {
+            "end": True,
+            "emptied": _write(people, int(most), frozenset(fields.split(","))),
+        }
     except MemoryError:
-        message = f"it needs more than {megabytes} MB of memory"
+        end = {"error": f"it needs more than {bound} MB of memory"}
     except Exception as error:  # a damaged pickle may raise anything
-        message = " ".join(str(error).split())[:300] or type(error).__name__
-    print(json.dumps({"error": message} if message else {"end": True}))
+        end = {"error": " ".join(str(error).split())[:300] or type(error).__name__}
+    _say(end)
     sys.stdout.flush()
 
 

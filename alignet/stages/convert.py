@@ -57,6 +57,8 @@ def act_on(arguments: Sequence[str]) -> None:
             ) from None
         finally:
             target.with_name(f"{target.name}.tmp").unlink(missing_ok=True)
+        if found["emptied"]:
+            print(f"{found['emptied']:,} values of further fields are neither text nor number: left empty")
         print(
             f"{target}: {found['trials']:,} trials of {found['participants']:,} participants, "
             f"{found['columns']} columns\n"
