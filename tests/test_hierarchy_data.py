@@ -199,7 +199,7 @@ def test_the_lists_of_wordnet_are_read_and_name_each_id_once():
     lists = config.evaluate.datasets["wordnet"].options["wordnet"]
     assert {"animal", "food", "furniture", "vehicle"} <= lists["superordinate"].keys()
     assert len(lists["basic"]) > 200
-    for name in ("wordnet angle", "wordnet triplets"):
+    for name in ("wordnet_angle", "wordnet_triplets"):
         assert config.evaluate.datasets[name].options["wordnet"] == lists
     for level in lists.values():
         listed = [one for ids in level.values() for one in ([ids] if isinstance(ids, str) else ids)]
@@ -214,7 +214,7 @@ def test_more_measurements_leave_every_other_node_as_it_was(also):
     plain, more = build_graph(composed()), build_graph(composed(f"+also={also}"))
     new = more.keys() - plain.keys()
     assert f"evaluate[alignet.{also}]" in new
-    assert ("evaluate[data.wordnet triplets]" in new) == (also == "wordnet")
+    assert ("evaluate[data.wordnet_triplets]" in new) == (also == "wordnet")
     assert all(more[key] == node for key, node in plain.items() if key != "report" and "export" not in key)
 
 
