@@ -188,7 +188,10 @@ def test_names_of_images_may_hold_their_wordnet_ids(tmp_path):
     options = OPTIONS["hierarchy"] | {"wordnet": LISTS}
     result = FAMILIES["hierarchy"](material("original", {"wordnet": path}, ids=ids), options)
     assert result.tables["relations"]["relation"] == ["subordinate", "basic", "across"]
-    with pytest.raises(ValueError, match="expected classes such as none, found none"):
+    with pytest.raises(
+        ValueError,
+        match=r"names begin with WordNet ids, such as .* found none of 54, for",
+    ):
         FAMILIES["hierarchy"](material("original", {"wordnet": path}), options)
 
 

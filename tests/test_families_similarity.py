@@ -70,6 +70,15 @@ def test_where_two_orders_of_the_names_differ_one_must_be_told(tmp_path):
     )
 
 
+def test_a_misspelled_folder_is_told_with_an_id(tmp_path):
+    savemat(tmp_path / "m.mat", {"ratings": pearson_kernel(rows(4))})
+    ids = [f"various/images/{letter}.png" for letter in "abcd"]
+    one = material({"test": (rows(4), ids)}, files={"matrix": tmp_path / "m.mat"})
+    message = r"options\.under: no image id begins with 'variuos/'; ids look like 'various/images/a\.png'"
+    with pytest.raises(ValueError, match=message):
+        family("rsa")(one, {"format": "peterson", "under": "variuos/"})
+
+
 def test_the_mean_of_categories_has_a_score_for_each(tmp_path):
     features, files = {}, {}
     for number, name in enumerate(("animals", "fruits")):

@@ -176,6 +176,43 @@ def test_tab_and_semicolon_names_without_suffix_and_correct_image(tmp_path):
     assert numbered.number.tolist() == list(range(21))
 
 
+def test_blank_lines_are_passed_over_and_an_empty_file_is_said_to_be_one(tmp_path):
+    path = save(tmp_path / "t.csv", person("one"))
+    expected, text = read_trials(path), path.read_text()
+    path.write_text("\n" + text.replace("\n", "\n\n  \n"))
+    np.testing.assert_array_equal(read_trials(path).selected, expected.selected)
+    path.write_text("\n\n" + text.replace("\n", "\n\n") + "one,2\n")
+    with pytest.raises(ValueError, match=rf"on line {2 + 2 * 22 + 1}, found 2"):
+        read_trials(path)
+    for empty in ("", "\n\n", "\ufeff"):
+        path.write_text(empty, encoding="utf-8")
+        with pytest.raises(ValueError, match="expected a table of trials, found an empty file"):
+            read_trials(path)
+
+
+def test_names_fit_without_folders_where_that_is_not_ambiguous(tmp_path):
+    rows = person("one")
+    expected = read_trials(save(tmp_path / "a.csv", rows)).selected
+    images = ("image1Path", "image2Path", "image3Path")
+    for change in (
+        lambda name: f"images/{name}",
+        lambda name: f"C:\\images\\{name}",
+        lambda name: f"images/{name}".replace(".jpg", ".JPEG"),
+    ):
+        moved = [{**row, **{column: change(row[column]) for column in images}} for row in rows]
+        np.testing.assert_array_equal(read_trials(save(tmp_path / "b.csv", moved)).selected, expected)
+    first = {**rows[0], "image1Path": "x/a.jpg", "image2Path": "y/a.jpg", "selected_image": "a.jpg"}
+    with pytest.raises(ValueError, match=r"selected_image to name one of the three images, found 'a\.jpg'"):
+        read_trials(save(tmp_path / "c.csv", [first, *rows[1:]]))
+    # the name of another trial's image is no misspelling, and what follows a dot is a suffix only of an image
+    shown = {"image1Path": "a.png", "image2Path": "b.jpg", "image3Path": "c.jpg"}
+    with pytest.raises(ValueError, match=r"selected_image to name one of the three images, found 'a\.jpg'"):
+        read_trials(save(tmp_path / "d.csv", [rows[0] | shown | {"selected_image": "a.jpg"}, *rows[1:]]))
+    shown |= {"image1Path": "v1.0", "selected_image": "v1.5"}
+    with pytest.raises(ValueError, match=r"found 'v1\.5'"):
+        read_trials(save(tmp_path / "e.csv", [rows[0] | shown, *rows[1:]]))
+
+
 def without(rows, column):
     return [{name: value for name, value in row.items() if name != column} for row in rows]
 
@@ -204,7 +241,9 @@ def changed(column, value, row=0):
         (changed("image3Path", "q.jpg", -1), "the right answer to every catch trial, found none for 1, .*row 21"),
         (lambda rows: [{**row, "rt": 1.5} for row in rows], "expected rt in milliseconds, found a median of 1.5"),
         (lambda rows: rows[:1], "expected catch trials .* levels.catch_accuracy=0 if nobody was asked any"),
-        (lambda rows: rows[1:], "expected trials beside the catch trials, found none"),
+        (lambda rows: rows[1:], "trials beside the catch trials of 1 of 1 participants who count, found none; check"),
+        (lambda rows: [{**row, "participant": f"p{number}"} for number, row in enumerate(rows)],
+         r"of 20 of 21 participants who count, found none; 1 were left out \(1 for no catch trial\)"),
         (lambda rows: without(rows, "rt"), "found no rt among participant, trial"),
         (lambda rows: [{**row, "image1": "a.jpg"} for row in rows], "found image1 beside image1Path"),
     ],
@@ -225,7 +264,7 @@ def test_damaged_files(tmp_path):
     with pytest.raises(ValueError, match="expected at least one trial, found none"):
         read_trials(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="expected a table in UTF-8"):
+    with pytest.raises(ValueError, match="expected a table of trials as text in UTF-8, found other bytes"):
         read_trials(path)
     pq.write_table(
         pa.table({name: [str(row[name]) for row in rows] for name in rows[0]}), tmp_path / "t.parquet"

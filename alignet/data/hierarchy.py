@@ -79,12 +79,15 @@ class Hierarchy:
     basic: Mapping[str, str]
     superordinate: Mapping[str, str]
 
-    def levels(self, classes: Sequence[str]) -> Levels:
-        """The levels of images by their classes ('' where an image has none). ValueError where no class is known."""
+    def levels(self, classes: Sequence[str], where: str = "hierarchy") -> Levels:
+        """The levels of images by their classes ('' where an image has none). ValueError where no class is known.
+
+        where: stands before the message.
+        """
         if not any(name in self.basic for name in classes):
             some = sorted({name for name in classes if name})[:3]
             raise ValueError(
-                f"hierarchy: expected classes such as {', '.join(list(self.basic)[:3]) or 'none'}, found "
+                f"{where}: expected classes such as {', '.join(list(self.basic)[:3]) or 'none'}, found "
                 f"{', '.join(some) or 'none'}; name the columns that hold the same names."
             )
         return Levels(

@@ -67,6 +67,12 @@ def tidy(
             f"({_told(reasons)}); check the answers to catch trials, or set levels.catch_accuracy, levels.max_misses."
         )
     ordinary = ~trials.catch & kept[trials.participant]
+    if not ordinary.any():
+        out = f"; {len(kept) - kept.sum()} were left out ({_told(reasons)})" if not kept.all() else ""
+        raise ValueError(
+            f"{name}: expected trials beside the catch trials of {kept.sum()} of {len(kept)} participants who count, "
+            f"found none{out}; check participant and exp_trial_type."
+        )
     rows, shown, number = _distinct(trials, ordinary)
     level = _one_level(trials.level[rows], number, len(shown), trials, shown, name)
     unique = _unique(trials.participant[rows], number, kept, shared_sets, name)
@@ -162,8 +168,6 @@ def _caught(trials: Trials, p: int, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _distinct(trials: Trials, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of the wanted trials, the different triplets (n, 3) sorted by name, and each row's number among them."""
     rows = np.flatnonzero(wanted)
-    if not len(rows):
-        raise ValueError("trials: expected trials beside the catch trials, found none; check exp_trial_type.")
     shown, number = np.unique(np.sort(trials.shown[rows], axis=1), axis=0, return_inverse=True)
     return rows, shown, number.reshape(-1)
 

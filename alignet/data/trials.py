@@ -27,6 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
+from alignet.data.images import SUFFIXES
+from alignet.data.text import open_text, separator_of
+
 LEVELS = ("coarse", "fine", "boundary")
 TYPES = {
     "between_class": 0, "coarse": 0, "within_class": 1, "fine": 1,
@@ -37,7 +40,6 @@ ALIASES = {"image1Path": "image1", "image2Path": "image2", "image3Path": "image3
 IMAGES = ("image1", "image2", "image3")
 NEEDED = ("participant", *IMAGES, "selected_image", "triplet_type", "exp_trial_type", "rt")
 OPTIONAL = ("correct_image", "trial")
-SEPARATORS = (",", "\t", ";")
 EMPTY = ("", "NA", "NaN", "nan", "None", "null")
 LEAST_MEDIAN_MS = 60.0  # a median below is one of seconds: nobody answers in 60 ms
 
@@ -94,7 +96,8 @@ def _columns(path: Path) -> dict[str, Column]:
             "convert one with `python -m alignet.stages.convert levels IN.pkl OUT.parquet`."
         )
     if not path.is_file():
-        raise ValueError(f"{path}: expected a table of trials, found no file; check the path.")
+        what = "a folder" if path.is_dir() else "no file"
+        raise ValueError(f"{path}: expected a table of trials, found {what}; check the path.")
     found = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
     return {name: [None if cell in EMPTY else cell for cell in cells] for name, cells in found.items()}
 
@@ -121,23 +124,28 @@ def _wanted(path: Path, header: Sequence[str]) -> dict[str, str]:
 
 
 def _csv(path: Path) -> dict[str, Column]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            first = handle.readline()
-            separator = max(SEPARATORS, key=first.count)
-            header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
-            wanted = _wanted(path, header)
-            rows = []
-            reader = csv.reader(handle, delimiter=separator)
-            for row in reader:
-                if len(row) != len(header):
-                    raise ValueError(
-                        f"{path}: expected {len(header)} columns on line {reader.line_num + 1}, found {len(row)}; the "
-                        "file is truncated or damaged, fetch it again."
-                    )
-                rows.append(row)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: expected a table in UTF-8, found something else ({error}).") from None
+    with open_text(path, "a table of trials") as handle:
+        first, above = handle.readline(), 1
+        while first and not first.strip():
+            first, above = handle.readline(), above + 1
+        if not first:
+            raise ValueError(
+                f"{path}: expected a table of trials, found an empty file; check what was exported."
+            )
+        separator = separator_of(first, (*NEEDED, *ALIASES))
+        header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+        wanted = _wanted(path, header)
+        rows = []
+        reader = csv.reader(handle, delimiter=separator)
+        for row in reader:
+            if not any(map(str.strip, row)):
+                continue  # a blank line
+            if len(row) != len(header):
+                raise ValueError(
+                    f"{path}: expected {len(header)} columns on line {reader.line_num + above}, found {len(row)}; the "
+                    "file is truncated or damaged, fetch it again."
+                )
+            rows.append(row)
     places = {short: header.index(name) for short, name in wanted.items()}
     return {short: [row[place].strip() for row in rows] for short, place in places.items()}
 
@@ -152,7 +160,8 @@ def _parquet(path: Path) -> dict[str, Column]:
             table = file.read(columns=list(wanted.values()))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
-            f"{path}: expected a Parquet file, found a damaged or truncated one ({str(error).splitlines()[0]})."
+            f"{path}: expected a Parquet file, found a damaged or truncated one ({str(error).splitlines()[0]}); export "
+            "it again."
         ) from None
     return {
         short: [None if cell is None else str(cell) for cell in table[name].to_pylist()]
@@ -215,14 +224,17 @@ def _shown(
 
 
 def _position(path: Path, name: str, cells: Column, shown: np.ndarray, images: Sequence[str]) -> np.ndarray:
-    """Where the image that a cell names was shown, -1 where it is empty. A name may lack its suffix."""
+    """Where the image that a cell names was shown, -1 where it is empty.
+
+    A name that is no image of the table may lack its folders, its suffix or both where that fits one of the three.
+    """
     number = {image: index for index, image in enumerate(images)}
     codes = np.array([-1 if cell is None else number.get(cell, -2) for cell in cells], dtype=np.int64)
     match = shown == codes[:, None]
     position = np.where(match.any(1), match.argmax(1), -1)
     for row in np.flatnonzero((position < 0) & (codes != -1)):
         three = [images[image] for image in shown[row]]
-        fitting = [place for place, image in enumerate(three) if _stem(image) == _stem(str(cells[row]))]
+        fitting = _fitting(str(cells[row]), three) if codes[row] < 0 else []
         if len({three[place] for place in fitting}) != 1:
             raise ValueError(
                 f"{path}: expected {name} to name one of the three images, found {cells[row]!r} in row {row + 1}, "
@@ -232,9 +244,24 @@ def _position(path: Path, name: str, cells: Column, shown: np.ndarray, images: S
     return position
 
 
+def _fitting(name: str, three: Sequence[str]) -> list[int]:
+    """Places of the images that a name fits: without suffixes; where none does, without folders; then without both."""
+    for part in (_stem, _base, lambda one: _stem(_base(one))):
+        fitting = [place for place, image in enumerate(three) if part(image) == part(name)]
+        if fitting:
+            return fitting
+    return []
+
+
 def _stem(name: str) -> str:
-    folder, slash, base = name.rpartition("/")
-    return folder + slash + (base.rpartition(".")[0] or base)
+    """The name without the suffix of an image."""
+    start, _, suffix = name.rpartition(".")
+    return start if start and f".{suffix.lower()}" in SUFFIXES else name
+
+
+def _base(name: str) -> str:
+    """The last part of a path, whichever way its slashes lean."""
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def _right(

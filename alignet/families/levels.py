@@ -65,8 +65,8 @@ def _rows(
         fix = ", or set options.missing=drop" if kept.any() else ""
         raise ValueError(
             f"{material.dataset}: expected every image of the trials among the {len(ids):,} of `test`, found none for "
-            f"{len(lacking):,} of {len(names):,} (the first {lacking[0]!r}, while an id is {ids[0]!r}); give those "
-            f"images{fix}."
+            f"{len(lacking):,} of {len(names):,} (the first {str(lacking[0])!r}, while an id is {ids[0]!r}); give "
+            f"those images{fix}."
         )
     return rows, np.asarray(kept)
 

@@ -134,9 +134,15 @@ def _levels(material: Material, ids: list[str], options: Options) -> Levels:
         classes = column_for(material.files["labels"], ids, naming.pop("column"), **naming)
     else:
         classes = [wordnet_id(name) for name in ids]
+        if not any(classes):
+            raise ValueError(
+                f"{where}: expected images whose names begin with WordNet ids, such as n02084071_12.jpg, found none of "
+                f"{len(ids):,}, for example {ids[0]!r}; name them so, or name a table with the class of each image as "
+                "data.labels, with options.labels."
+            )
     if "wordnet" in material.files:
         lists = _reading(where, "wordnet", options)
-        return wordnet_hierarchy(material.files["wordnet"], classes, **lists).levels(classes)
+        return wordnet_hierarchy(material.files["wordnet"], classes, **lists).levels(classes, where)
     if "hierarchy" not in material.files:
         raise ValueError(
             f"{where}: expected a table as data.hierarchy, or data.noun as data.wordnet, found neither; name one in "
@@ -144,7 +150,7 @@ def _levels(material: Material, ids: list[str], options: Options) -> Levels:
         )
     columns = _reading(where, "hierarchy", options)
     return table_hierarchy(material.files["hierarchy"], class_=columns.pop("class"), **columns).levels(
-        classes
+        classes, where
     )
 
 

@@ -113,7 +113,13 @@ def _judged(
     if order in material.files:
         names, note = read_column(material.files[order], options["order_column"]), ""
     else:
-        names, note = _sorted([one for one in ids if one.startswith(under)], options, material.dataset)
+        below = [one for one in ids if one.startswith(under)]
+        if not below:
+            raise ValueError(
+                f"evaluate.datasets.{material.dataset}.options.under: no image id begins with {under!r}; ids look like "
+                f"{ids[0]!r}."
+            )
+        names, note = _sorted(below, options, material.dataset)
     row_of = {name: row for row, name in enumerate(ids)}
     missing = [one for one in names if one not in row_of]
     if missing or len(set(names)) != len(names):
