@@ -5,6 +5,7 @@ Called by the stage `doctor`. Like the pipeline, and unlike the science, it read
 findings.py     one line of a check: ok, warning or fault, and what to do about a fault
 sources.py      the sets of data that the graph needs: where they are, and what is in them
 files.py        are they there, and can they be read
+evaluations.py  files that only their evaluation can read, opened as it does
 choices.py      human triplets: convention, range, overlap; objects and their images
 models.py       weights, features against the library's own, device and precision
 documented.py   features as each library documents them, which models.py compares with

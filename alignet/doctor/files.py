@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from alignet.config import ImagesSet
-from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.evaluations import opened
+from alignet.doctor.findings import Finding, fault, ok, size, warning
 from alignet.doctor.sources import NOT_GIVEN, Sources
 
 LAYOUT = "data/README.md says what belongs there"
@@ -52,6 +53,9 @@ def _check_set(sources: Sources, name: str) -> Iterator[Finding]:
         yield warning(about, f"{path} could not be checked, since what it is checked against is not there")
     elif isinstance(one, ImagesSet):
         yield from _check_images(sources, name, held)
+    elif isinstance(held, Path):
+        read = "read for its evaluations below" if name in opened(sources) else "not opened by this check"
+        yield ok(about, f"{path}: a file of {size(held.stat().st_size)}, {read}")
     else:
         yield ok(about, f"{path}: {describe(one.kind, held)}")
 
@@ -92,8 +96,6 @@ def describe(kind: str, held: Any) -> str:
         )
     if kind == "trials":
         return f"{len(held.rt):,} trials of {len(held.participants):,} participants about {len(held.images):,} images"
-    if isinstance(held, Path):
-        return "a file, which is read when it is used"
     return f"an array {held.shape}"
 
 

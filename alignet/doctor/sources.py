@@ -17,6 +17,8 @@ import numpy as np
 from alignet.artifacts import ArtifactError
 from alignet.config import Config, DatasetSet, FeaturesSet, ImagesSet, SetSettings, TripletsSet
 from alignet.data.sets import exists, files_of, listed_name
+from alignet.data.tables import read_rows
+from alignet.data.text import open_text, separator_of
 from alignet.graph import Node
 from alignet.pipeline import Pipeline, State
 
@@ -136,6 +138,10 @@ class Sources:
             from alignet.data.trials import read_trials
 
             return read_trials(path)
+        if one.kind == "judgements":
+            from alignet.data.sets import judgements_file
+
+            return judgements_file(path)  # see doctor.evaluations
         return path
 
     def _features(self, one: FeaturesSet, path: Path) -> Any:
@@ -149,11 +155,15 @@ class Sources:
 
     def _table(self, name: str, path: Path) -> Any:
         if name == self.config.data.objects:
-            from alignet.data.concepts import load_concepts
+            from alignet.data.concepts import COLUMNS, load_concepts
 
             load_concepts(path)
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+            with open_text(path, "a table of concepts") as handle:
+                separator = separator_of(handle.readline(), COLUMNS)
+                handle.seek(0)
+                rows = list(csv.DictReader(handle, delimiter=separator))
+        else:
+            rows = read_rows(path)
         if not rows:
             raise ValueError(f"{path}: expected a header and at least one row, found none; export it again")
         return rows

@@ -11,6 +11,7 @@ What images are comes from two sources, by the names of their files in the confi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,14 +125,17 @@ def _superordinate(material: Material, ids: list[str], options: Options) -> list
 
 
 def _levels(material: Material, ids: list[str], options: Options) -> Levels:
-    """The levels of images by their ids, from the files that the module names."""
+    return levels_of(material.files, ids, options, material.dataset)
+
+
+def levels_of(files: Mapping[str, Path], ids: list[str], options: Options, where: str) -> Levels:
+    """The levels of images by their ids, from the files that the module names. where: the evaluation's name."""
     from alignet.data.tables import column_for
     from alignet.data.wordnet import wordnet_id
 
-    where = material.dataset
-    if "labels" in material.files:
+    if "labels" in files:
         naming = _reading(where, "labels", options)
-        classes = column_for(material.files["labels"], ids, naming.pop("column"), **naming)
+        classes = column_for(files["labels"], ids, naming.pop("column"), **naming)
     else:
         classes = [wordnet_id(name) for name in ids]
         if not any(classes):
@@ -140,18 +144,16 @@ def _levels(material: Material, ids: list[str], options: Options) -> Levels:
                 f"{len(ids):,}, for example {ids[0]!r}; name them so, or name a table with the class of each image as "
                 "data.labels, with options.labels."
             )
-    if "wordnet" in material.files:
+    if "wordnet" in files:
         lists = _reading(where, "wordnet", options)
-        return wordnet_hierarchy(material.files["wordnet"], classes, **lists).levels(classes, where)
-    if "hierarchy" not in material.files:
+        return wordnet_hierarchy(files["wordnet"], classes, **lists).levels(classes, where)
+    if "hierarchy" not in files:
         raise ValueError(
             f"{where}: expected a table as data.hierarchy, or data.noun as data.wordnet, found neither; name one in "
             "evaluate.datasets."
         )
     columns = _reading(where, "hierarchy", options)
-    return table_hierarchy(material.files["hierarchy"], class_=columns.pop("class"), **columns).levels(
-        classes, where
-    )
+    return table_hierarchy(files["hierarchy"], class_=columns.pop("class"), **columns).levels(classes, where)
 
 
 def _reading(where: str, name: str, options: Options) -> dict[str, Any]:

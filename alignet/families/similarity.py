@@ -109,17 +109,10 @@ def _judged(
 
     features, ids = material.features[images]
     order = "order" if images == "test" else f"order {images}"
-    under = options.get("under", "").replace("{}", name)
     if order in material.files:
         names, note = read_column(material.files[order], options["order_column"]), ""
     else:
-        below = [one for one in ids if one.startswith(under)]
-        if not below:
-            raise ValueError(
-                f"evaluate.datasets.{material.dataset}.options.under: no image id begins with {under!r}; ids look like "
-                f"{ids[0]!r}."
-            )
-        names, note = _sorted(below, options, material.dataset)
+        names, note = judged_images(ids, options, name, material.dataset)
     row_of = {name: row for row, name in enumerate(ids)}
     missing = [one for one in names if one not in row_of]
     if missing or len(set(names)) != len(names):
@@ -134,6 +127,20 @@ def _judged(
     )  # fmt: skip
     rows = features[[row_of[one] for one in names]]
     return rows, judgements.similarity, "; ".join(text for text in (judgements.note, note) if text)
+
+
+def judged_images(ids: list[str], options: Options, name: str, dataset: str) -> tuple[list[str], str]:
+    """The images that were judged, in the order of the judgments, where no table says which; and a note.
+
+    name: of the set of images, which stands for {} in the option `under`.
+    """
+    under = options.get("under", "").replace("{}", name)
+    below = [one for one in ids if one.startswith(under)]
+    if not below:
+        raise ValueError(
+            f"evaluate.datasets.{dataset}.options.under: no image id begins with {under!r}; ids look like {ids[0]!r}."
+        )
+    return _sorted(below, options, dataset)
 
 
 def _sorted(names: list[str], options: Options, dataset: str) -> tuple[list[str], str]:

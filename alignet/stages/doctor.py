@@ -85,11 +85,12 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
 
 
 def _checks(sources: Any, models: Any) -> list[Any]:
-    from alignet.doctor import choices, files, machine, sense
+    from alignet.doctor import choices, evaluations, files, machine, sense
     from alignet.doctor import models as networks
 
     return [
         ("files", lambda: files.check_files(sources)),
+        ("evaluations", lambda: evaluations.check_evaluations(sources)),
         ("indices", lambda: choices.check_indices(sources)),
         ("convention", lambda: choices.check_convention(sources)),
         ("overlap", lambda: choices.check_overlap(sources)),

@@ -1,0 +1,193 @@
+"""Can every evaluation read its own files? Each is opened as its family opens it, and what is in it is told briefly.
+
+That a file is there does not say that it is whole, or of as many images as the set that it is about; only its reader
+can tell. What this module opens is listed by `opened`; features, triplets and trials are read by doctor.sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from alignet.config import DatasetSettings
+from alignet.doctor.findings import Finding, fault, ok, warning
+from alignet.doctor.sources import Sources
+
+_BREEDS = ("hierarchy", "names", "classes")  # one hierarchy in three files
+_TREES = ("hierarchy", "relations", "space", "projection")  # families that read the conceptual hierarchy
+
+
+class _AbsentError(Exception):
+    """A set that something is checked against is not there, by its name."""
+
+
+def check_evaluations(sources: Sources) -> Iterator[Finding]:
+    """One line for each file of an evaluation and each way in which it is read."""
+    said: set[tuple[str, str]] = set()
+    for name, dataset in sources.config.evaluate.datasets.items():
+        for part in _opened(dataset):
+            about = f"data.sets.{dataset.data[part]}"
+            if not all(sources.is_there(dataset.data[one]) for one in _together(dataset, part)):
+                continue  # the check of files says so
+            try:
+                found = ok(about, _described(sources, name, dataset, part))
+            except _AbsentError as absent:
+                found = warning(about, f"not read, since data.sets.{absent}, which it is about, is not there")
+            except ValueError as error:
+                found = fault(about, str(error), f"It is read for evaluate.datasets.{name}")
+            if (about, found.found) not in said:
+                yield found
+            said.add((about, found.found))
+
+
+def opened(sources: Sources) -> set[str]:
+    """The sets that check_evaluations opens."""
+    return {
+        dataset.data[one]
+        for dataset in sources.config.evaluate.datasets.values()
+        for part in _opened(dataset)
+        for one in _together(dataset, part)
+    }
+
+
+def _opened(dataset: DatasetSettings) -> list[str]:
+    """The parts of `data` that are opened here; of what is read together, the first."""
+    parts = list(dataset.data)
+    if dataset.family == "rsa":
+        return [part for part in parts if part == "matrix"]
+    if dataset.family == "rsa_mean":
+        return [part for part in parts if not part.startswith("order ")]
+    if dataset.family == "nights":
+        return [part for part in parts if part == "items"]
+    if dataset.family == "breeds":
+        return [
+            part for part in parts if part == "split" or (part == "hierarchy" and set(_BREEDS) <= set(parts))
+        ]
+    if dataset.family == "transfer":
+        return [part for part in parts if part == "real"]
+    if dataset.family in _TREES:
+        return [part for part in parts if part in ("wordnet", "hierarchy", "labels")]
+    if dataset.family == "few_shot" and dataset.options["labels"] == "table":
+        return [part for part in parts if part in ("train_labels", "test_labels", "all_labels")]
+    if "unit_column" in dataset.options:
+        return [part for part in parts if part == "labels"]
+    return []
+
+
+def _together(dataset: DatasetSettings, part: str) -> list[str]:
+    """The parts that are read with one: the three files of BREEDS, the table that orders a matrix, an image's class."""
+    if dataset.family == "breeds" and part == "hierarchy":
+        return list(_BREEDS)
+    beside = {"matrix": ["order"], "wordnet": ["labels"], "hierarchy": ["labels"]}
+    if dataset.family == "rsa_mean":
+        beside = {part: [f"order {part}"]}
+    return [part, *(one for one in beside.get(part, []) if one in dataset.data)]
+
+
+def _described(sources: Sources, name: str, dataset: DatasetSettings, part: str) -> str:
+    """What a file holds, as its family reads it; ValueError where it cannot."""
+    path = _path(sources, dataset, part)
+    if dataset.family in ("rsa", "rsa_mean"):
+        return _judged(sources, name, dataset, part, path)
+    if dataset.family == "nights":
+        return _nights(sources, dataset, path)
+    if dataset.family == "breeds":
+        return _breeds(sources, dataset, part, path)
+    if dataset.family == "transfer":
+        return _real(sources, name, dataset, path)
+    if part == "hierarchy" or part == "wordnet":
+        return _tree(sources, name, dataset, part, path)
+    return _labelled(sources, dataset, part, path)
+
+
+def _path(sources: Sources, dataset: DatasetSettings, part: str) -> Path:
+    path = sources.path(dataset.data[part])
+    assert path is not None  # is_there says so
+    return path
+
+
+def _ids(sources: Sources, dataset: DatasetSettings, part: str) -> list[str]:
+    """The ids of the images of a part; of an evaluation that names none, those of the pool."""
+    name = dataset.images.get(part, "pool")
+    ids = sources.set_ids(name)
+    if ids is None:
+        raise _AbsentError(name)
+    return ids
+
+
+def _judged(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:
+    from alignet.data.judgements import load_judgements
+    from alignet.data.tables import read_column
+    from alignet.families.similarity import judged_images
+
+    options, several = dataset.options, dataset.family == "rsa_mean"
+    order = f"order {part}" if several else "order"
+    if order in dataset.data:
+        count = len(read_column(_path(sources, dataset, order), options["order_column"]))
+    else:
+        count = len(
+            judged_images(_ids(sources, dataset, part if several else "test"), options, part, name)[0]
+        )
+    found = load_judgements(
+        path, format=options.get("format", "matrix"), images=count, part=options.get("set"),
+        kind=options.get("kind"), key=options.get("key"),
+    )  # fmt: skip
+    return f"{path}: judgments of {count:,} images ({found.note})"
+
+
+def _nights(sources: Sources, dataset: DatasetSettings, path: Path) -> str:
+    from alignet.data.nights import load_nights
+
+    options = dataset.options
+    items = load_nights(
+        path, split=options["split"], min_votes=options["min_votes"], is_imagenet=options["is_imagenet"]
+    )
+    items.rows(_ids(sources, dataset, "test"))
+    return f"{path}: {len(items.pictures):,} items whose pictures are all there ({items.note})"
+
+
+def _breeds(sources: Sources, dataset: DatasetSettings, part: str, path: Path) -> str:
+    from alignet.data.breeds import TASKS, load_hierarchy, load_split, split_task
+
+    if part == "split":
+        split = load_split(path)
+    else:
+        paths = (_path(sources, dataset, one) for one in _BREEDS)
+        split = split_task(load_hierarchy(*paths), TASKS[dataset.options["task"]])
+    return f"{path}: {len(split)} superclasses of {len(split[0].source) + len(split[0].target)} subclasses"
+
+
+def _real(sources: Sources, name: str, dataset: DatasetSettings, path: Path) -> str:
+    from alignet.data.imagenet import load_real, validation_rows, wnids
+
+    classes = len(set(wnids(_ids(sources, dataset, "train"), f"{name}: train").tolist()))
+    labels = load_real(path, classes)
+    rows = validation_rows(_ids(sources, dataset, "val"), len(labels), f"{name}: val")
+    return f"{path}: labels of {len(labels):,} images, {len(rows):,} of them there"
+
+
+def _tree(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:
+    from alignet.families.representations import levels_of
+
+    files = {one: _path(sources, dataset, one) for one in _together(dataset, part)}
+    levels = levels_of(files, _ids(sources, dataset, "test"), dataset.options, name)
+    count = len(set(levels.superordinate.tolist()) - {""})
+    unknown = levels.unknown()
+    return f"{path}: {count} superordinate categories{f', {unknown}' if unknown else ''}"
+
+
+def _labelled(sources: Sources, dataset: DatasetSettings, part: str, path: Path) -> str:
+    from alignet.data.tables import column_for
+
+    options = dataset.options
+    if dataset.family in _TREES:
+        naming = dict(options["labels"])
+        column = naming.pop("column")
+    elif dataset.family == "few_shot":
+        naming = {one: options[one] for one in ("id_column", "id_prefix") if one in options}
+        column = options["label"]
+    else:
+        naming, column = {}, options["unit_column"]
+    ids = _ids(sources, dataset, part.rpartition("_")[0] or "test")
+    values = column_for(path, ids, column, **naming)
+    return f"{path}: {column} of each of {len(ids):,} images, {len(set(values) - {''}):,} different"
