@@ -102,7 +102,7 @@ def test_what_models_make_of_it(gathered):
         assert people_row[5].value == pytest.approx(np.mean([cell.value for cell in people_row[2:5]]))
     assert [row[:2] for row in accuracy.rows[-2:]] == [
         ["people", "leave-one-out"],
-        ["people", "with modal ties"],
+        ["people", "without modal ties"],
     ]
     gain = [scored(results, Row("vit", s), "odd_one_out", "coarse") for s in ("original", "alignet")]
     assert f"vit: {100 * (gain[1] - gain[0]):+.1f} points coarse-grained" in accuracy.caption

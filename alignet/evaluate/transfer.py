@@ -13,7 +13,7 @@ import numpy as np
 
 from alignet.data import imagenet
 from alignet.data.imagenet import Corrupted
-from alignet.evaluate.bootstrap import Score, interval, mean_draws, share_interval
+from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
 from alignet.evaluate.readout import Readout, fit_readout
 from alignet.evaluate.result import Result
 
@@ -151,7 +151,8 @@ def _corruptions(
     draws, refilled = _cell_draws(shown, known, measure)
     told = f"in {refilled} of {measure.bootstrap} draws some corruption's images were resampled by themselves"
     score = measure.scored(
-        TITLES["c"], float(accuracy @ equal), *interval(draws @ equal), len(right), 1 / len(measure.readout.classes),
+        TITLES["c"], float(accuracy @ equal), *share_interval(right, draws @ equal), len(right),
+        1 / len(measure.readout.classes),
         f"mean of {len(corruptions)} corruptions at up to {len(np.unique(severities))} severities of "
         f"{len(originals):,} images", told if refilled else "",
     )  # fmt: skip

@@ -74,16 +74,17 @@ def _by_level(name: str, dataset: str, rows: Columns, lost: Sequence[str]) -> Ta
         ])  # fmt: skip
     slow = [str(level) for level in np.array(rows["level"])[np.argsort(-np.array(rows["rt_median"]))]]
     caption = (
-        "People's choices by level. RT: response time, its interval over participants, SE over trials. Disagreement: "
-        "entropy of the answers to a triplet (at most ln 3 = 1.099), over triplets. Ceiling: how often an answer is "
-        "the most frequent one of the triplet's others, over triplets; where the others are tied it counts as wrong. "
+        "People's choices by level. RT: response time, SE over trials. Disagreement: entropy of the answers to a "
+        "triplet (at most ln 3 = 1.099), over the triplets with the commonest number of answers. Ceiling: how often an "
+        "answer is the most frequent one of the triplet's others; where the others are tied it counts by its share, so "
+        "that answers at random come to a third. Intervals of the three are for other participants. "
         f"Slowest to fastest: {', '.join(NAMES[level] for level in slow)}."
     )
-    shared = ", ".join(
+    strict = ", ".join(
         f"{NAMES[str(level)]} {100 * value:.1f}% ({100 * untied:.1f}% without modal ties)"
-        for level, value, untied in zip(rows["level"], rows["ceiling_shared"], rows["ceiling_shared_untied"])
+        for level, value, untied in zip(rows["level"], rows["ceiling_wrong"], rows["ceiling_wrong_untied"])
     )
-    notes = [f"Where a tie of the others counts by its share instead, the ceilings are {shared}.", *lost]
+    notes = [f"Where a tie of the others counts as wrong instead, the ceilings are {strict}.", *lost]
     return Table(f"{name}_by_level", f"{dataset}: people by level", header, cells, caption, notes=notes)
 
 

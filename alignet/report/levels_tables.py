@@ -84,7 +84,7 @@ def accuracy_table(gathered: Gathered, shown: list[str]) -> Table:
     ]
     some_row = next(iter(gathered.results.values()))
     at = {level: at_level(some_row, level) for level in shown}
-    for name, title in (("ceiling_untied", "leave-one-out"), ("ceiling", "with modal ties")):
+    for name, title in (("ceiling", "leave-one-out"), ("ceiling_untied", "without modal ties")):
         values = [at[level][name] for level in shown]
         values += [float(np.mean(values))] if len(shown) > 1 else []
         rows.append(
@@ -95,7 +95,7 @@ def accuracy_table(gathered: Gathered, shown: list[str]) -> Table:
         for level in shown
     )  # fmt: skip
     caption = (
-        "Odd-one-out accuracy in % against the majority of people, with 95% intervals over images; chance 33.3. "
+        "Odd-one-out accuracy in % against the majority of people, with 95% intervals over triplets; chance 33.3. "
         "People: how often one person's answer is the majority's of the others; a model may surpass it, since it is "
         f"measured against the majority of all. {_mean_said(shown)}Triplets: {counts}. "
         + change(gathered, shown, "accuracy", 100, 1, " points")
