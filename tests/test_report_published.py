@@ -1,10 +1,14 @@
 """The paper's tables: sums over their columns, what is marked, and a run's rows beside them."""
 
+import csv
+import io
+
 import pytest
 
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report.blocks import Table
+from alignet.report.files import table_csv
 from alignet.report.gathered import SETTINGS, Gathered, Row
 from alignet.report.published import TABLES, TEACHER, published_blocks
 
@@ -88,7 +92,7 @@ def test_rows_of_a_run_stand_below_the_printed_ones_and_are_told_apart():
     assert first.rows[7][9].text == "44.24"
     assert first.rows[6][12].text == "62.54 †"
     assert first.rows[6][12].best
-    assert "Data sets of this run: Hebart et al. [2020], THINGS: `mine`." in first.caption
+    assert "Data sets of this run: THINGS: `mine`." in first.caption
     assert len(third.rows) == 8  # nothing of this run is named for Levels
 
 
@@ -101,6 +105,8 @@ def test_several_data_sets_are_averaged_and_levels_are_found_by_name():
     named = {"king": ["set1", "set2"], "levels": "levels"}
     first, _, third = tables(published_blocks(both, named, "this run"))
     assert first.rows[-2][5].text == "0.500"
+    (note,) = [note for note in first.notes if "no interval" in note]
+    assert note.startswith("King et al. [2019], this run: the mean of the scores of `set1` and `set2`.")
     assert third.rows[-2][5].text == "50.00 [48.00, 52.00]"
     assert third.rows[-2][1].text == ""
 
@@ -118,3 +124,19 @@ def test_several_data_sets_are_averaged_and_levels_are_found_by_name():
 def test_names_that_nobody_knows_are_refused(named, message):
     with pytest.raises(ValueError, match=message):
         published_blocks([gathered("mine")], named, "this run")
+
+
+def test_the_files_hold_what_is_printed_and_name_units():
+    first, second, third = tables(published_blocks([gathered("mine")], {"things": "mine"}, "this run"))
+    lines = list(csv.DictReader(io.StringIO(table_csv(first))))
+    assert lines[0]["Cichy et al. [2019] distillation, rho"] == "0.520"
+    assert lines[0]["THINGS distillation, %"] == "49.97"
+    assert lines[6]["THINGS AligNet, %"] == "62.54"  # no dagger
+    assert lines[5]["King et al. [2019] UD, rho"] == "–"
+    assert float(lines[-2]["THINGS original, %"]) == 50
+    assert float(lines[-2]["THINGS original, % low"]) == 48
+    for table in (second, third):
+        assert all("," in name for name in next(csv.reader(io.StringIO(table_csv(table))))[1:])
+    assert (
+        len({column.title for column in COLUMNS.values()}) == 6
+    )  # short; the table's title says whose they are

@@ -129,6 +129,10 @@ def test_two_runs_on_one_page(two, capsys):
         assert float(row["difference"]) == pytest.approx(second - first)
     tables = {file.name for file in page.parent.glob("tables/*.csv")}
     assert {"overview_fine_linear_probe.csv", "overview_all_odd_one_out.csv"} <= tables
+    assert {
+        "overview_few_1_shot_few_shot.csv",
+        "overview_few_10_shot_few_shot.csv",
+    } & tables  # a table for each part
     assert sum(name.startswith("settings_") for name in tables) == 2
     with open(page.parent / "tables/overview_all_odd_one_out.csv", newline="") as handle:
         assert [row["student"] for row in csv.DictReader(handle)] == ["as given", EVALUATED]
@@ -147,14 +151,30 @@ def test_comparing_twice_gives_the_same_bytes_in_the_same_place(two, capsys):
 
 def test_a_run_without_a_report_is_named_with_the_command_that_makes_it(tiny):
     with pytest.raises(
-        ArtifactError, match=r"the report of seed=9 is missing; make it with: python -m .* seed=9$"
+        ArtifactError,
+        match=r"the report of seed=9 in \S+ is missing; its command line is `.* seed=9`; make it with: "
+        r"python -m .* seed=9$",
     ):
         compare([*TINY, f"paths.artifacts={tiny}", "seed=0,9"])
 
 
+def test_what_stands_on_one_side_of_vs_does_not_hold_for_the_other(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ArtifactError,
+        match=r"the report of seed=3 in \./artifacts is missing; its command line is `seed=3` "
+        r"\(options on one side of `vs` do not hold for the other; give what both need twice\); "
+        r"make it with: python -m alignet\.stages\.pipeline "
+        r"seed=3$",
+    ):
+        compare([*overrides(tiny), "vs", "seed=3"])
+
+
 def test_runs_of_two_stores_are_refused(two, tiny):
     root, _ = two
-    with pytest.raises(ValueError, match=r"paths\.artifacts: expected one store of all runs"):
+    with pytest.raises(
+        ValueError, match=r"paths\.artifacts: expected one store of all runs, .*; options on one side"
+    ):
         compare([*overrides(tiny), "vs", *overrides(root)])
 
 

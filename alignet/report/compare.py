@@ -11,6 +11,7 @@ from alignet.report.assemble import family_sections, sentence, warning
 from alignet.report.blocks import Block, Cell, Section, Table, Text
 from alignet.report.files import slug
 from alignet.report.gathered import SETTINGS, TITLES, Gathered, Row
+from alignet.report.numbers import BOLD, best_of
 from alignet.report.page import Page
 from alignet.report.provenance import provenance
 from alignet.report.published import published_blocks
@@ -117,23 +118,26 @@ def overview(gathered: Sequence[Gathered]) -> list[Section]:
 
 
 def _side_by_side(one: Gathered) -> list[Table]:
-    """A table of students x settings for each metric of a data set in which settings compete."""
+    """A table of students x settings for each metric of a data set, or of a part of it, in which settings compete."""
     students = list(
         dict.fromkeys(
             row.model for row in one.results if not row.model.startswith(OTHERS) and row.setting in SETTINGS
         )
     )
-    metrics = dict.fromkeys(score.metric for result in one.results.values() for score in result.scores)
+    measures = dict.fromkeys(
+        (score.metric, score.dataset) for result in one.results.values() for score in result.scores
+    )
     found = []
-    for metric in metrics:
-        scores = one.scores(metric)
+    for metric, dataset in measures:
+        scores = {
+            row: score for row, result in one.results.items() for score in result.scores
+            if (score.metric, score.dataset) == (metric, dataset)
+        }  # fmt: skip
         settings = [name for name in SETTINGS if any(Row(model, name) in scores for model in students)]
         if hidden(metric) or not better_if_larger(metric) or len(students) < 2 or len(settings) < 2:
             continue
         best = {
-            name: max(
-                (scores[row].value for model in students if (row := Row(model, name)) in scores), default=None
-            )
+            name: best_of(scores[row] for model in students if (row := Row(model, name)) in scores)
             for name in settings
         }
         rows = []
@@ -143,9 +147,9 @@ def _side_by_side(one: Gathered) -> list[Table]:
         some = next(iter(scores.values()))
         found.append(
             Table(
-                slug(f"{one.dataset} {metric}"), f"{sentence(title_of(metric))}: {one.dataset}",
+                slug(f"{dataset} {metric}"), f"{sentence(title_of(metric))}: {dataset}",
                 ["student", *(TITLES[name] for name in settings)], rows,
-                f"n = {some.n:,} {some.unit}. Bold: highest of a column. Brackets: 95% intervals"
+                f"n = {some.n:,} {some.unit}. {BOLD} Brackets: 95% intervals"
                 f"{f' over {some.over}' if some.over else ''}.",
             )
         )  # fmt: skip

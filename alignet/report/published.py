@@ -23,12 +23,17 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Column:
-    """A data set of the paper. key: its name in report.published. percent: printed in %, otherwise rho."""
+    """A data set of the paper, its title short. key: its name in report.published. percent: printed in %, or rho."""
 
     key: str
     title: str
     percent: bool
     values: Mapping[str, Quadruple]  # model -> as printed; None where the paper prints a dash
+
+    @property
+    def unit(self) -> str:
+        """As the headers of tables and of their files name it."""
+        return "%" if self.percent else "rho"
 
 
 @dataclass(frozen=True)
@@ -124,11 +129,11 @@ TEACHER = "SigLIP So400m (teacher)"
 
 TABLE_1 = Printed(
     1,
-    "Similarity judgments and THINGS",
+    "Similarity judgments and THINGS (Hebart et al. [2020])",
     (
-        Column("cichy", "Cichy et al. [2019], rho", False, _CICHY),
-        Column("king", "King et al. [2019], rho", False, _KING),
-        Column("things", "Hebart et al. [2020], THINGS, %", True, _THINGS),
+        Column("cichy", "Cichy et al. [2019]", False, _CICHY),
+        Column("king", "King et al. [2019]", False, _KING),
+        Column("things", "THINGS", True, _THINGS),
     ),
     (
         ("ViT-L", "alignet", "cichy"), ("DINOv1 ViT-B", "alignet", "cichy"), ("SigLIP ViT-B", "alignet", "cichy"),
@@ -151,10 +156,10 @@ TABLE_1 = Printed(
 )  # fmt: skip
 TABLE_2 = Printed(
     2,
-    "Peterson et al.",
+    "Peterson et al. [2016, 2018]",
     (
-        Column("peterson_coarse", "Peterson et al. [2016, 2018], coarse-grained, rho", False, _PETERSON_COARSE),
-        Column("peterson_fine", "Peterson et al. [2016, 2018], fine-grained, rho", False, _PETERSON_FINE),
+        Column("peterson_coarse", "coarse-grained", False, _PETERSON_COARSE),
+        Column("peterson_fine", "fine-grained", False, _PETERSON_FINE),
     ),
     (("SigLIP ViT-B", "alignet", "peterson_coarse"), ("DINOv2 ViT-B", "alignet", "peterson_fine")),
     (
@@ -173,9 +178,9 @@ TABLE_3 = Printed(
     3,
     "Levels",
     (
-        Column("levels_coarse", "coarse-grained, %", True, _COARSE),
-        Column("levels_fine", "fine-grained, %", True, _FINE),
-        Column("levels_boundary", "class-boundary, %", True, _BOUNDARY),
+        Column("levels_coarse", "coarse-grained", True, _COARSE),
+        Column("levels_fine", "fine-grained", True, _FINE),
+        Column("levels_boundary", "class-boundary", True, _BOUNDARY),
     ),
     (
         ("ViT-L", "alignet", "levels_coarse"),
@@ -239,7 +244,7 @@ def published_blocks(gathered: Sequence[Gathered], named: Mapping[str, Named], r
 
 
 def _table(printed: Printed, gathered: Sequence[Gathered], named: Mapping[str, Named], run: str) -> Table:
-    header = ["model", *(TITLES[setting] for _ in printed.columns for setting in SETTINGS)]
+    header = ["model", *(f"{TITLES[name]}, {column.unit}" for column in printed.columns for name in SETTINGS)]
     rows = [_printed_row(printed, model) for model in printed.columns[0].values]
     measured = [_measured(column, gathered, named) for column in printed.columns]
     for model in dict.fromkeys(row.model for scores in measured for row in scores):
@@ -250,12 +255,15 @@ def _table(printed: Printed, gathered: Sequence[Gathered], named: Mapping[str, N
         ]
         if any(cell.text for cell in cells):
             rows.append([Cell(f"{model}, {run}"), *cells])
-    own = [
-        f"{column.title.rpartition(',')[0]}: {' and '.join(f'`{name}`' for name in names)}"
-        for column in printed.columns
-        if (names := _names(column.key, named))
-    ]
+    used = {column.title: names for column in printed.columns if (names := _names(column.key, named))}
+    own = [f"{title}: {_listed(names)}" for title, names in used.items()]
     said = f" Data sets of {run}: {'; '.join(own)}." if own else ""
+    means = [
+        f"{title}, {run}: the mean of the scores of {_listed(names)}. It has no interval: that of a mean needs the "
+        "draws of each, and scores keep only their intervals."
+        for title, names in used.items()
+        if len(names) > 1
+    ]
     return Table(
         name=f"table_{printed.number}", title=f"Table {printed.number} of the paper: {printed.title}", header=header,
         rows=rows, groups=[("", 1), *((column.title, len(SETTINGS)) for column in printed.columns)],
@@ -263,8 +271,12 @@ def _table(printed: Printed, gathered: Sequence[Gathered], named: Mapping[str, N
             "As printed. Bold: highest of the printed numbers in a column; † best for a data set overall, as the paper "
             f"marks it; – no number in the paper.{said}"
         ),
-        notes=printed.notes,
+        notes=[*printed.notes, *means],
     )  # fmt: skip
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def _printed_row(printed: Printed, model: str) -> list[Cell]:
@@ -275,7 +287,10 @@ def _printed_row(printed: Printed, model: str) -> list[Cell]:
             text = _number(value, column.percent) if value is not None else "–"
             dagger = " †" if (model, setting, column.key) in printed.daggers else ""
             top = max(row[place] or 0 for row in column.values.values())
-            cells.append(Cell(text + dagger, value, best=value == top, published=True))
+            best = value is not None and value == top
+            cells.append(
+                Cell(text + dagger, text, best=best, published=True)
+            )  # files: as printed, with its zeros
     return cells
 
 

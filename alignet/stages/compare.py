@@ -5,7 +5,8 @@ writes  <paths.artifacts>/compare/<digest>/: report.html, tables/, figures/
 cost    seconds
 
 `compare student=vit_small_16,vit_base_16` takes every combination of comma-separated values, as a multirun does.
-`compare seed=0 vs seed=0 finetune.settings.pull=1` takes two command lines; `vs` may stand several times.
+`compare seed=0 vs seed=0 finetune.settings.pull=1` takes two command lines; `vs` may stand several times. What stands
+on one side of it does not hold for the other: `paths.artifacts` and whatever else both need are given twice.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from alignet.config import Config
     from alignet.report.compare import Run
+
+_APART = "options on one side of `vs` do not hold for the other; give what both need twice"
 
 
 def jobs_of(arguments: Sequence[str]) -> list[list[str]]:
@@ -62,20 +65,26 @@ def compare(arguments: Sequence[str]) -> None:
     names = labels(jobs, [config.student.name for config in configs])
     runs, reports = [], {}
     for job, config, name in zip(jobs, configs, names, strict=True):
-        run, report = _finished(job, config, name)
+        run, report = _finished(job, config, name, apart="vs" in arguments)
         runs.append(run)
         reports[name] = report
     roots = {config.paths.artifacts for config in configs}
     if len(roots) > 1:
-        raise ValueError(f"paths.artifacts: expected one store of all runs, found {', '.join(sorted(roots))}")
+        raise ValueError(
+            f"paths.artifacts: expected one store of all runs, found {', '.join(sorted(roots))}"
+            + (f"; {_APART}" if "vs" in arguments else "")
+        )
     page = _write(runs, configs[0].paths.artifacts, fingerprint(reports)[:12])
     for run in runs:
         print(f"{run.label}: {_told(run)}")
     print(f"page: {page}")
 
 
-def _finished(job: Sequence[str], config: Config, label: str) -> tuple[Run, str]:
-    """A run that has its report, and the report's fingerprint; ArtifactError with the command that makes it."""
+def _finished(job: Sequence[str], config: Config, label: str, *, apart: bool) -> tuple[Run, str]:
+    """A run that has its report, and the report's fingerprint; ArtifactError with the command that makes it.
+
+    apart: whether command lines were parted by `vs`, which the error then explains.
+    """
     import json
     import shlex
 
@@ -90,8 +99,9 @@ def _finished(job: Sequence[str], config: Config, label: str) -> tuple[Run, str]
     if state.artifact is None or state.state != "cached":
         options = "".join(f" {shlex.quote(item)}" for item in job)
         raise ArtifactError(
-            f"the report of {label} is {state.state}{': ' + state.why if state.why else ''}; make it with: "
-            f"python -m alignet.stages.pipeline{options}"
+            f"the report of {label} in {config.paths.artifacts} is {state.state}"
+            f"{': ' + state.why if state.why else ''}; its command line is `{' '.join(map(shlex.quote, job))}`"
+            f"{f' ({_APART})' if apart else ''}; make it with: python -m alignet.stages.pipeline{options}"
         )
     state.artifact.verify()
     table = json.loads(state.artifact.file("table.json").read_text(encoding="utf-8"))
