@@ -308,4 +308,4 @@ def test_the_doctor_says_what_is_in_the_table(tmp_path):
 
     path = save(tmp_path / "trials.csv", study(0, triplets=5).rows)
     assert describe("trials", read_trials(path)) == "225 trials of 10 participants about 36 images"
-    assert describe("file", path) == "a file, which is read when it is used"
+    assert describe("file", path) == f"a file of {path.stat().st_size:,} bytes"

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignet.config import ImagesSet
 from alignet.doctor.evaluations import opened
-from alignet.doctor.findings import Finding, fault, ok, size, warning
+from alignet.doctor.findings import Finding, fault, ok, warning
 from alignet.doctor.sources import NOT_GIVEN, Sources
 
 LAYOUT = "data/README.md says what belongs there"
@@ -55,7 +55,7 @@ def _check_set(sources: Sources, name: str) -> Iterator[Finding]:
         yield from _check_images(sources, name, held)
     elif isinstance(held, Path):
         read = "read for its evaluations below" if name in opened(sources) else "not opened by this check"
-        yield ok(about, f"{path}: a file of {size(held.stat().st_size)}, {read}")
+        yield ok(about, f"{path}: {describe(one.kind, held)}, {read}")
     else:
         yield ok(about, f"{path}: {describe(one.kind, held)}")
 
@@ -96,6 +96,8 @@ def describe(kind: str, held: Any) -> str:
         )
     if kind == "trials":
         return f"{len(held.rt):,} trials of {len(held.participants):,} participants about {len(held.images):,} images"
+    if isinstance(held, Path):
+        return f"a file of {held.stat().st_size:,} bytes"
     return f"an array {held.shape}"
 
 
