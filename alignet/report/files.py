@@ -116,9 +116,13 @@ def _bold(cell: Cell) -> str:
 
 
 def drawn(figure: Figure, look: Look) -> Drawing:
-    """The figure's drawing in a look."""
+    """The figure's drawing in a look, laid out once for all files that it is saved to."""
     with drawing_style(look):
-        return figure.draw(look)
+        drawing = figure.draw(look)
+        if drawing.get_layout_engine() is not None:
+            drawing.draw_without_rendering()
+            drawing.set_layout_engine("none")
+        return drawing
 
 
 def figure_svg(drawing: Drawing, look: Look) -> bytes:

@@ -158,8 +158,9 @@ def _figure(folder: Path, section: str, figure: Figure) -> dict[str, Any]:
     files, svg, png = write_figure(folder, section, figure)
     dark = drawn(figure, DARK)
     shown = inline(svg, figure_svg(dark, DARK), _prefix(section, figure.name), figure.alt)
-    pictures = [("on-light", _data("png", png)), ("on-dark", _data("png", figure_png(dark, DARK)))]
-    if sum(len(text) for _, text in shown) > sum(len(text) for _, text in pictures):
+    light = _data("png", png)
+    if sum(len(text) for _, text in shown) > 2 * len(light):  # the dark look's is about as large
+        pictures = [("on-light", light), ("on-dark", _data("png", figure_png(dark, DARK)))]
         shown = [(name, f'<img alt="{escape(figure.alt)}" src="{source}">') for name, source in pictures]
     return {
         "kind": "figure", "block": figure, "files": files, "inches": round(inches(svg), 2),
