@@ -29,6 +29,12 @@ TINY = [
     "runtime.threads=1", "embed.shard=40",
 ]  # fmt: skip
 
+# Evaluations of which one run is enough: most tests leave them out, and the page of what is left has few figures.
+FURTHER = (
+    "various", "within", "cichy", "king1", "king2", "levels", "participants", "certainty", "few", "kinds", "tree",
+    "components", "drawn", "changed",
+)  # fmt: skip
+
 PHOTOS = os.environ.get("ALIGNET_PHOTOS", "")
 NO_PHOTOS = "ALIGNET_PHOTOS names no folder of photographs"
 needs_photos = pytest.mark.skipif(not PHOTOS, reason=NO_PHOTOS)
@@ -50,7 +56,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def overrides(root: Path, *more: str) -> list[str]:
-    """The tiny world's command line over a store at `root`."""
+    """The tiny world's command line over a store at `root`, without the further evaluations."""
+    without = [f"~evaluate.datasets.{name}" for name in FURTHER]
+    without += [
+        f"~report.published.{name}"
+        for name in ("cichy", "king", "peterson_coarse", "peterson_fine", "levels")
+    ]
+    kept = [
+        item for item in TINY if not item.startswith(tuple(f"evaluate.datasets.{name}." for name in FURTHER))
+    ]
+    return [*kept, *without, f"paths.artifacts={root}", *more]
+
+
+def everything(root: Path, *more: str) -> list[str]:
+    """The tiny world's command line over a store at `root`, with all that the world measures."""
     return [*TINY, f"paths.artifacts={root}", *more]
 
 
@@ -62,4 +81,15 @@ def tiny(tmp_path_factory) -> Path:
 
     root = tmp_path_factory.mktemp("tiny")
     run_pipeline(load(overrides(root)))
+    return root
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory) -> Path:
+    """The store of one finished run of the tiny world with all that it measures."""
+    from alignet.cli import load
+    from alignet.commands import run_pipeline
+
+    root = tmp_path_factory.mktemp("measured")
+    run_pipeline(load(everything(root)))
     return root

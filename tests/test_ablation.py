@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import overrides
+from conftest import everything
 
 from alignet.cli import jobs_of, load
 from alignet.commands import print_status, run_ablation, show_ablation
@@ -74,11 +74,11 @@ def test_only_what_depends_on_the_value_differs_between_jobs():
 
 
 @pytest.fixture(scope="module")
-def ran(tiny, tmp_path_factory):
-    """A sampling ablation in a copy of the tiny world's store: its jobs, and the nodes that each made."""
+def ran(measured, tmp_path_factory):
+    """A sampling ablation in a copy of the measured world's store: its jobs, and the nodes that each made."""
     root = tmp_path_factory.mktemp("ablation") / "store"
-    shutil.copytree(tiny, root)
-    line = overrides(root, "experiment=ablation/sampling", *SMALL)
+    shutil.copytree(measured, root)
+    line = everything(root, "experiment=ablation/sampling", *SMALL)
     found = jobs_of(load(line), line)
     made = []
     for job in found:
@@ -139,7 +139,7 @@ def test_the_command_line_runs_the_jobs_and_shows_them(ran, monkeypatch, capsys)
     from alignet.stages import pipeline
 
     found, _ = ran
-    line = overrides(found[0].paths.artifacts, "experiment=ablation/sampling", *SMALL)
+    line = everything(found[0].paths.artifacts, "experiment=ablation/sampling", *SMALL)
     monkeypatch.setattr(pipeline, "JOBS", [])
     main("pipeline", "", pipeline.act, line, pipeline.finish)
     said = capsys.readouterr().out
@@ -149,7 +149,7 @@ def test_the_command_line_runs_the_jobs_and_shows_them(ran, monkeypatch, capsys)
 
 def test_a_part_of_the_pool_is_drawn_from_and_fine_tuned_on(ran):
     found, _ = ran
-    line = overrides(found[0].paths.artifacts, "experiment=ablation/sampling", *SMALL, "data.pool_images=30")
+    line = everything(found[0].paths.artifacts, "experiment=ablation/sampling", *SMALL, "data.pool_images=30")
     chain = Pipeline(load(line))
     made = chain.make_all(["finetune[alignet]"])
     assert made == ["triplets[alignet]", "finetune[alignet]"]
@@ -335,7 +335,7 @@ def test_what_makes_no_sense_is_refused(tmp_path, capsys):
 
 def test_jobs_that_cannot_be_made_are_told_before_the_first(ran, capsys):
     found, _ = ran
-    line = overrides(
+    line = everything(
         found[0].paths.artifacts, "experiment=ablation/images", "ablation.values.images=[20,100000]"
     )
     with pytest.raises(ValueError, match=r"at most 60, .* found 100,000 .*nothing was made"):
@@ -347,7 +347,7 @@ def test_jobs_that_cannot_be_made_are_told_before_the_first(ran, capsys):
 
 def test_a_row_beside_the_jobs_must_be_the_same_for_all(ran):
     found, _ = ran
-    line = overrides(
+    line = everything(
         found[0].paths.artifacts, "experiment=ablation/sampling", *SMALL, "ablation.beside=[alignet]",
         "ablation.rows=[original]",
     )  # fmt: skip

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 from chromium import CHROMIUM, Chromium
-from conftest import TINY, overrides
+from conftest import TINY, everything
 
 from alignet.artifacts import ArtifactError
 from alignet.cli import load
@@ -24,22 +24,22 @@ EVALUATED = (
 
 
 def report(root, *more):
-    return Pipeline(load(overrides(root, *more))).state("report").artifact
+    return Pipeline(load(everything(root, *more))).state("report").artifact
 
 
 @pytest.fixture(scope="module")
-def two(tiny, tmp_path_factory):
-    """The tiny world's store with a second run in it, and the page that compares them."""
+def two(measured, tmp_path_factory):
+    """The measured world's store with a second run in it, and the page that compares them."""
     root = tmp_path_factory.mktemp("two") / "store"
-    shutil.copytree(tiny, root)
-    Pipeline(load(overrides(root, EVALUATED))).make_all(["report"])
-    compare([*overrides(root), "vs", *overrides(root, EVALUATED)])
+    shutil.copytree(measured, root)
+    Pipeline(load(everything(root, EVALUATED))).make_all(["report"])
+    compare([*everything(root), "vs", *everything(root, EVALUATED)])
     (page,) = root.glob("compare/*/report.html")
     return root, page
 
 
-def test_the_report_holds_the_page_its_files_and_the_tables_of_before(tiny):
-    files = report(tiny).manifest["files"]
+def test_the_report_holds_the_page_its_files_and_the_tables_of_before(measured):
+    files = report(measured).manifest["files"]
     assert {"report.html", "table.txt", "table.md", "table.json", "features.png", "features.txt"} <= set(
         files
     )
@@ -52,22 +52,22 @@ def test_the_report_holds_the_page_its_files_and_the_tables_of_before(tiny):
     ):
         assert {f"tables/{name}.csv", f"tables/{name}.md"} <= set(files)
     assert {"figures/features_before_and_after.png", "figures/features_before_and_after.svg"} <= set(files)
-    text = report(tiny).file("report.html").read_text(encoding="utf-8")
+    text = report(measured).file("report.html").read_text(encoding="utf-8")
     assert "A synthetic world: the pictures are drawn" in text
     assert "student, this run (synthetic)" in text
     assert len(text) < 8_000_000
 
 
-def test_making_the_report_again_gives_the_same_bytes(tiny, tmp_path):
+def test_making_the_report_again_gives_the_same_bytes(measured, tmp_path):
     root = tmp_path / "store"
-    shutil.copytree(tiny, root)
+    shutil.copytree(measured, root)
     before = report(root)
-    Pipeline(load(overrides(root))).make("report", force=True)
+    Pipeline(load(everything(root))).make("report", force=True)
     assert report(root).manifest["files"] == before.manifest["files"]
 
 
-def test_the_provenance_names_every_artifact_behind_the_page(tiny):
-    chain = Pipeline(load(overrides(tiny)))
+def test_the_provenance_names_every_artifact_behind_the_page(measured):
+    chain = Pipeline(load(everything(measured)))
     inputs = [chain.state(key).artifact for key in chain.graph["report"].inputs.values()]
     made = lineage(inputs)
     assert sorted(node_key(one) for one in made) == sorted(upstream(chain.graph, "report"))
@@ -75,20 +75,20 @@ def test_the_provenance_names_every_artifact_behind_the_page(tiny):
     for one in made:  # each after its inputs
         assert set(one.manifest["identity"]["inputs"].values()) <= seen
         seen.add(one.manifest["fingerprint"])
-    with open(report(tiny).file("tables/provenance_nodes.csv"), newline="") as handle:
+    with open(report(measured).file("tables/provenance_nodes.csv"), newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert {row["fingerprint"] for row in rows} == {one.manifest["fingerprint"][:12] for one in made}
     assert {row["device"] for row in rows} == {"cpu"}
-    with open(report(tiny).file("tables/provenance_values.csv"), newline="") as handle:
+    with open(report(measured).file("tables/provenance_values.csv"), newline="") as handle:
         values = {(row["node"].partition("[")[0], row["value"]): row["is"] for row in csv.DictReader(handle)}
     assert values["finetune", "settings.steps"] == "6"
 
 
-def test_pictures_that_may_not_be_handed_on_are_said_to_be(tiny, tmp_path):
+def test_pictures_that_may_not_be_handed_on_are_said_to_be(measured, tmp_path):
     root = tmp_path / "store"
-    shutil.copytree(tiny, root)
+    shutil.copytree(measured, root)
     for given, said in (("false", "may not be handed on"), ("'for our group alone'", "for our group alone")):
-        chain = Pipeline(load(overrides(root, f"report.redistribute={given}")))
+        chain = Pipeline(load(everything(root, f"report.redistribute={given}")))
         chain.make("report")
         assert said in chain.state("report").artifact.file("report.html").read_text(encoding="utf-8")
     assert "may not be handed on" not in report(root).file("report.html").read_text(encoding="utf-8")
@@ -141,7 +141,7 @@ def test_two_runs_on_one_page(two, capsys):
 def test_comparing_twice_gives_the_same_bytes_in_the_same_place(two, capsys):
     root, page = two
     before = {file: file.read_bytes() for file in page.parent.rglob("*.*")}
-    compare([*overrides(root), "vs", *overrides(root, EVALUATED)])
+    compare([*everything(root), "vs", *everything(root, EVALUATED)])
     assert {file: file.read_bytes() for file in page.parent.rglob("*.*")} == before
     out = capsys.readouterr().out
     assert f"page: {page}" in out
@@ -149,16 +149,16 @@ def test_comparing_twice_gives_the_same_bytes_in_the_same_place(two, capsys):
     assert EVALUATED in out
 
 
-def test_a_run_without_a_report_is_named_with_the_command_that_makes_it(tiny):
+def test_a_run_without_a_report_is_named_with_the_command_that_makes_it(measured):
     with pytest.raises(
         ArtifactError,
         match=r"the report of seed=9 in \S+ is missing; its command line is `.* seed=9`; make it with: "
         r"python -m .* seed=9$",
     ):
-        compare([*TINY, f"paths.artifacts={tiny}", "seed=0,9"])
+        compare([*TINY, f"paths.artifacts={measured}", "seed=0,9"])
 
 
-def test_what_stands_on_one_side_of_vs_does_not_hold_for_the_other(tiny, tmp_path, monkeypatch):
+def test_what_stands_on_one_side_of_vs_does_not_hold_for_the_other(measured, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         ArtifactError,
@@ -167,15 +167,15 @@ def test_what_stands_on_one_side_of_vs_does_not_hold_for_the_other(tiny, tmp_pat
         r"make it with: python -m alignet\.stages\.pipeline "
         r"seed=3$",
     ):
-        compare([*overrides(tiny), "vs", "seed=3"])
+        compare([*everything(measured), "vs", "seed=3"])
 
 
-def test_runs_of_two_stores_are_refused(two, tiny):
+def test_runs_of_two_stores_are_refused(two, measured):
     root, _ = two
     with pytest.raises(
         ValueError, match=r"paths\.artifacts: expected one store of all runs, .*; options on one side"
     ):
-        compare([*overrides(tiny), "vs", *overrides(root)])
+        compare([*everything(measured), "vs", *everything(root)])
 
 
 # ---- in a browser
@@ -195,8 +195,8 @@ def shots(tmp_path_factory):
 
 @needs_chromium
 @pytest.mark.parametrize("which", ["run", "comparison"])
-def test_the_page_opens_without_errors_requests_or_overflow(tiny, two, tmp_path, shots, which):
-    path = report(tiny).file("report.html") if which == "run" else two[1]
+def test_the_page_opens_without_errors_requests_or_overflow(measured, two, tmp_path, shots, which):
+    path = report(measured).file("report.html") if which == "run" else two[1]
     with Chromium(tmp_path / "browser") as browser:
         for width, height in ((1280, 900), (390, 844)):
             page = browser.open(path.absolute().as_uri(), width, height)
@@ -226,9 +226,9 @@ def test_the_page_opens_without_errors_requests_or_overflow(tiny, two, tmp_path,
 
 
 @needs_chromium
-def test_the_look_is_kept_and_follows_the_system(tiny, tmp_path):
+def test_the_look_is_kept_and_follows_the_system(measured, tmp_path):
     with Chromium(tmp_path / "browser") as browser:
-        page = browser.open(report(tiny).file("report.html").absolute().as_uri())
+        page = browser.open(report(measured).file("report.html").absolute().as_uri())
         colour = "getComputedStyle(document.body).backgroundColor"
         shown = (
             "[...document.querySelectorAll('figure .drawn > div')].filter(one => one.offsetParent)"
