@@ -616,6 +616,48 @@ def test_values_of_the_command_line_are_told_from_those_of_the_papers():
     assert "given on this command line" in lines
 
 
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [
+        ([], set()),
+        (["experiment=paper"], {"THINGS", "ImageNet"}),
+        (["experiment=photos", "paths.photos=x"], {"WordNet ids"}),
+        (["experiment=paper", "+also=nights"], {"THINGS", "ImageNet", "NIGHTS"}),
+        (["experiment=paper", "+also=similarity"], {"THINGS", "ImageNet", "Peterson"}),
+        (["experiment=paper", "+also=levels"], {"THINGS", "ImageNet", "Levels"}),
+        (["+also=few_shot_cub"], {"labelled test sets"}),
+        (["experiment=paper", "+also=wordnet"], {"THINGS", "ImageNet", "WordNet 3.0"}),
+        (["experiment=own_dataset", "paths.dataset=x", "paths.images=y", "paths.map=z"], {"AligNet data"}),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_licences_are_those_of_what_the_run_reads(given, sources):
+    from alignet.graph import build_graph
+
+    config = load(given)
+    used = [node.role for node in build_graph(config).values() if node.stage == "index"]
+    lines = origins.licence_lines(dataclasses.asdict(config), used)
+    found = {name for name in origins.SOURCES for line in lines if line.startswith(name)}
+    assert found == sources | ({"WordNet ids"} if "WordNet ids" in found else set())
+    assert ("WordNet ids" in found) == any(one.family == "top1" for one in config.evaluate.datasets.values())
+    assert [line.split(":")[0] for line in lines[:2]] == ["teacher", "student"]
+    assert any("made by this run" in line for line in lines) == (config.experiment_name == "world")
+    readme = (
+        (conf_folder().parent / "data" / "README.md").read_text(encoding="utf-8").partition("## Sources")[2]
+    )
+    rows = [line.strip("| ") for line in readme.splitlines() if line.startswith("|")][2:]
+    assert all(any(row.startswith(name) for name in origins.SOURCES) for row in rows)
+
+
+def test_a_table_is_told_once_for_its_images_and_all_its_columns(tiny):
+    config = load(overrides(tiny))
+    found = list(choices._check_labels(Sources(config, (), Pipeline(config))))
+    about = [(one.about, one.found.rpartition(" of ")[2]) for one in found]
+    assert about
+    assert len(set(about)) == len(about)
+    assert any(one.found.startswith("label, category of each of") for one in found)
+
+
 def test_a_group_that_is_chosen_is_one_line():
     given = [
         "experiment=photos",

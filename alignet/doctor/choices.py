@@ -296,26 +296,28 @@ def _check_labels(sources: Sources) -> Iterator[Finding]:
     from alignet.data.tables import column_for
 
     report, config = sources.config.report, sources.config
-    asked = [(data.images.get(part), data.data.get(f"{part}_labels"), data.options.get("label"), "id", "")
+    asked = [(data.images.get(part), data.data.get(f"{part}_labels"), "id", "", data.options.get("label"))
              for data in config.evaluate.datasets.values() for part in ("train", "test")]  # fmt: skip
     if report.picture_images and report.picture_labels:
-        for column in (report.concept_column, report.category_column):
-            asked.append(
-                (report.picture_images, report.picture_labels, column, report.id_column, report.id_prefix)
-            )
-    for images, table, wanted, key, prefix in asked:
-        if (
-            not (images and table and wanted)
-            or table not in config.data.sets
-            or images not in config.data.sets
-        ):
-            continue
+        naming = (report.picture_images, report.picture_labels, report.id_column, report.id_prefix)
+        asked += [(*naming, column) for column in (report.concept_column, report.category_column)]
+    columns: dict[
+        tuple[str, str, str, str], dict[str, None]
+    ] = {}  # images, table, how ids are named -> columns
+    for images, table, key, prefix, wanted in asked:
+        if images in config.data.sets and table in config.data.sets and wanted:
+            columns.setdefault((str(images), str(table), key, prefix), {})[wanted] = None
+    for (images, table, key, prefix), every in columns.items():
         ids, path = sources.read(images), sources.path(table)
         if ids is None or path is None or sources.read(table) is None:
             continue
-        try:
-            column_for(path, ids, wanted, id_column=key, id_prefix=prefix)
-        except ValueError as error:
-            yield fault(f"data.sets.{table}", f"{images}: {error}")
-        else:
-            yield ok(f"data.sets.{table}", f"{wanted} of each of {len(ids):,} images of {images}")
+        found = []
+        for wanted in every:
+            try:
+                column_for(path, ids, wanted, id_column=key, id_prefix=prefix)
+            except ValueError as error:
+                yield fault(f"data.sets.{table}", f"{images}: {error}")
+            else:
+                found.append(wanted)
+        if found:
+            yield ok(f"data.sets.{table}", f"{', '.join(found)} of each of {len(ids):,} images of {images}")

@@ -8,7 +8,7 @@ A comment in conf/ ends in a mark where its value has a source or is an assumpti
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,20 @@ from alignet.cli import conf_folder
 # Sections that decide what is computed; the others say where things are and how they are shown.
 METHOD = ("teacher", "student", "vice", "soft_labels", "distill", "cluster", "triplets", "smooth", "finetune")
 GROUPS = ("teacher", "student")  # chosen whole by name
+# Sources of data/README.md by how their rows begin -> how it is known that a run reads them: a set of data below a
+# folder (`{name}` is one of `paths`), a set of a kind, an evaluation of a family or with a name in its `data`.
+SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "THINGS": ("below", ("{things}",)),
+    "ImageNet": ("below", ("{imagenet}", "{generalise}/imagenet")),
+    "WordNet ids": ("family", ("top1",)),
+    "AligNet data": ("kind", ("dataset",)),
+    "a published VICE embedding": ("kind", ("embedding",)),
+    "Peterson": ("below", ("{judged}/peterson", "{judged}/cichy", "{judged}/king")),
+    "Levels": ("below", ("data/levels",)),
+    "NIGHTS": ("below", ("{judged}/nights",)),
+    "WordNet 3.0": ("data", ("wordnet",)),
+    "labelled test sets": ("below", ("{generalise}",)),
+}
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.\- ]+):(?P<rest>.*)$")
 _MARK = re.compile(r"\[([^\[\]]*(?:ours|paper|official|VICE|gLocal)[^\[\]]*)\]")
 
@@ -144,16 +158,47 @@ def _short(value: Any) -> str:
     return text if len(text) <= 48 else f"{text[:45]}..."
 
 
-def licence_lines(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
-    """The licences of the two models, and the table of data/README.md."""
-    lines = [f"{what}: {model['name']}: {model['licence'] or 'none stated'}"
-             for what, model in (("teacher", teacher), ("student", student))]  # fmt: skip
+def licence_lines(composed: Mapping[str, Any], used: Collection[str]) -> list[str]:
+    """The licences of the two models, of the data as report.licences has them, and what data/README.md says of it.
+
+    composed: the resolved configuration as plain values. used: the sets of data that the run reads; a row of
+    data/README.md stands where one of them is of its source.
+    """
+    lines = [f"{what}: {composed[what]['name']}: {composed[what]['licence'] or 'none stated'}"
+             for what in ("teacher", "student")]  # fmt: skip
+    lines += [f"data: {name}: {licence}" for name, licence in composed["report"]["licences"].items()]
     readme = conf_folder().parent / "data" / "README.md"
     if readme.is_file():
         section = readme.read_text(encoding="utf-8").partition("## Sources")[2]
         rows = [row.strip("| ") for row in section.splitlines() if row.startswith("|")]
-        lines += [" | ".join(cell.strip() for cell in row.split("|")) for row in rows[2:]]
+        lines += [
+            " | ".join(cell.strip() for cell in row.split("|"))
+            for row in rows[2:]
+            if _is_used(row, composed, used)
+        ]
     lines.append(
         "your own files have the licences that you know; a student inherits those of what it was trained on"
     )
     return lines
+
+
+def _is_used(row: str, composed: Mapping[str, Any], used: Collection[str]) -> bool:
+    """Whether a run reads what a row of data/README.md is about; rows that nothing is known of are always shown."""
+    source = next((name for name in SOURCES if row.startswith(name)), None)
+    if source is None:
+        return True
+    sets = [composed["data"]["sets"][name] for name in used]
+    how, values = SOURCES[source]
+    if how == "below":
+        roots = [
+            Path(value.format_map({name: str(path) for name, path in composed["paths"].items()}))
+            for value in values
+        ]
+        paths = [Path(str(one["path"])) for one in sets]
+        return any(root == path or root in path.parents for root in roots for path in paths)
+    if how == "kind":
+        return any(one["kind"] in values for one in sets)
+    evaluated = [one for one in composed["evaluate"]["datasets"].values() if one["settings"]]
+    if how == "family":
+        return any(one["family"] in values for one in evaluated)
+    return any(name in one["data"] for one in evaluated for name in values)

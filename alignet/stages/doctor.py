@@ -79,7 +79,7 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
     _show(iter([ok("graph", f"{len(states)} nodes: {counts}")]), found)
     if any(row.estimate is not None for row in rows):
         _print("what is missing, and what it will take here", machine.lines(rows, start_up))
-    _origins(config, overrides)
+    _origins(config, overrides, [node.role for node in sources.graph.values() if node.stage == "index"])
     print(f"\n{summary(found)}")
     return sum(finding.level == "fault" for finding in found)
 
@@ -133,14 +133,14 @@ def _print(title: str, lines: Sequence[str]) -> None:
         print(f"  {line}")
 
 
-def _origins(config: Config, overrides: Sequence[str]) -> None:
+def _origins(config: Config, overrides: Sequence[str], used: Sequence[str]) -> None:
     from dataclasses import asdict
 
     from alignet.doctor import origins
 
     composed = asdict(config)
     found = origins.values(composed, overrides)
-    _print("licences", origins.licence_lines(composed["teacher"], composed["student"]))
+    _print("licences", origins.licence_lines(composed, used))
     _print(
         "values that are an assumption and no paper's",
         origins.assumption_lines(found),
