@@ -135,3 +135,4 @@ def test_an_interval_meets_chance_where_it_reaches_down_to_it():
     assert not replace(score, low=0.35).meets_chance
     assert not replace(score, chance=None).meets_chance
     assert not replace(score, low=None, high=None).meets_chance
+    assert replace(score, low=None, high=None, chance=0.0).meets_chance

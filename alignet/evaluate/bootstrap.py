@@ -47,8 +47,13 @@ class Score:
 
     @property
     def meets_chance(self) -> bool:
-        """Whether the interval reaches down to chance or below; False where there is no interval or no chance."""
-        return self.low is not None and self.chance is not None and self.low <= self.chance
+        """Whether the interval reaches down to chance or below; False where chance is not known.
+
+        Without an interval a correlation may be chance, since too many of its draws had no value; a share may not.
+        """
+        if self.chance is None:
+            return False
+        return self.chance == 0 if self.low is None else self.low <= self.chance
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Score:

@@ -134,7 +134,7 @@ def _said(panel: _Panel) -> str:
 
 def _draw(look: Look, named: str, shown: Sequence[_Panel]) -> Drawing:
     wide = 3 if len(shown) > 2 else 2
-    drawing, axes = panels(look, len(shown), wide=wide, height=8 / wide, more=0.7)
+    drawing, axes = panels(look, len(shown), wide=wide, height=8 / wide, more=0.4)
     keys = list(dict.fromkeys(key for panel in shown for key in panel.pairs))
     datasets, students = (list(dict.fromkeys(key[part] for key in keys)) for part in (0, 1))
     for axis, panel in zip(axes, shown):

@@ -59,13 +59,13 @@ def _mean_values(gathered: Gathered, shown: list[str]) -> Measured:
 
 
 def _cells(values: Measured, *, digits: int, scale: float, chance: float) -> dict[Row, Cell]:
-    """Cells of a column; marked is the best row of each aligned model, unless its interval reaches chance."""
+    """Cells of a column; marked is the best row of each aligned model, where its interval lies above chance."""
     aligned = {row.model for row in values if row.setting in ("alignet", "distillation")}
     best = {}
     for model in aligned:
         rows = [row for row in values if row.model == model and math.isfinite(values[row][0])]
         top = max(rows, key=lambda row: values[row][0], default=None)
-        if top is not None and len(rows) > 1 and not values[top][1] <= chance:
+        if top is not None and len(rows) > 1 and values[top][1] > chance:
             best[model] = values[top][0]
     return {
         row: spread(value, low, high, digits=digits, scale=scale, best=best.get(row.model) == value)
