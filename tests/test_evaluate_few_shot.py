@@ -275,3 +275,20 @@ def test_a_readout_within_the_span_of_its_images_is_the_same_readout():
         whole.predict_proba(other), within.predict_proba(other @ span), atol=2e-3
     )  # the solver stops near it
     assert np.array_equal(_span(x[:, :5]), np.eye(5))
+
+
+def test_one_deviation_for_all_features_keeps_what_is_large_large():
+    """A class shows in one wide feature; among many narrow ones, scaling each alike drowns it."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    x = generator.normal(0, 0.05, size=(400, 200))
+    x[:, 0] = 3.0 * labels + generator.normal(0, 0.1, size=400)
+    shared = SETTINGS | {"shots": [1], "draws": 5}
+    accuracy = {
+        how: few_shot(x[:200], labels[:200], x[200:], labels[200:], standardize=how, **shared).scores[0].value
+        for how in ("scalar", "feature")
+    }
+    assert accuracy["scalar"] > 0.99
+    assert accuracy["feature"] < 0.9
+    with pytest.raises(ValueError, match="expected standardize to be feature or scalar, found 'none'"):
+        few_shot(x[:200], labels[:200], x[200:], labels[200:], standardize="none", **shared)

@@ -32,6 +32,7 @@ def few_shot(
     C: float,
     seed: int,
     few: Literal["stop", "skip"] = "stop",
+    standardize: Literal["feature", "scalar"] = "feature",
     max_iter: int = 1000,
     note: str = "",
 ) -> Result:
@@ -40,8 +41,9 @@ def few_shot(
     Features are (n, p), labels (n,). Each draw takes its images by (seed, draw) alone, so every model and setting
     learns from the same ones, and those of fewer shots are among those of more. Multinomial logistic regression
     (L2, L-BFGS, float64) on features that are standardised by the mean and deviation of the whole training part,
-    whose labels beyond the drawn ones are not looked at: of one or two images a deviation says little. C, the
-    inverse L2 strength, is given and not chosen: one image a class leaves nothing to choose it on, and the test
+    whose labels beyond the drawn ones are not looked at: of one or two images a deviation says little. standardize:
+    each `feature` by its own deviation, or all by one, `scalar`, which keeps distances between images as they are. C,
+    the inverse L2 strength, is given and not chosen: one image a class leaves nothing to choose it on, and the test
     part has no say. few: whether a class with fewer training images than the largest of `shots` stops the run or is
     left out, of the test part and of fewer shots too. Chance is 1 / classes. Table `few_shot`: a row for each fit.
 
@@ -52,7 +54,7 @@ def few_shot(
     """
     check(train_features, train_labels, test_features, test_labels, dataset)
     train, test = np.asarray(train_labels), np.asarray(test_labels)
-    parts = _Part(train_features, train, test_features, test, standardisation(train_features))
+    parts = _Part(train_features, train, test_features, test, _standard(train_features, standardize))
     shared: dict[str, Any] = {
         "dataset": dataset,
         "shots": shots,
@@ -75,6 +77,7 @@ def few_shot_split(
     C: float,
     seed: int,
     few: Literal["stop", "skip"] = "stop",
+    standardize: Literal["feature", "scalar"] = "feature",
     max_iter: int = 1000,
     note: str = "",
 ) -> Result:
@@ -85,9 +88,8 @@ def few_shot_split(
 
     def part(draw: int) -> _Part:
         train, test = split_rows(known, split, seed=(seed, draw), dataset=dataset)
-        return _Part(
-            features[train], known[train], features[test], known[test], standardisation(features[train])
-        )
+        standard = _standard(features[train], standardize)
+        return _Part(features[train], known[train], features[test], known[test], standard)
 
     check(features, labels, features, labels, dataset)
     known = np.asarray(labels)
@@ -102,6 +104,16 @@ def few_shot_split(
     }
     said = "; ".join(text for text in (told, note) if text)
     return _measure(part, over="splits and draws of this pool", max_iter=max_iter, note=said, **shared)
+
+
+def _standard(features: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (p,) and spread (p,) of features (n, p): each feature's own deviation, or one for all."""
+    centre, spread = standardisation(features)
+    if how == "scalar":
+        spread = np.full_like(spread, (features - centre).std() or 1.0)
+    elif how != "feature":
+        raise ValueError(f"few_shot: expected standardize to be feature or scalar, found {how!r}")
+    return centre, spread
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,18 @@ def few_shot(material: Material, options: Options) -> Result:
     """Accuracy after a few labelled images of each class; see evaluate.few_shot.
 
     Names: features `train` and `test`; or `all`, of which the share options.split trains, drawn anew in each draw.
-    options: shots, draws, C, few (stop | skip); labels: `folder` (an id's part before the first slash), `table` (the
-    column options.label of the tables train_labels and test_labels, or all_labels, with id_column and id_prefix where
-    its ids are not in `id`; images without a label are left out) or `cls` (of shards: the sets train_shards and
-    test_shards, or all_shards, are the same shards). merge, of a table: label -> the larger class that it is part of;
-    with it, a cell of several labels, separated by commas, counts as its first.
+    options: shots, draws, C, few (stop | skip), standardize (feature | scalar; each feature where it is left out);
+    labels: `folder` (an id's part before the first slash), `table` (the column options.label of the tables train_labels
+    and test_labels, or all_labels, with id_column and id_prefix where its ids are not in `id`; images without a label
+    are left out) or `cls` (of shards: the sets train_shards and test_shards, or all_shards, are the same shards).
+    merge, of a table: label -> the larger class that it is part of; with it, a cell of several labels, separated by
+    commas, counts as its first.
     """
     from alignet.evaluate.few_shot import few_shot as measure
     from alignet.evaluate.few_shot import few_shot_split
 
     shared = {name: options[name] for name in ("shots", "draws", "C", "few")}
+    shared["standardize"] = options.get("standardize", "feature")
     note = ""
     if "all" in material.features:
         features, labels = _labelled(material, options, "all")
