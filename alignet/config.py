@@ -664,9 +664,7 @@ class ExportSection:
 
     roles: tuple[Literal["alignet", "distillation", "ud", "teacher", "dataset"], ...]
     precision: Literal["float32", "float16", "bfloat16"]
-    scores: tuple[
-        str, ...
-    ]  # evaluations that the model card tells; the others' data sets leave the export as it is
+    scores: tuple[str, ...]  # evaluations that the model card tells; others leave the export as it is
 
 
 @dataclass(frozen=True)
@@ -690,8 +688,8 @@ class EvaluateSection:
     bootstrap: int
     seed: int
     rows: tuple[str, ...]  # settings that files of conf/also measure in
-    moved: tuple[str, ...]
-    about: str | None
+    moved: tuple[str, ...]  # of these, whose distances are compared with the original student's
+    about: str | None  # image set that files of conf/also look at
     datasets: Mapping[str, DatasetSettings]
 
 
@@ -738,9 +736,8 @@ class ReportSettings:
     """The page, its table and its picture.
 
     table: the evaluations in the table that is printed; empty: all, as on the page. headline: the data set of the
-    summary; null: the first that asks for odd ones out, else for agreement. published:
-    which of this run's data sets are read against the paper's (report.published.KEYS), or the mean of several.
-    redistribute: false or a sentence: pictures on the page may not be handed on. licences: what data -> its licence.
+    summary; null: the first that asks for odd ones out, else for agreement. published: which of this run's data sets
+    are read against the paper's (report.published.KEYS), or the mean of several. redistribute: false or a sentence: pictures on the page may not be handed on. licences: what data -> its licence.
     """
 
     title: str

@@ -9,12 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from alignet.evaluate.bootstrap import LEVEL, Score
-from alignet.evaluate.readout import standardisation
+from alignet.evaluate.readout import check_parts, standardisation
 from alignet.evaluate.result import Result
 
 _COLUMNS = ("shots", "draw", "accuracy", "examples", "converged")  # of the table
@@ -52,18 +52,13 @@ def few_shot(
     are in these pools nor of which are tested, and where draws share many of their images, which the note says, it
     is too narrow even for the chance of the training images.
     """
-    check(train_features, train_labels, test_features, test_labels, dataset)
+    check_parts(train_features, train_labels, test_features, test_labels, dataset, "classes")
     train, test = np.asarray(train_labels), np.asarray(test_labels)
     parts = _Part(train_features, train, test_features, test, _standard(train_features, standardize))
-    shared: dict[str, Any] = {
-        "dataset": dataset,
-        "shots": shots,
-        "draws": draws,
-        "C": C,
-        "seed": seed,
-        "few": few,
-    }
-    return _measure(lambda draw: parts, over="draws of this pool", max_iter=max_iter, note=note, **shared)
+    return _measure(
+        lambda draw: parts, dataset=dataset, shots=shots, draws=draws, C=C, seed=seed, few=few, max_iter=max_iter,
+        over="draws of this pool", note=note,
+    )  # fmt: skip
 
 
 def few_shot_split(
@@ -91,19 +86,14 @@ def few_shot_split(
         standard = _standard(features[train], standardize)
         return _Part(features[train], known[train], features[test], known[test], standard)
 
-    check(features, labels, features, labels, dataset)
+    check_parts(features, labels, features, labels, dataset, "classes")
     known = np.asarray(labels)
     told = f"no official split: {split:.0%} of each class, drawn at random in each draw, to train from"
-    shared: dict[str, Any] = {
-        "dataset": dataset,
-        "shots": shots,
-        "draws": draws,
-        "C": C,
-        "seed": seed,
-        "few": few,
-    }
     said = "; ".join(text for text in (told, note) if text)
-    return _measure(part, over="splits and draws of this pool", max_iter=max_iter, note=said, **shared)
+    return _measure(
+        part, dataset=dataset, shots=shots, draws=draws, C=C, seed=seed, few=few, max_iter=max_iter,
+        over="splits and draws of this pool", note=said,
+    )  # fmt: skip
 
 
 def _standard(features: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
@@ -270,31 +260,3 @@ def _fit(x: np.ndarray, labels: np.ndarray, *, C: float, max_iter: int):
             "ignore", "The number of unique classes"
         )  # one image a class is what is asked for
         return LogisticRegression(C=C, max_iter=max_iter).fit(x, labels)
-
-
-def check(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, test_labels: np.ndarray, name: str) -> None:
-    """ValueError for features and labels of two parts that do not fit: shapes, NaN, classes that were never learned."""
-    for part, features, classes in (("training", x, labels), ("test", x_test, test_labels)):
-        if features.ndim != 2 or len(features) == 0 or np.shape(classes) != (len(features),):
-            raise ValueError(
-                f"{name}: expected {part} features (n, width) and one label per row, found {features.shape} and "
-                f"{np.shape(classes)}; embed the images again, or mend the table of labels."
-            )
-        if not np.isfinite(features).all():
-            raise ValueError(
-                f"{name}: expected finite {part} features, found NaN or infinity; embed the images again."
-            )
-    if x.shape[1] != x_test.shape[1]:
-        raise ValueError(f"{name}: expected features of one width, found {x.shape[1]} and {x_test.shape[1]}")
-    known = np.unique(labels)
-    if len(known) < 2:
-        raise ValueError(
-            f"{name}: expected at least two classes to tell apart, found {len(known)}: {', '.join(map(str, known))}; "
-            "name the folder that holds the folders of classes."
-        )
-    strange = np.setdiff1d(test_labels, known)
-    if len(strange):
-        raise ValueError(
-            f"{name}: expected test classes that occur in training, found {len(strange)} that do not, the first "
-            f"{strange[0]!s}; leave those images out."
-        )

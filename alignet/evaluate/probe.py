@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
+from alignet.evaluate.readout import check_parts
 
 
 def linear_probe(
@@ -34,7 +35,7 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    _check(train_features, train_labels, test_features, test_labels, dataset)
+    check_parts(train_features, train_labels, test_features, test_labels, dataset, "labels")
     x, x_test = np.asarray(train_features, np.float64), np.asarray(test_features, np.float64)
 
     def classifier(strength: float):
@@ -82,25 +83,3 @@ def _cross_validated(classifier, grid, x, labels, *, folds, seed, dataset):
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
     means = [cross_val_score(classifier(value), x, labels, cv=parts).mean() for value in grid]
     return grid[int(np.argmax(means))]
-
-
-def _check(x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, test_labels: np.ndarray, name: str) -> None:
-    for part, features, classes in (("training", x, labels), ("test", x_test, test_labels)):
-        if features.ndim != 2 or len(features) == 0 or np.shape(classes) != (len(features),):
-            raise ValueError(
-                f"{name}: expected {part} features (n, width) and one label per row, found "
-                f"{features.shape} and {np.shape(classes)}"
-            )
-        if not np.isfinite(features).all():
-            raise ValueError(f"{name}: expected finite {part} features, found NaN or infinity")
-    if x.shape[1] != x_test.shape[1]:
-        raise ValueError(f"{name}: expected features of one width, found {x.shape[1]} and {x_test.shape[1]}")
-    known = np.unique(labels)
-    if len(known) < 2:
-        raise ValueError(f"{name}: expected at least two labels to tell apart, found {len(known)}")
-    strange = np.setdiff1d(test_labels, known)
-    if len(strange):
-        raise ValueError(
-            f"{name}: expected test labels that occur in training, found {len(strange)} that do not, the "
-            f"first {strange[0]!s}; leave those images out."
-        )

@@ -95,6 +95,39 @@ def fit_readout(
     return Readout(model.classes_, weights, intercept - centre @ weights, text)
 
 
+def check_parts(
+    x: np.ndarray, labels: np.ndarray, x_test: np.ndarray, test_labels: np.ndarray, name: str, what: str
+) -> None:
+    """ValueError for features and labels of two parts that do not fit: shapes, NaN, what was never learned.
+
+    what: how the labels are called, `labels` or `classes`.
+    """
+    for part, features, own in (("training", x, labels), ("test", x_test, test_labels)):
+        if features.ndim != 2 or len(features) == 0 or np.shape(own) != (len(features),):
+            raise ValueError(
+                f"{name}: expected {part} features (n, width) and one label per row, found {features.shape} and "
+                f"{np.shape(own)}; embed the images again, or mend the table of labels."
+            )
+        if not np.isfinite(features).all():
+            raise ValueError(
+                f"{name}: expected finite {part} features, found NaN or infinity; embed the images again."
+            )
+    if x.shape[1] != x_test.shape[1]:
+        raise ValueError(f"{name}: expected features of one width, found {x.shape[1]} and {x_test.shape[1]}")
+    known = np.unique(labels)
+    if len(known) < 2:
+        raise ValueError(
+            f"{name}: expected at least two {what} to tell apart, found {len(known)}: {', '.join(map(str, known))}; "
+            f"name the folder that holds several {what}, or a column with more."
+        )
+    strange = np.setdiff1d(test_labels, known)
+    if len(strange):
+        raise ValueError(
+            f"{name}: expected test {what} that occur in training, found {len(strange)} that do not, the first "
+            f"{strange[0]!s}; leave those images out."
+        )
+
+
 def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (p,) float64 of features (n, p), by blocks; a column that is constant has deviation 1."""
     n, block = len(features), 8192
