@@ -737,7 +737,8 @@ class ReportSettings:
 
     table: the evaluations in the table that is printed; empty: all, as on the page. headline: the data set of the
     summary; null: the first that asks for odd ones out, else for agreement. published: which of this run's data sets
-    are read against the paper's (report.published.KEYS), or the mean of several. redistribute: false or a sentence: pictures on the page may not be handed on. licences: what data -> its licence.
+    are read against the paper's (report.published.KEYS), or the mean of several. redistribute: false or a sentence:
+    pictures on the page may not be handed on. licences: what data -> its licence.
     """
 
     title: str

@@ -28,8 +28,8 @@ SMALL = 0.15  # seconds: locks, checksums of the inputs, the manifest
 HASH = 400e6  # bytes a second that checksums of artifacts are made with
 IMAGE = 115_000  # bytes of an image that is not here: the mean of ImageNet's training images
 ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and thousands of triplets
-    "rsa": 0.3, "rsa_mean": 0.4, "nights": 1.0, "calibration": 0.5, "levels": 0.8, "hierarchy": 0.8, "space": 0.3,
-    "projection": 15.0, "examples": 0.2, "agreement": 0.5,
+    "rsa": 0.1, "rsa_mean": 0.2, "nights": 1.0, "calibration": 0.1, "levels": 0.8, "hierarchy": 0.6, "space": 0.2,
+    "projection": 15.0, "examples": 0.1,
 }  # fmt: skip
 KEPT = 9  # a checkpoint holds what trains and Adam's two moments, and three lie there while one is written
 
