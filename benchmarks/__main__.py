@@ -37,10 +37,10 @@ FILES = {  # name -> threads; the module is benchmarks.NAME
     "status": 2,
 }
 INTRODUCTION = """\
-Made by `uv run python -m benchmarks` from results.json; do not edit. Both sides were measured in turn in one process; times
-are medians with the lowest and highest round in brackets, for one unit of work. The ratio is the baseline's time (or
-count) over ours. The floor is what this machine needs to move the bytes or to do the operations that the work cannot do
-without.
+Made by `uv run python -m benchmarks` from results.json; do not edit. Both sides were measured in turn in one process;
+times are medians with the lowest and highest round in brackets, for one unit of work. The ratio is the baseline's time
+(or count) over ours. The floor is what this machine needs to move the bytes or to do the operations that the work
+cannot do without.
 """
 PACKAGES = ("torch", "numpy", "faiss-gpu", "scikit-learn", "timm", "pillow", "numba")
 

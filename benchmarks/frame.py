@@ -1,9 +1,9 @@
 """How a benchmark is measured: ours and a named baseline in turn, in one process, beside what the machine allows.
 
 A file of benchmarks has a function `cases(quick) -> Iterator[Case | Count | Limit]`. Both sides of a Case run once
-unmeasured and then in turn, `rounds` times each, so that whatever else the machine does meets both. Reported are medians,
-the lowest and highest round, and the floor: bytes that must be moved over the measured memory bandwidth, or operations over the
-measured rate of matrix products, whichever takes longer.
+unmeasured and then in turn, `rounds` times each, so that whatever else the machine does meets both. Reported are
+medians, the lowest and highest round, and the floor: bytes that must be moved over the measured memory bandwidth, or
+operations over the measured rate of matrix products, whichever takes longer.
 """
 
 from __future__ import annotations
