@@ -7,16 +7,17 @@ No triplet comes twice, whatever its order. The draws are those of the stated di
 repeats left out, so the marginals are exact only while n is small against the number of possible
 triplets: the triplets of small clusters run out first.
 
-Everything follows from the seed alone: block b of draws uses the generator (seed, b).
+Everything follows from the seed alone, on any number of threads: block b of draws uses the generator (seed, b).
 
 Shape suffixes: m images, n triplets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
@@ -24,6 +25,9 @@ _BLOCK = 1 << 16  # draws per generator
 _LISTABLE = 10_000_000  # up to here all possible triplets are listed where most of them are wanted
 _FEWEST = 0.02  # share of a round's draws that must be new, else drawing on is given up
 _ROUND = 256  # blocks drawn between two searches for repeats, at most
+_ODD = np.uint64(
+    0x9E3779B97F4A7C15
+)  # 2^64 / golden ratio: multiplying by it spreads keys over the upper bits
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]  # (generator, size) -> (size, 3) rows
 Listed = Callable[
@@ -44,47 +48,53 @@ class _Groups:
         labels = np.asarray(labels)
         if labels.ndim != 1 or len(labels) == 0:
             raise ValueError(f"{what}: expected one label per image, found shape {labels.shape}.")
-        _, group, size = np.unique(labels, return_inverse=True, return_counts=True)
-        start = np.concatenate([[0], np.cumsum(size)[:-1]])
-        return cls(np.argsort(group, kind="stable"), start, size)
+        order = np.argsort(labels, kind="stable")
+        ordered = labels[order]
+        start = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        return cls(order, start, np.diff(start, append=len(labels)))
 
 
-def cluster_boundary(assignment: np.ndarray, n: int, seed: int) -> np.ndarray:
+def cluster_boundary(assignment: np.ndarray, n: int, seed: int, threads: int = 1) -> np.ndarray:
     """n triplets across cluster boundaries: two images of one cluster and one of another.
 
     assignment: (m,) the cluster of each image. A draw: a cluster uniformly among those with at least
     two members, two of its images uniformly without replacement, another cluster uniformly among the
     others that have members, one of its images uniformly. Returns int64 (n, 3), the third image in
-    column 2. Raises ValueError where fewer than n such triplets exist.
+    column 2. threads: that draw. Raises ValueError where fewer than n such triplets exist.
     """
-    return _boundary(_Groups.of(assignment, "cluster_boundary"), n, seed, "cluster_boundary")
+    return _boundary(_Groups.of(assignment, "cluster_boundary"), n, seed, "cluster_boundary", threads)
 
 
-def class_boundary(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+def class_boundary(labels: np.ndarray, n: int, seed: int, threads: int = 1) -> np.ndarray:
     """The same as `cluster_boundary` with class labels (m,), integers or strings, for clusters."""
-    return _boundary(_Groups.of(labels, "class_boundary"), n, seed, "class_boundary")
+    return _boundary(_Groups.of(labels, "class_boundary"), n, seed, "class_boundary", threads)
 
 
-def random_triplets(m: int, n: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
+def random_triplets(
+    m: int, n: int, seed: int, labels: np.ndarray | None = None, threads: int = 1
+) -> np.ndarray:
     """n triplets uniformly among those of three different images, and of three classes given labels.
 
     labels: (m,) integers or strings; None where there are none, and then two or three images of a
     triplet may be of one class: the caller must say so. Without repeats the draw is exactly uniform.
-    Returns int64 (n, 3). Raises ValueError where fewer than n such triplets exist.
+    threads: that draw. Returns int64 (n, 3). Raises ValueError where fewer than n such triplets exist.
     """
     if labels is not None and len(labels) != m:
         raise ValueError(f"random: expected a label for each of {m} images, found {len(labels)}.")
     groups = _Groups.of(np.arange(m) if labels is None else labels, "random")
-    possible = _elementary_symmetric_3([int(members) for members in groups.size])
+    possible = math.comb(m, 3) if labels is None else _elementary_symmetric_3(groups.size.tolist())
     kind = "images" if labels is None else f"images in {len(groups.size)} classes"
     _check_number(n, possible, "random", f"{m} {kind}")
     # Classes in a row: the middle one of three has `before` images on its left and `after` on its right.
     before = groups.start
     after = m - before - groups.size
-    weight = np.cumsum(groups.size * before.astype(np.float64) * after)
+    pick = _picker(np.cumsum(groups.size * before.astype(np.float64) * after))
 
     def draw(generator: np.random.Generator, size: int) -> np.ndarray:
-        middle = np.searchsorted(weight, generator.random(size) * weight[-1], side="right")
+        middle = pick(generator.random(size))
+        if labels is None:  # each image is a class of its own
+            rows = [generator.integers(0, middle), middle, m - 1 - generator.integers(0, m - 1 - middle)]
+            return generator.permuted(np.stack(rows, 1), axis=1)
         left = generator.integers(0, before[middle])
         inside = before[middle] + generator.integers(0, groups.size[middle])
         right = m - 1 - generator.integers(0, after[middle])
@@ -94,7 +104,29 @@ def random_triplets(m: int, n: int, seed: int, labels: np.ndarray | None = None)
         triplets = np.random.default_rng([seed, 0, 2]).permuted(_all_random(groups), axis=1)
         return triplets, np.zeros(len(triplets))
 
-    return _sample(draw, listed, n, possible, seed, "random")
+    return _sample(draw, listed, n, possible, seed, "random", threads)
+
+
+def _picker(weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What finds np.searchsorted(weight, u * weight[-1], side="right") for arrays of u within [0, 1).
+
+    weight: cumulative. A table says where each of so many equal shares of the whole begins; from there it is a few
+    entries, where bisection would miss the cache at nearly each of its halvings.
+    """
+    shares = 1 << (len(weight).bit_length() - 1)
+    begins = np.searchsorted(weight, np.arange(shares) / shares * weight[-1], side="right")
+
+    def pick(u: np.ndarray) -> np.ndarray:
+        target = u * weight[-1]
+        found = begins[(u * shares).astype(np.int64)]
+        late = np.flatnonzero(weight[found] <= target)
+        for _ in range(4):
+            found[late] += 1
+            late = late[weight[found[late]] <= target[late]]
+        found[late] = np.searchsorted(weight, target[late], side="right")
+        return found
+
+    return pick
 
 
 def _all_random(groups: _Groups) -> np.ndarray:
@@ -164,7 +196,7 @@ class InBatch:
         return groups.order[np.concatenate(members)]
 
 
-def _boundary(groups: _Groups, n: int, seed: int, what: str) -> np.ndarray:
+def _boundary(groups: _Groups, n: int, seed: int, what: str, threads: int) -> np.ndarray:
     m, size = len(groups.order), groups.size
     pairs = np.flatnonzero(size >= 2)  # groups that can give the two similar images
     possible = sum(int(c) * (int(c) - 1) // 2 * (m - int(c)) for c in size)
@@ -181,7 +213,7 @@ def _boundary(groups: _Groups, n: int, seed: int, what: str) -> np.ndarray:
         start = groups.start
         return groups.order[np.stack([start[near] + first, start[near] + second, start[far] + third], 1)]
 
-    return _sample(draw, lambda: _all_boundary(groups, pairs), n, possible, seed, what)
+    return _sample(draw, lambda: _all_boundary(groups, pairs), n, possible, seed, what, threads)
 
 
 def _all_boundary(groups: _Groups, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +234,9 @@ def _all_boundary(groups: _Groups, pairs: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.concatenate(triplets), np.concatenate(logs)
 
 
-def _sample(draw: Draw, listed: Listed, n: int, possible: int, seed: int, what: str) -> np.ndarray:
+def _sample(
+    draw: Draw, listed: Listed, n: int, possible: int, seed: int, what: str, threads: int
+) -> np.ndarray:
     """n different triplets: by drawing, or from the list of all where drawing would wait for the last.
 
     Both ways have one law, order included: the largest n of log probability + Gumbel noise are
@@ -210,7 +244,7 @@ def _sample(draw: Draw, listed: Listed, n: int, possible: int, seed: int, what: 
     """
     triplets = np.empty((0, 3), dtype=np.int64)
     if possible > _LISTABLE or 4 * n <= possible:
-        triplets = _distinct(draw, n, seed)
+        triplets = _distinct(draw, n, seed, threads)
     if len(triplets) < n and possible <= _LISTABLE:
         triplets, logs = listed()
         noise = np.random.default_rng([seed, 0, 1]).gumbel(size=len(triplets))
@@ -223,30 +257,72 @@ def _sample(draw: Draw, listed: Listed, n: int, possible: int, seed: int, what: 
     return triplets
 
 
-def _distinct(draw: Draw, n: int, seed: int) -> np.ndarray:
+def _distinct(draw: Draw, n: int, seed: int, threads: int) -> np.ndarray:
     """The first n different triplets of the stream of blocks; fewer where new ones have become rare."""
-    kept = np.empty((0, 3), dtype=np.int64)
-    blocks = count()
-    acceptance = 1.0
+    kept, drawn, acceptance = np.empty((0, 3), dtype=np.int64), 0, 1.0
     while len(kept) < n and acceptance >= _FEWEST:
         rounds = min(int((n - len(kept)) / acceptance * 1.01) // _BLOCK + 1, _ROUND)
-        new = [draw(np.random.default_rng([seed, next(blocks)]), _BLOCK) for _ in range(rounds)]
-        before = len(kept)
-        kept = np.concatenate([kept, *new])
-        kept = kept[_first_of_each(kept)]
+        new = np.empty((rounds * _BLOCK, 3), dtype=np.int64)
+
+        def fill(block: int, new: np.ndarray = new, drawn: int = drawn) -> None:
+            generator = np.random.default_rng([seed, drawn + block])
+            new[block * _BLOCK : (block + 1) * _BLOCK] = draw(generator, _BLOCK)
+
+        _on_threads(fill, range(rounds), threads)
+        before, drawn = len(kept), drawn + rounds
+        kept = np.concatenate([kept, new]) if before else new
+        repeats = _repeats(kept, threads)
+        kept = np.delete(kept, repeats, axis=0) if len(repeats) else kept
         acceptance = (len(kept) - before) / (rounds * _BLOCK)
     return kept[:n]
 
 
-def _first_of_each(triplets: np.ndarray) -> np.ndarray:
-    """Mask (n,) of the rows whose set of three images did not occur in an earlier row."""
-    low, middle, high = np.sort(triplets, axis=1).T
-    pair = low * (int(triplets.max(initial=0)) + 1) + middle  # fits int64 for up to 3e9 images
-    order = np.lexsort((high, pair))  # stable, so of equal sets the earliest comes first
-    pair, high = pair[order], high[order]
-    first = np.ones(len(triplets), dtype=bool)
-    first[order[1:]] = (pair[1:] != pair[:-1]) | (high[1:] != high[:-1])
-    return first
+def _repeats(triplets: np.ndarray, threads: int) -> np.ndarray:
+    """Rows, in no order, whose set of three images occurred in an earlier row.
+
+    Hashes of 32 bits are sorted first: few of them coincide where few triplets do, and only those rows are compared.
+    """
+    hashes, shared = _hashes(triplets, threads), []
+
+    def search(part: int) -> None:
+        low, high = (part * 2**32 // threads, (part + 1) * 2**32 // threads - 1)
+        values = np.sort(hashes[(hashes >= low) & (hashes <= high)] if threads > 1 else hashes)
+        shared.append(values[1:][values[1:] == values[:-1]])
+
+    _on_threads(search, range(threads), threads)
+    repeated = np.concatenate(shared)
+    if not len(repeated):
+        return np.empty(0, dtype=np.int64)
+    near = np.zeros(1 << 22, dtype=bool)  # by upper bits alone: a table that fits the cache
+    near[repeated >> 10] = True
+    suspects = np.flatnonzero(near[hashes >> 10])
+    low, middle, high = np.sort(triplets[suspects], axis=1).T
+    order = np.lexsort((high, middle, low))  # stable, so of equal sets the earliest comes first
+    same = [column[order[1:]] == column[order[:-1]] for column in (low, middle, high)]
+    return suspects[order[1:][same[0] & same[1] & same[2]]]
+
+
+def _hashes(triplets: np.ndarray, threads: int) -> np.ndarray:
+    """A uint32 for each triplet (n,), equal for the same three images in any order."""
+    found = np.empty(len(triplets), dtype=np.uint32)
+
+    def fill(start: int) -> None:
+        first, second, third = triplets[start : start + _BLOCK].T
+        least, most = np.minimum(first, second), np.maximum(first, second)
+        low, high = np.minimum(least, third), np.maximum(most, third)
+        middle = np.maximum(least, np.minimum(most, third))
+        key = (low.astype(np.uint64) * _ODD + middle.astype(np.uint64)) * _ODD + high.astype(np.uint64)
+        found[start : start + _BLOCK] = (key * _ODD) >> np.uint64(32)
+
+    _on_threads(fill, range(0, len(triplets), _BLOCK), threads)
+    return found
+
+
+def _on_threads(run: Callable[[int], None], over: Iterable[int], threads: int) -> None:
+    """Call `run` with each number: numpy leaves the interpreter to others while it computes."""
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(run, over):
+            pass
 
 
 def _check_number(n: int, possible: int, what: str, of: str) -> None:
