@@ -91,5 +91,7 @@ def duration(seconds: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes in MB or GB."""
+    """Bytes in MB, GB or TB."""
+    if number >= 1e12:
+        return f"{number / 1e12:,.1f} TB"
     return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"

@@ -1,0 +1,45 @@
+"""Seconds of a unit of work on the reference machine, all from one command: `python -m benchmarks.growth --constants`.
+
+It runs the functions that the stages run, divides, and prints this table anew. On another machine a unit takes as much
+longer as the resource that bounds it is slower there (see machines). Nothing else in the package is measured.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+REFERENCE = "2cores"  # of plan.machines: where these were measured
+
+Bound = Literal["products", "memory", "cores", "one core"]
+
+
+class Unit(NamedTuple):
+    """seconds: of one unit on the reference machine with all of its cores. bound: the resource that it waits for."""
+
+    seconds: float
+    bound: Bound
+    what: str
+
+
+UNITS = {
+    "vice entry": Unit(1.9e-8, "memory", "an entry of the embedding in a step of VICE: draw, complexity, Adam"),
+    "vice value": Unit(6.0e-9, "memory", "a dimension of a triplet in a step of VICE: its rows, their gradient"),
+    "step": Unit(2.0e-4, "one core", "what any training step costs beside its arrays"),
+    "lookup": Unit(2.0e-8, "memory", "a triplet looked up in a matrix of similarities and its softmax"),
+    "product": Unit(8.0e-12, "products", "an operation of a float32 product of matrices"),
+    "map triplet": Unit(1.5e-7, "memory", "a triplet in a step of the map's fit"),
+    "map row": Unit(3.0e-7, "one core", "a triplet sorted into its fold and measured on, once a fit"),
+    "distance": Unit(8.0e-12, "products", "an operation of k-means: a row against a centroid"),
+    "draw": Unit(1.0e-6, "one core", "a distinct triplet drawn"),
+    "label value": Unit(5.0e-9, "memory", "a feature of a triplet in labelling: three rows read, three products"),
+    "transformer": Unit(9.0e-12, "products", "an operation of a transformer's forward pass, in float32 as all products here"),
+    "convolution": Unit(3.0e-11, "products", "an operation of a depthwise convolutional network's forward pass"),
+    "trained transformer": Unit(9.0e-12, "products", "an operation of forward and backward in float32"),
+    "trained convolution": Unit(4.0e-11, "products", "an operation of forward and backward in float32"),
+    "decoded byte": Unit(5.0e-8, "cores", "a byte of a JPEG file read, decoded and resized, with both cores at it"),
+    "in-batch triplet": Unit(2.0e-8, "memory", "a triplet of a batch: loss and gradient"),
+    "parameter": Unit(3.0e-9, "memory", "a parameter in a step: Adam and the way back to the start"),
+    "double": Unit(3.0e-11, "products", "an operation of ridge regression in float64"),
+    "picture": Unit(1.0e-7, "one core", "a pixel of a drawn picture"),
+    "hashed byte": Unit(1.0e-9, "cores", "a byte read and hashed"),
+}  # fmt: skip

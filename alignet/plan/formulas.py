@@ -1,0 +1,123 @@
+"""FLOPs, bytes and units of work of each kind of computation, as functions of its sizes; docs/scaling.md has the table.
+
+A multiply-add is two FLOPs. Bytes are those of arrays read and written at least once, caches or not.
+
+Sizes: m objects, d dimensions of VICE, n triplets, N images, p and q features of teacher and student, b triplets or
+images of a step, k clusters.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ENTRY_FLOPS = (
+    40  # of an entry of VICE's embedding in a step: draw 3, log q 4, log p of two components 19, Adam 14
+)
+ENTRY_ARRAYS = 20  # float32 arrays (m, d) read or written: loc, log scale, noise, draw, slopes, four moments
+FINETUNE_ARRAYS = (
+    12  # float32 arrays of all that trains, in a step: weights 3, gradients 3, moments 4, start, update
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """An amount of work. units: of constants.UNITS, how many."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+    units: Mapping[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: Work) -> Work:
+        units = Counter(self.units)
+        units.update(other.units)
+        return Work(self.flops + other.flops, self.bytes + other.bytes, dict(units))
+
+    def times(self, factor: float) -> Work:
+        """So many times as much."""
+        units = {name: factor * number for name, number in self.units.items()}
+        return Work(factor * self.flops, factor * self.bytes, units)
+
+
+def product(rows: float, inner: float, columns: float) -> Work:
+    """A float32 product of matrices (rows, inner) and (inner, columns)."""
+    flops = 2 * rows * inner * columns
+    return Work(flops, 4 * (rows * inner + inner * columns + rows * columns), {"product": flops})
+
+
+def vice_step(m: float, d: float, b: float) -> Work:
+    """A step of VICE: every entry of the embedding, and three rows for each triplet with their gradient."""
+    flops = ENTRY_FLOPS * m * d + 24 * b * d
+    moved = 4 * ENTRY_ARRAYS * m * d + 4 * 9 * b * d
+    return Work(flops, moved, {"vice entry": m * d, "vice value": b * d, "step": 1})
+
+
+def probabilities(m: float, d: float, n: float) -> Work:
+    """Softmax over the pairs of n triplets in one embedding, from its matrix of similarities."""
+    return product(m, d, m) + Work(20 * n, 72 * n, {"lookup": n})
+
+
+def map_step(m: float, p: float, b: float) -> Work:
+    """A step of the map's fit: map the objects, all their similarities, and both ways back."""
+    inside = product(m, p, p) + product(m, p, m).times(3) + product(p, m, p)
+    return inside + Work(30 * b, 100 * b, {"map triplet": b, "step": 1}) + Work(6 * p * p, 28 * p * p)
+
+
+def map_fit(m: float, p: float, n: float, b: float, steps: float) -> Work:
+    """A fit on n triplets of m objects, and what it is measured on."""
+    return map_step(m, p, min(b, n)).times(steps) + Work(0, 100 * n, {"map row": n})
+
+
+def kmeans(rows: float, p: float, k: float, iterations: float) -> Work:
+    """Lloyd iterations over so many rows; one iteration is an assignment."""
+    flops = 2 * rows * p * k * iterations
+    return Work(flops, 4 * rows * p * iterations, {"distance": flops})
+
+
+def draw(n: float) -> Work:
+    """n distinct triplets: drawn, and sorted to find repeats."""
+    return Work(0, 24 * n * 6, {"draw": n})
+
+
+def label(n: float, p: float, size: float) -> Work:
+    """Three similarities of n triplets; size: bytes of a stored number."""
+    return Work(6 * p * n, 3 * p * n * size, {"label value": n * p})
+
+
+def mapped(images: float, p: float) -> Work:
+    """Features through an affine map."""
+    return product(images, p, p)
+
+
+def forward(images: float, flops: float, kind: str) -> Work:
+    """Forward passes. kind: of the network."""
+    return Work(images * flops, 0, {kind: images * flops})
+
+
+def read(images: float, size: float) -> Work:
+    """Images of so many bytes opened, decoded and resized."""
+    return Work(0, images * size, {"decoded byte": images * size})
+
+
+def finetune_step(b: float, training: float, trained: float, triplets: float, kept: float, kind: str) -> Work:
+    """Forward and backward of b images of `training` FLOPs, the loss of so many triplets, Adam and the way back.
+
+    kept: bytes of activations of one image, written forward and read backward.
+    """
+    flops = b * training
+    work = Work(flops, 2 * b * kept, {f"trained {kind}": flops, "step": 1})
+    work += Work(50 * triplets, 40 * triplets, {"in-batch triplet": triplets})
+    return work + Work(20 * trained, 4 * FINETUNE_ARRAYS * trained, {"parameter": trained})
+
+
+def ridge(images: float, q: float, p: float) -> Work:
+    """Ridge regression of p features on q predictors with leave-one-out errors, in float64."""
+    least = min(images, q)
+    flops = 8 * images * q * least + 4 * images * least * p
+    return Work(flops, 8 * images * (p + q) * 6, {"double": flops})
+
+
+def hashed(size: float) -> Work:
+    """Bytes read and hashed."""
+    return Work(0, size, {"hashed byte": size})

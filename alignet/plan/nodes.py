@@ -1,0 +1,376 @@
+"""What every node of a configuration's graph costs on a machine: FLOPs, bytes, seconds, memory and disk.
+
+    graph + sizes -> formulas -> machines -> a Cost for each node
+
+Seconds are of the algorithm as it runs here. Where the number of epochs of VICE is not known it is assumed as `doctor`
+does. Evaluations, reports and exports have the seconds that they took on a few hundred images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from alignet.config import Config
+from alignet.doctor.estimates import ASSUMED, EPOCHS, KEPT, SMALL
+from alignet.graph import FINETUNED, Node, build_graph
+from alignet.plan import formulas
+from alignet.plan.formulas import Work
+from alignet.plan.machines import Machine
+from alignet.plan.sizes import Sizes
+
+PROCESS = 700_000_000  # bytes of a process that has loaded torch, faiss and timm [measured: VmRSS]
+CONTEXT = 600_000_000  # bytes of a GPU that CUDA, its kernels and libraries take [assumed]
+HOLD = 8 * 2**30  # bytes of mapped features that labelling holds in memory at most
+IDENTITY = 120  # bytes of an image in an index: its name and checksum
+NAME = 100  # bytes of an id in memory, as Python keeps it
+REPORT = 20.0  # seconds of the page, its tables and figures
+FAMILIES = ASSUMED | {  # seconds of an evaluation on a few hundred images and thousands of triplets [measured there]
+    "odd_one_out": 0.7, "agreement": 1.0, "teacher_labels": 1.0, "top1": 2.0, "linear_probe": 3.0, "few_shot": 4.0,
+    "breeds": 5.0, "transfer": 5.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a node costs. Bytes at the peak: host, of one process; gpu, of one GPU; disk: of what it leaves there."""
+
+    stage: str
+    role: str
+    work: Work
+    seconds: float
+    bound: str  # what most of the time is spent on
+    host: float
+    gpu: float
+    disk: float
+    how: str
+
+    @property
+    def key(self) -> str:
+        """The node's name, as `status` prints it."""
+        return f"{self.stage}[{self.role}]" if self.role else self.stage
+
+
+def plan_nodes(config: Config, machine: Machine) -> list[Cost]:
+    """The cost of every node of a configuration, in the order in which they run."""
+    return [_Planner(config, machine, Sizes(config)).of(node) for node in build_graph(config).values()]
+
+
+@dataclass
+class _Planner:
+    config: Config
+    machine: Machine
+    sizes: Sizes
+
+    def of(self, node: Node) -> Cost:
+        kinds: Mapping[str, Callable[[Node], Cost]] = {
+            "index": self._index, "vice": self._vice, "reliability": self._reliability,
+            "soft_labels": self._soft_labels, "embed": self._embed, "distill": self._distill, "cluster": self._cluster,
+            "triplets": self._triplets, "smooth": self._smooth, "finetune": self._finetune, "pretrain": self._pretrain,
+            "world": self._world, "evaluate": self._evaluate, "export": self._export, "report": self._report,
+        }  # fmt: skip
+        return kinds.get(node.stage, self._other)(node)
+
+    def _cost(
+        self, node: Node, work: Work, how: str, *, on_gpu: bool = False, reduced: bool = False, host: float = 0.0,
+        gpu: float = 0.0, disk: float = 4_000, more: float = 0.0,
+    ) -> Cost:  # fmt: skip
+        """more: seconds beside the work's."""
+        times = self.machine.by_bound(work, on_gpu, reduced)
+        bound = max(times, key=lambda name: times[name]) if times else ""
+        there = CONTEXT + gpu if on_gpu and self.machine.gpu else 0.0
+        kept = host + (0.0 if there else gpu)
+        seconds = SMALL + sum(times.values()) + more
+        return Cost(node.stage, node.role, work, seconds, bound, PROCESS + kept, there, disk, how)
+
+    def _fixed(self, node: Node, seconds: float, how: str, disk: float = 4_000) -> Cost:
+        return self._cost(node, Work(), how, more=seconds, disk=disk)
+
+    # ---- data and people
+
+    def _index(self, node: Node) -> Cost:
+        one = self.config.data.sets[node.role]
+        if one.kind not in ("images", "shards"):
+            return self._fixed(node, 0.1, "one file to hash")
+        images, size = self.sizes.images(node.role), self.sizes.image_bytes(node.role)
+        late = max(0.0, images * size / self.machine.settings.disk - self._of(formulas.hashed(images * size)))
+        return self._cost(
+            node, formulas.hashed(images * size), f"{images:,} images", host=images * (NAME + IDENTITY),
+            disk=images * IDENTITY, more=late,
+        )  # fmt: skip
+
+    def _of(self, work: Work, on_gpu: bool = False, reduced: bool = False) -> float:
+        return self.machine.seconds(work, on_gpu, reduced)
+
+    def _vice(self, node: Node) -> Cost:
+        vice = self.config.vice
+        assert vice is not None
+        if vice.published is not None:
+            return self._fixed(node, 1.0, "a published embedding is checked")
+        m, n = self.sizes.objects(), self.sizes.triplets(str(vice.train))
+        work, how = self._fit(m, n, n / vice.settings.batch)
+        held = self.sizes.triplets(str(vice.val)) if vice.val else 0
+        measured = formulas.probabilities(m, vice.settings.dim / 2, held).times(vice.settings.samples)
+        arrays = 8 * m * vice.settings.dim * formulas.ENTRY_ARRAYS
+        return self._cost(node, work + measured, how, on_gpu=True, host=24 * n, gpu=24 * n + arrays,
+                          disk=24 * m * vice.settings.dim)  # fmt: skip
+
+    def _fit(self, m: int, n: int, steps: float) -> tuple[Work, str]:
+        """A fit of VICE of so many steps an epoch."""
+        vice = self.config.vice
+        assert vice is not None
+        one = vice.settings
+        earliest = min(one.burn_in + one.window, one.max_epochs)
+        epochs = round(earliest + EPOCHS * (one.max_epochs - earliest))
+        work = formulas.vice_step(m, one.dim, min(one.batch, n)).times(epochs * math.ceil(steps))
+        how = f"{epochs} epochs (assumed) of {math.ceil(steps):,} steps; {n:,} triplets, {m:,} objects"
+        return work, how
+
+    def _reliability(self, node: Node) -> Cost:
+        vice = self.config.vice
+        assert vice is not None
+        m, n = self.sizes.objects(), self.sizes.triplets(str(vice.train))
+        work, how = self._fit(m, n, n / 2 / vice.settings.batch)
+        arrays = 8 * m * vice.settings.dim * formulas.ENTRY_ARRAYS
+        return self._cost(node, work.times(2), f"two fits on halves: {how}", on_gpu=True, host=24 * n,
+                          gpu=12 * n + arrays)  # fmt: skip
+
+    def _soft_labels(self, node: Node) -> Cost:
+        vice, samples = self.config.vice, self.config.soft_labels.samples
+        assert vice is not None
+        m, n = self.sizes.objects(), self.sizes.triplets(node.role)
+        work = formulas.probabilities(m, vice.settings.dim / 2, n).times(samples)
+        how = f"{samples} posterior samples of {n:,} triplets"
+        return self._cost(node, work, how, host=60 * n + 4 * m * m, disk=12 * n)
+
+    def _distill(self, node: Node) -> Cost:
+        role = self.config.distill.base(node.role)
+        p = self.sizes.width(role)
+        disk = 4 * p * (p + 1)
+        if "published" in node.inputs:
+            return self._fixed(node, 0.2, "a published map is checked", disk)
+        source, settings = self.config.distill.sources[role], self.config.distill.settings[role]
+        images = self.sizes.images(source.images) if self._has(source.images) else self.sizes.objects()
+        m, n = min(images, self.sizes.objects()), self.sizes.triplets(source.triplets)
+        inside = 1 - 1 / settings.folds  # of the objects; of the triplets its cube
+        fits = settings.folds * len(settings.penalties) * len(settings.lrs)
+        each = formulas.map_fit(m * inside, p, n * inside**3, settings.batch, settings.steps)
+        work = each.times(fits) + formulas.map_fit(m, p, n, settings.batch, settings.steps)
+        how = f"{fits + 1} fits of {settings.steps:,} steps; {n:,} triplets of {m:,} objects, {p:,} features"
+        host = 4 * (4 * p * p + 3 * m * m + 2 * m * p) + 60 * n + 60 * settings.batch
+        return self._cost(node, work, how, host=host, disk=disk)
+
+    def _has(self, images: str) -> bool:
+        assumed, sets = self.config.doctor.assume, self.config.data.sets
+        return images in assumed or (images in sets and self.config.data.drawn(images))
+
+    # ---- features
+
+    def _embed(self, node: Node) -> Cost:
+        name, _, images = node.role.partition(".")
+        model = "student" if name in FINETUNED else name
+        library, many = self.config.models[model].library, self._rows(images)
+        embed = self.config.embed
+        width = self.sizes.width(model)
+        stored = 2 if embed.precision == "float16" else 4
+        disk = many * (width * stored + 40)
+        shard = min(embed.shard, many)
+        if library == "features":
+            return self._fixed(node, disk / 4e8, f"{many:,} rows are copied", disk)
+        if library in ("pixels", "histogram"):
+            return self._read(node, many, self.sizes.image_bytes(images), Work(), disk, 8 * shard * width)
+        network = self.sizes.network(model)
+        work = formulas.forward(many, network.forward, network.kind)
+        host = (
+            8 * shard * width + self.sizes_of_workers() * embed.batch * 3 * 4 * network.size**2 + NAME * many
+        )
+        gpu = 4 * network.parameters + embed.batch * network.working
+        return self._read(node, many, self.sizes.image_bytes(images), work, disk, host, gpu)
+
+    def sizes_of_workers(self) -> int:
+        """Batches that are read ahead, and the one that is computed."""
+        return 1 + 2 * self.workers
+
+    @property
+    def workers(self) -> int:
+        """Processes that read images."""
+        plan = self.config.plan
+        if plan.workers is not None:
+            return plan.workers
+        return self.machine.settings.cores if self.machine.gpu else self.config.runtime.workers
+
+    def _read(
+        self, node: Node, images: int, size: int, work: Work, disk: float, host: float, gpu: float = 0.0
+    ) -> Cost:
+        """Images read and computed, whichever takes longer where others read ahead, dealt to plan.count."""
+        machine = self.machine
+        reading = self._of(formulas.read(images, size))
+        if machine.gpu:
+            reading *= machine.settings.cores / max(1, min(self.workers, machine.settings.cores))
+        late = images * size / machine.settings.disk
+        computing = self._of(work, on_gpu=True)
+        overlapped = bool(self.workers) and machine.gpu is not None
+        seconds = max(reading, computing, late) if overlapped else max(reading + computing, late)
+        shared = min(machine.count, math.ceil(images / self.config.embed.shard))
+        seconds = SMALL + seconds / shared
+        bound = "products" if computing > max(reading, late) else "disk" if late > reading else "cores"
+        moved = Work(work.flops, work.bytes + images * size + disk, work.units)
+        on = machine.gpu is not None and bool(gpu)
+        what = f"{images:,} images, {images / seconds:,.0f} a second"
+        if shared > 1:
+            what += f" on {shared}"
+        return Cost(node.stage, node.role, moved, seconds, bound, PROCESS + host + (0 if on else gpu),
+                    CONTEXT + gpu if on else 0, disk, what)  # fmt: skip
+
+    def _rows(self, images: str) -> int:
+        if images == "pool" or self._has(images):
+            return self.sizes.images(images)
+        return self.sizes.objects() if images not in self.config.data.sets else self.sizes.images(images)
+
+    # ---- the AligNet data set
+
+    def _cluster(self, node: Node) -> Cost:
+        settings, images, p = self.config.cluster, self.sizes.images("pool"), self.sizes.width("teacher")
+        numbers = [k for k in settings.grid if k <= images]
+        tried = (
+            [*numbers, numbers[len(numbers) // 2]]
+            if settings.clusters == "elbow"
+            else [int(settings.clusters)]
+        )
+        work = formulas.mapped(images, p) if node.role == "alignet" else Work()
+        rows = images
+        for k in tried:
+            work += formulas.kmeans(rows, p, k, settings.iterations).times(settings.redo)
+            work += formulas.kmeans(images, p, k, 1)
+        how = (
+            f"{len(tried)} fits x {settings.redo} starts x {settings.iterations} iterations; {rows:,} x {p:,}"
+        )
+        return self._cost(node, work, how, host=12 * rows * p, disk=8 * images + 4 * max(tried) * p)
+
+    def _triplets(self, node: Node) -> Cost:
+        count, images, p = self.sizes.drawn_triplets(), self.sizes.part(), self.sizes.width("teacher")
+        disk = 36 * count + 40 * images
+        if self.config.triplets.published:
+            return self._fixed(node, 1e-6 * count, f"{count:,} triplets are copied", disk)
+        stored = 2 if self.config.embed.precision == "float16" else 4
+        work = formulas.draw(count) + formulas.label(count, p, stored)
+        if node.role == "alignet":
+            work += formulas.mapped(images, p)
+        held = 4 * images * p if 4 * images * p <= HOLD else 0
+        how = f"{count:,} triplets of {images:,} images, {p:,} features"
+        return self._cost(node, work, how, host=held + 150 * count + NAME * images, disk=disk)
+
+    def _smooth(self, node: Node) -> Cost:
+        images, p, q = self.sizes.images("pool"), self.sizes.width("teacher"), self.sizes.width("student")
+        host = 8 * 4 * images * (p + q)
+        return self._cost(node, formulas.ridge(images, q, p), f"{images:,} x {q:,} and {p:,} features", host=host,
+                          disk=images * (4 * p + 40))  # fmt: skip
+
+    # ---- the student
+
+    def _finetune(self, node: Node) -> Cost:
+        one = self.config.finetune.settings
+        network = self.sizes.network("student", frozen=True)
+        in_batch = one.sampling == "in_batch" and node.role != "direct"
+        batch = (
+            one.batch
+            if node.role != "direct" or self.config.finetune.direct is None
+            else (self.config.finetune.direct.batch)
+        )
+        images = distinct_images(batch, one.accumulate, in_batch, self.sizes.part())
+        triplets = one.accumulate * math.comb(one.batch, 3) if in_batch else batch
+        reduced = one.precision == "bf16"
+        kept = network.kept16 if reduced else network.kept32
+        step = formulas.finetune_step(images, network.training, network.trained, triplets, kept, network.kind)
+        work, passes = step.times(one.steps), one.steps * images
+        pixels = 3 * network.size**2
+        held = pixels * self.sizes.part() <= self.machine.settings.memory / 4
+        reading = formulas.read(self.sizes.part() if held else passes, self.sizes.image_bytes("pool"))
+        seconds, bound = self._while_reading(work, reading, held, reduced)
+        at_once = math.ceil(images / one.accumulate)
+        weights = 4 * network.parameters
+        gpu = finetune_bytes(network.trained, weights, kept, at_once, reduced)
+        host = (pixels * self.sizes.part() if held else (1 + 2 * self.workers) * at_once * pixels) + weights
+        if not in_batch:
+            host += 36 * self.sizes.drawn_triplets()
+        else:
+            host += 4 * self.sizes.part() * self.sizes.width("teacher")
+        how = f"{one.steps:,} steps of {images:,} images and {triplets:,} triplets"
+        how += "" if held else "; images are read anew in each step"
+        how += f"; shared by {self.machine.count}" if self.machine.count > 1 else ""
+        on = self.machine.gpu is not None
+        disk = weights + 4 * KEPT * network.trained  # with the checkpoints while it runs
+        return Cost(node.stage, node.role, work + reading, SMALL + seconds, bound, PROCESS + host + (0 if on else gpu),
+                    CONTEXT + gpu if on else 0, disk, how)  # fmt: skip
+
+    def _while_reading(self, work: Work, reading: Work, held: bool, reduced: bool) -> tuple[float, str]:
+        """Seconds of fine-tuning: pixels are read beforehand, or while the network computes."""
+        times = self.machine.by_bound(work, True, reduced)
+        computing = sum(times.values()) / self.machine.count
+        to_read = self._of(reading) / (1 if held else self.machine.count)
+        if self.machine.gpu:
+            to_read *= self.machine.settings.cores / max(1, min(self.workers, self.machine.settings.cores))
+        bound = max(times, key=lambda name: times[name])
+        if held or not self.workers or not self.machine.gpu:
+            return computing + to_read, "cores" if to_read > computing else bound
+        return max(computing, to_read), "cores" if to_read > computing else bound
+
+    def _pretrain(self, node: Node) -> Cost:
+        assert self.config.pretrain is not None
+        network = self.sizes.network(node.role)
+        settings = getattr(self.config.pretrain, node.role)
+        step = formulas.finetune_step(
+            settings.batch, network.training, network.trained, 0, network.kept32, network.kind
+        )
+        host = 4 * 4 * network.trained + settings.batch * network.kept32
+        return self._cost(node, step.times(settings.steps), f"{settings.steps:,} steps of {settings.batch:,} pictures",
+                          host=host, disk=4 * network.parameters)  # fmt: skip
+
+    def _world(self, node: Node) -> Cost:
+        from alignet.doctor.sources import world_images
+
+        world = self.config.world
+        assert world is not None
+        files = sum(world_images(world, name) for name in ("things", "pool", "fresh", "probe", "judged"))
+        number = files + world.teacher_images + world.student_images
+        size = number * world.size**2 * 3
+        return self._cost(
+            node, Work(0, size, {"picture": number * world.size**2}), f"{number:,} pictures", disk=size
+        )
+
+    # ---- what came of it
+
+    def _evaluate(self, node: Node) -> Cost:
+        family = node.section["family"]
+        return self._fixed(node, FAMILIES.get(family, 5.0), f"family {family}: assumed")
+
+    def _export(self, node: Node) -> Cost:
+        if node.role == "dataset":
+            count = self.sizes.drawn_triplets()
+            return self._fixed(node, 1e-6 * count, "triplets with file names", 100 * count)
+        if node.role in FINETUNED:
+            weights = 4 * self.sizes.network("student").parameters
+            return self._fixed(node, 2 + weights / 1e8, "written, loaded again and compared", weights)
+        p = self.sizes.width("teacher" if node.role == "teacher" else "student")
+        return self._fixed(node, 0.1, "a map", 4 * p * (p + 1))
+
+    def _report(self, node: Node) -> Cost:
+        return self._fixed(node, REPORT, "page, tables and figures: assumed", 3_000_000)
+
+    def _other(self, node: Node) -> Cost:
+        return self._fixed(node, 2.0, "assumed")
+
+
+def distinct_images(batch: int, accumulate: int, in_batch: bool, pool: int) -> int:
+    """Images that a step embeds; of drawn triplets, as many as distinct ones occur in each part of it."""
+    if in_batch:
+        return batch * accumulate
+    part = 3 * batch / accumulate
+    return round(pool * -math.expm1(-part / pool) * accumulate)
+
+
+def finetune_bytes(trained: int, weights: int, kept: float, images: int, reduced: bool) -> float:
+    """Bytes that fine-tuning needs at its peak beside pixels: weights, where they began, gradient, two moments of what
+    trains, copies in bfloat16, and what the backward pass of so many images keeps."""
+    return weights + 16 * trained + (2 * trained if reduced else 0) + images * kept
