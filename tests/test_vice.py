@@ -12,6 +12,7 @@ from pyro.infer import Trace_ELBO
 from alignet.checkpoints import Checkpoints
 from alignet.triplets import odd_one_last, probabilities, similarities
 from alignet.vice import gradient
+from alignet.vice.compiled import CompiledEngine
 from alignet.vice.engine import evaluate
 from alignet.vice.fit import ViceSettings, fit_vice, split_half_reliability
 from alignet.vice.model import guide, model, prior_distribution
@@ -83,6 +84,12 @@ def test_engine_is_pyros_elbo(kind, m, b):
     assert (found.nll + found.complexity).item() == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(found.grad_loc, grad_loc, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.grad_log_scale, grad_log, rtol=1e-4, atol=1e-6)
+
+    engine = CompiledEngine(loc.clone(), log_scale.clone(), n=n, prior=prior, lr=0.01, seed=0)
+    engine.step_with_noise(batch, noise, 0)
+    assert sum(engine.sums()) == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(torch.from_numpy(engine.slope), grad_loc, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.from_numpy(engine.noise), grad_log, rtol=1e-4, atol=1e-6)
 
 
 def test_complexity_is_counted_in_full():

@@ -17,15 +17,15 @@ from torch import Tensor
 from alignet.checkpoints import Checkpoints
 from alignet.config import ViceSettings
 from alignet.progress import progress
-from alignet.triplets import check_triplets
-from alignet.vice.engine import evaluate
-from alignet.vice.gradient import cross_entropy
+from alignet.triplets import check_triplets, hard_loss, similarities
+from alignet.vice.engine import Engine
+from alignet.vice.noise import generator, normal
 from alignet.vice.prior import SpikeSlab
 from alignet.vice.pruning import kept_dimensions
 from alignet.vice.soft_labels import heldout_metrics
 
 _CURVES = ("nll", "complexity", "kept", "val_nll")
-_STREAMS = {"start": 0, "order": 1, "noise": 2, "validation": 3, "halves": 4}
+_EVERY = 100  # steps between two looks at the loss on a device that must be waited for
 
 
 def spike_slab(settings: ViceSettings) -> SpikeSlab:
@@ -114,7 +114,7 @@ def split_half_reliability(
     """
     from scipy.stats import spearmanr
 
-    order = torch.randperm(len(triplets), generator=_generator(settings.seed, "halves", 0))
+    order = torch.randperm(len(triplets), generator=generator(settings.seed, "halves", 0))
     halves = [triplets[rows] for rows in order.tensor_split(2)]
     fits = [
         fit_vice(half, None, objects=objects, settings=settings, checkpoints=saved, device=device)
@@ -137,7 +137,7 @@ def split_half_reliability(
 
 
 class _Run:
-    """The state of one fit: parameters, optimizer, step and curves; a checkpoint holds all of it."""
+    """The state of one fit: the engine's parameters and moments, step and curves; a checkpoint holds all of it."""
 
     def __init__(
         self,
@@ -150,12 +150,12 @@ class _Run:
         self.train, self.val, self.settings, self.checkpoints = train, val, settings, checkpoints
         self.device = train.device
         shape = (objects, settings.dim)
-        start = self._normal(shape, "start", 0).abs() * settings.init_loc
-        self.loc = start.requires_grad_()
-        self.log_scale = torch.full(shape, math.log(settings.init_scale), device=self.device).requires_grad_()
-        self.optimizer = torch.optim.Adam([self.loc, self.log_scale], lr=settings.lr, fused=True)
+        loc = normal(shape, settings.seed, "start", 0, self.device).abs() * settings.init_loc
+        log_scale = torch.full(shape, math.log(settings.init_scale), device=self.device)
+        self.engine = _engine(loc, log_scale, len(train), settings)
+        self.loc, self.log_scale = loc, log_scale
+        self.every = 1 if self.device.type == "cpu" else _EVERY
         self.step = 0
-        self.sums = [0.0, 0.0]  # of nll and complexity over the epoch's steps so far
         self.curves: dict[str, list[float]] = {name: [] for name in _CURVES}
         self.steps = math.ceil(len(train) / settings.batch)  # in an epoch
 
@@ -168,44 +168,60 @@ class _Run:
             while self.step < total and not self._converged():
                 epoch, index = divmod(self.step, self.steps)
                 if index == 0 or len(order) == 0:
-                    generator = _generator(self.settings.seed, "order", epoch, self.device)
-                    order = torch.randperm(len(self.train), generator=generator, device=self.device)
+                    shuffle = generator(self.settings.seed, "order", epoch, self.device)
+                    order = torch.randperm(len(self.train), generator=shuffle, device=self.device)
                 rows = order[index * self.settings.batch : (index + 1) * self.settings.batch]
-                self._advance(self.train[rows])
+                self.engine.step(self.train[rows], self.step)
+                self.step += 1
+                if self.step % self.every == 0:
+                    self._check_sums()
                 if index == self.steps - 1:
                     self._close_epoch(epoch)
                 advance(1, self._note())
                 if self.checkpoints is not None and self.checkpoints.due():
                     self._save(self.checkpoints)
-        self.loc, self.log_scale = self.loc.detach(), self.log_scale.detach()
         return self._converged()
 
-    def _advance(self, batch: Tensor) -> None:
-        noise = self._normal(self.loc.shape, "noise", self.step)
-        prior = spike_slab(self.settings)
-        found = evaluate(self.loc, self.log_scale, noise, batch, n=len(self.train), prior=prior)
-        nll, complexity = found.nll.item(), found.complexity.item()
-        if not math.isfinite(nll + complexity):
+    def _check_sums(self) -> list[float]:
+        """The sums of nll and complexity over the epoch's steps so far; ValueError unless they are finite."""
+        sums = self.engine.sums()
+        if not math.isfinite(sum(sums)):
             raise ValueError(
-                f"VICE: expected a finite loss, found nll {nll} and complexity {complexity} at step "
-                f"{self.step}; lower lr (now {self.settings.lr})."
+                f"VICE: expected a finite loss, found a sum of nll {sums[0]} and complexity {sums[1]} over the epoch "
+                f"after step {self.step}; lower lr (now {self.settings.lr}). {self._kept_checkpoint()}"
             )
-        self.loc.grad, self.log_scale.grad = found.grad_loc, found.grad_log_scale
-        self.optimizer.step()
-        self.sums = [self.sums[0] + nll, self.sums[1] + complexity]
-        self.step += 1
+        return sums
+
+    def _check_parameters(self) -> None:
+        """ValueError unless they are finite: a step may spoil them of which the loss still was."""
+        if not bool(self.loc.isfinite().all() & self.log_scale.isfinite().all()):
+            raise ValueError(
+                f"VICE: expected finite parameters, found NaN or infinity after step {self.step}; lower lr (now "
+                f"{self.settings.lr}). {self._kept_checkpoint()}"
+            )
+
+    def _kept_checkpoint(self) -> str:
+        newest = 0 if self.checkpoints is None else self.checkpoints.newest()
+        return (
+            f"The checkpoint of step {newest} is finite and was kept."
+            if newest
+            else "No checkpoint had been written."
+        )
 
     def _close_epoch(self, epoch: int) -> None:
         settings = self.settings
+        sums = self._check_sums()
+        self._check_parameters()
         kept = kept_dimensions(self.loc, self.log_scale.exp(), k=settings.k, alpha=settings.alpha)
         val_nll = math.nan
         if self.val is not None:
-            noise = self._normal(self.loc.shape, "validation", epoch)
+            noise = normal(tuple(self.loc.shape), settings.seed, "validation", epoch, self.device)
             draw = self.loc + self.log_scale.exp() * noise
-            val_nll = cross_entropy(draw.relu(), self.val, None)[0].item()
-        for name, value in zip(_CURVES, [*(s / self.steps for s in self.sums), float(len(kept)), val_nll]):
+            sims = similarities(draw.relu(), self.val)
+            val_nll = hard_loss(torch.log_softmax(sims, 1)).double().mean().item()
+        for name, value in zip(_CURVES, [*(s / self.steps for s in sums), float(len(kept)), val_nll]):
             self.curves[name].append(value)
-        self.sums = [0.0, 0.0]
+        self.engine.reset([0.0, 0.0])
 
     def _converged(self) -> bool:
         settings, kept = self.settings, self.curves["kept"]
@@ -219,44 +235,33 @@ class _Run:
         val = "" if self.val is None else f", val {last['val_nll']:.4f}"
         return f"nll {last['nll']:.4f}{val}, kept {last['kept']:.0f}"
 
-    def _normal(self, shape: tuple[int, ...], stream: str, index: int) -> Tensor:
-        generator = _generator(self.settings.seed, stream, index, self.device)
-        return torch.randn(shape, generator=generator, device=self.device)
-
     def _save(self, checkpoints: Checkpoints) -> None:
-        tensors = {"loc": self.loc, "log_scale": self.log_scale}
-        for name, parameter in (("loc", self.loc), ("log_scale", self.log_scale)):
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"adam.{name}.{key}"] = value
-        checkpoints.save(self.step, tensors, {"sums": self.sums, "curves": self.curves})
+        sums = self._check_sums()
+        self._check_parameters()
+        checkpoints.save(self.step, self.engine.state, {"sums": sums, "curves": self.curves})
 
     def _restore(self) -> None:
         if self.checkpoints is None or (saved := self.checkpoints.latest()) is None:
             return
         self.step, tensors, state = saved
-        if tensors["loc"].shape != self.loc.shape:
+        try:
+            self.engine.load(tensors)
+        except ValueError as error:
             raise ValueError(
-                f"VICE checkpoint: expected loc of shape {tuple(self.loc.shape)}, found "
-                f"{tuple(tensors['loc'].shape)}; remove {self.checkpoints.folder} to start afresh."
-            )
-        self.sums, self.curves = state["sums"], state["curves"]
-        with torch.no_grad():
-            self.loc.copy_(tensors["loc"])
-            self.log_scale.copy_(tensors["log_scale"])
-        moments: dict[int, dict[str, Tensor]] = {0: {}, 1: {}}
-        for index, name in enumerate(("loc", "log_scale")):
-            prefix = f"adam.{name}."
-            for key, value in tensors.items():
-                if key.startswith(prefix):
-                    moments[index][key.removeprefix(prefix)] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+                f"VICE checkpoint: {error}; remove {self.checkpoints.folder} to start afresh."
+            ) from None
+        self.curves = state["curves"]
+        self.engine.reset(state["sums"])
 
 
-def _generator(seed: int, stream: str, index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that depends on these three alone, so that resuming needs no generator state."""
-    mixed = np.random.SeedSequence([seed, _STREAMS[stream], index]).generate_state(1)[0]
-    return torch.Generator(device).manual_seed(int(mixed))
+def _engine(loc: Tensor, log_scale: Tensor, n: int, settings: ViceSettings) -> Engine:
+    """The engine for the device of the parameters."""
+    make = Engine
+    if loc.device.type == "cpu":
+        from alignet.vice.compiled import CompiledEngine
+
+        make = CompiledEngine
+    return make(loc, log_scale, n=n, prior=spike_slab(settings), lr=settings.lr, seed=settings.seed)
 
 
 def _not_converged(kept: list[float], settings: ViceSettings) -> str:

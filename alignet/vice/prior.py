@@ -35,15 +35,24 @@ class SpikeSlab:
         if not 0 < self.pi < 1:
             raise ValueError(f"VICE prior: expected pi inside (0, 1), found {self.pi}.")
 
-    def log_prob_and_slope(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(y) of every entry in nats, and its derivative by y; both have the shape of y."""
+    @property
+    def constants(self) -> tuple[float, float, float, float]:
+        """(odds, narrow, wide, level): log p(y) = softplus(odds - (narrow - wide) u) - wide u + level.
+
+        u = y^2 / 2 (Gaussian) or |y| (Laplace). odds - (narrow - wide) u are the log odds that y belongs to the spike.
+        """
         odds = math.log(self.pi / (1 - self.pi)) + math.log(self.slab / self.spike)
         if self.kind == "gaussian":
             narrow, wide, norm = self.spike**-2, self.slab**-2, math.log(self.slab * math.sqrt(2 * math.pi))
-            power, toward_zero = 0.5 * y.square(), y
         else:
             narrow, wide, norm = 1 / self.spike, 1 / self.slab, math.log(2 * self.slab)
-            power, toward_zero = y.abs(), y.sign()
-        logit = odds - (narrow - wide) * power  # log odds that the entry belongs to the spike
-        log_prob = softplus(logit) - wide * power + (math.log1p(-self.pi) - norm)
+        return odds, narrow, wide, math.log1p(-self.pi) - norm
+
+    def log_prob_and_slope(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(y) of every entry in nats, and its derivative by y; both have the shape of y."""
+        odds, narrow, wide, level = self.constants
+        gaussian = self.kind == "gaussian"
+        power, toward_zero = (0.5 * y.square(), y) if gaussian else (y.abs(), y.sign())
+        logit = odds - (narrow - wide) * power
+        log_prob = softplus(logit) - wide * power + level
         return log_prob, -toward_zero * (wide + (narrow - wide) * torch.sigmoid(logit))
