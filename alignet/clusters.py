@@ -15,9 +15,8 @@ from itertools import pairwise
 import numpy as np
 
 from alignet.checkpoints import Checkpoints
+from alignet.data.rows import BLOCK, Stacked, Transform, blocks, float32_rows
 from alignet.progress import progress
-
-_BLOCK = 1 << 14  # rows whose distances are summed at a time
 
 
 @dataclass(frozen=True)
@@ -39,77 +38,129 @@ class Elbow:
 
 
 def fit_clusters(
-    features: np.ndarray,
+    features: np.ndarray | Stacked,
     *,
     k: int,
     seed: int,
     iterations: int = 25,
     redo: int = 1,
     threads: int | None = None,
+    transform: Transform | None = None,
+    sample: int | None = None,
 ) -> Clusters:
-    """faiss k-means with Euclidean distance on all rows of `features` (m, p), any float dtype.
+    """faiss k-means with Euclidean distance of the rows of `features` (m, p), any float dtype, memory-mapped or not.
 
+    transform: None, or a map of float32 rows to the space that is clustered. sample: where there are more rows, so
+    many of them, drawn without replacement, place the centroids; faiss itself takes 256 for each. All rows are then
+    assigned, block by block: only the sample is held, in float32.
     Starts from k rows drawn at random; `redo` starts are tried and the one of least inertia is kept.
     Empty clusters are refilled by splitting large ones, so equal rows may leave a cluster without
     members at the end. threads: of faiss, None for its own number; it may change the last bits.
-    Raises ValueError for k outside 1..m and for values that are not finite.
+    Raises ValueError for k outside 1..m, k above `sample`, and for values that are not finite.
     """
+    training = _training(features, transform, sample, seed)
+    return _fit(training, features, transform, k, seed, iterations, redo, threads)
+
+
+def _fit(
+    training: np.ndarray,
+    features: np.ndarray | Stacked,
+    transform: Transform | None,
+    k: int,
+    seed: int,
+    iterations: int,
+    redo: int,
+    threads: int | None,
+) -> Clusters:
+    """Centroids of the rows `training` (float32), and what they make of all features."""
     import faiss
 
-    rows = _finite_rows(features)
-    if not 1 <= k <= len(rows):
-        raise ValueError(f"clusters: expected k within 1..{len(rows)} (the images), found {k}; lower k.")
+    if not 1 <= k <= len(training):
+        of = "the images" if len(training) == len(features) else "the images that place the centroids"
+        raise ValueError(f"clusters: expected k within 1..{len(training)} ({of}), found {k}; lower k.")
     with _faiss_threads(threads):
         kmeans = faiss.Kmeans(
-            rows.shape[1],
+            training.shape[1],
             k,
             niter=iterations,
             nredo=redo,
             seed=seed,
             min_points_per_centroid=1,  # only a warning of faiss's
-            max_points_per_centroid=len(rows),  # faiss would fit on a sample of 256 k rows
+            max_points_per_centroid=len(training),  # they are a sample already
         )
-        kmeans.train(rows)
-        assignment = kmeans.index.search(rows, 1)[1][:, 0].astype(np.int64)
-    centroids = np.asarray(kmeans.centroids, dtype=np.float32).reshape(k, rows.shape[1])
-    return Clusters(centroids, assignment, inertia(rows, centroids, assignment))
+        kmeans.train(training)
+        centroids = np.asarray(kmeans.centroids, dtype=np.float32).reshape(k, training.shape[1])
+        assignment, total = np.empty(len(features), dtype=np.int64), 0.0
+        for start, rows in blocks(features, transform):
+            here = slice(start, start + len(rows))
+            assignment[here] = kmeans.index.search(rows, 1)[1][:, 0]
+            total += inertia(rows, centroids, assignment[here])
+    return Clusters(centroids, assignment, total)
+
+
+def _training(
+    features: np.ndarray | Stacked, transform: Transform | None, sample: int | None, seed: int
+) -> np.ndarray:
+    """The rows that place the centroids, float32: all of them, or those that faiss itself would draw."""
+    import faiss
+
+    _check_finite(features)
+    m = len(features)
+    if sample is None or sample >= m:
+        drawn = np.arange(m)
+        if transform is None and isinstance(features, np.ndarray) and features.dtype == np.float32:
+            return np.ascontiguousarray(features)
+    else:
+        drawn = np.empty(m, dtype=np.int32)
+        faiss.rand_perm(faiss.swig_ptr(drawn), m, seed)  # type: ignore[attr-defined]
+        drawn = drawn[:sample]
+    # read in the order of the file, put down in the order drawn, on which the initial centroids depend
+    place = np.argsort(drawn, kind="stable")
+    width = float32_rows(features[:1], transform).shape[1]
+    training = np.empty((len(drawn), width), dtype=np.float32)
+    for start in range(0, len(drawn), BLOCK):
+        here = place[start : start + BLOCK]
+        training[here] = float32_rows(features[drawn[here].astype(np.int64)], transform)
+    return training
 
 
 def inertia(features: np.ndarray, centroids: np.ndarray, assignment: np.ndarray) -> float:
-    """Sum of squared Euclidean distances of rows (m, p) to their centroids (k, p), in float64.
+    """Sum of squared Euclidean distances of rows (m, p) to their centroids (k, p), to a relative 1e-6.
 
     Computed from differences, since faiss's expansion |x|^2 - 2 x.c + |c|^2 cancels near zero.
     """
     total = 0.0
-    for start in range(0, len(features), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        difference = features[rows].astype(np.float64) - centroids[assignment[rows]]
-        total += float(np.einsum("mp,mp->", difference, difference))
+    for start in range(0, len(features), BLOCK):
+        rows = slice(start, start + BLOCK)
+        difference = features[rows] - centroids[assignment[rows]]
+        total += float(np.vecdot(difference, difference).sum(dtype=np.float64))
     return total
 
 
 def elbow(
-    features: np.ndarray,
+    features: np.ndarray | Stacked,
     *,
     grid: Sequence[int],
     seed: int,
     iterations: int = 25,
     redo: int = 1,
     threads: int | None = None,
+    transform: Transform | None = None,
+    sample: int | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Elbow:
     """The number of clusters in `grid` at the elbow of the inertia curve, and that curve.
 
-    One fit per k, all from the same seed; see `elbow_of` for the criterion and `fit_clusters` for
-    the fits. With `checkpoints` an interrupted run continues after the last k that was saved.
+    One fit per k, all from the same seed and the same sample; see `elbow_of` for the criterion and `fit_clusters`
+    for the fits. With `checkpoints` an interrupted run continues after the last k that was saved.
     """
     _check_grid(grid)
     found = checkpoints.latest() if checkpoints else None
     curve: list[float] = list(found[2]["inertia"]) if found else []
-    rows = _finite_rows(features)
+    training = _training(features, transform, sample, seed)
     with progress("elbow", len(grid), "fits", done=len(curve)) as advance:
         for k in grid[len(curve) :]:
-            fitted = fit_clusters(rows, k=k, seed=seed, iterations=iterations, redo=redo, threads=threads)
+            fitted = _fit(training, features, transform, k, seed, iterations, redo, threads)
             curve.append(fitted.inertia)
             advance(note=f"k={k}: inertia {fitted.inertia:.4g}")
             if checkpoints and checkpoints.due():
@@ -145,19 +196,17 @@ def _check_grid(grid: Sequence[int]) -> None:
         raise ValueError(f"elbow: expected at least three increasing k, found {list(grid)}; change the grid.")
 
 
-def _finite_rows(features: np.ndarray) -> np.ndarray:
-    """The features as C-contiguous float32 (m, p), which faiss needs; ValueError if not finite."""
+def _check_finite(features: np.ndarray | Stacked) -> None:
+    """ValueError unless features are a finite matrix, read block by block."""
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"clusters: expected features of shape (images, features), found {features.shape}.")
-    rows = np.ascontiguousarray(features, dtype=np.float32)
-    for start in range(0, len(rows), _BLOCK):
-        bad = ~np.isfinite(rows[start : start + _BLOCK]).all(axis=1)
+    for start in range(0, len(features), BLOCK):
+        bad = ~np.isfinite(features[start : start + BLOCK]).all(axis=1)
         if bad.any():
             row = start + int(np.argmax(bad))
             raise ValueError(
                 f"clusters: expected finite features, found NaN or infinity in row {row}; compute it again."
             )
-    return rows
 
 
 @contextmanager

@@ -372,7 +372,12 @@ class ClusterSettings:
     grid: tuple[int, ...]
     iterations: int
     redo: int
+    rows_per_cluster: int | None
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.rows_per_cluster is not None:
+            _at_least("cluster", 1, rows_per_cluster=self.rows_per_cluster)
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,42 @@
 """The teacher's answers to drawn triplets: similarities in its mapped or raw space, odd one out last.
 
-Shape suffixes: m images, p features, n triplets.
+Stands between the drawing of triplets and fine-tuning. Rows are read where they lie, a few hundred triplets at a time
+on each thread: three rows each, made float32, three dot products. No array of triplets x features is ever held.
+
+Shape suffixes: m images, p features, q features after the map, n triplets.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from alignet.checkpoints import Checkpoints
+from alignet.data.rows import BLOCK, Stacked, Transform, float32_rows
 from alignet.progress import progress
-from alignet.triplets import (
-    check_triplets,
-    entropy,
-    odd_one_last,
-    probabilities,
-    similarities,
-    similarities_of,
-)
+from alignet.triplets import check_triplets, entropy, odd_one_last, probabilities, similarities
 
-Transform = Callable[[np.ndarray], np.ndarray]  # float32 (rows, p) -> (rows, q), row by row
-_ROWS = 1 << 14  # rows mapped at a time
-_GRAM = 4096  # up to here all similarities are computed at once and looked up
+_GRAM = 4096  # images up to which all similarities are computed at once and looked up
+_PIECE = 256  # triplets whose rows a thread gathers at a time: they should stay in its cache
+_Buffers = tuple[np.ndarray, np.ndarray]  # of a thread: rows as they are stored, and the same as float32
 
 
 def label(
-    features: np.ndarray,
+    features: np.ndarray | Stacked,
     triplets: np.ndarray,
     *,
     transform: Transform | None = None,
-    block: int = 1 << 14,
+    block: int = 1 << 16,
     hold_bytes: int = 8 << 30,
+    scratch: Path | None = None,
+    threads: int | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Triplets reordered so the teacher's odd one out is last, and their similarities.
@@ -48,6 +50,8 @@ def label(
         transform=transform,
         block=block,
         hold_bytes=hold_bytes,
+        scratch=scratch,
+        threads=threads,
         checkpoints=checkpoints,
     )
     reordered = np.empty(triplets.shape, dtype=np.int64)
@@ -61,57 +65,90 @@ def label(
 
 
 def teacher_similarities(
-    features: np.ndarray,
+    features: np.ndarray | Stacked,
     triplets: np.ndarray,
     *,
     transform: Transform | None = None,
-    block: int = 1 << 14,
+    block: int = 1 << 16,
     hold_bytes: int = 8 << 30,
+    scratch: Path | None = None,
+    threads: int | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> np.ndarray:
     """Dot products [s01, s02, s12] of given triplets in the space transform(features): float32 (n, 3).
 
     features: (m, p) float16 or float32, in memory or memory-mapped. triplets: (n, 3) rows of it.
     transform: None for the raw space, or a function of float32 rows such as an affine map's `apply`.
-    block: triplets answered at a time. hold_bytes: up to here the mapped features are computed once
-    and held in memory (m x q x 4 bytes); above, each block maps the rows it needs, which computes a
-    row again in every block it occurs in. Which way was taken may change the last bits.
-    With `checkpoints` an interrupted run continues at its last saved block, to the same bytes.
+    One array without a map is read where it lies. What is mapped (float32), and shards, are first brought into one
+    array: in memory, or, where that would take more than `hold_bytes` and a folder `scratch` is given, in a file
+    there that is gone afterwards. block: triplets answered between two chances to save.
+    threads: None for as many as torch has. Neither they, `block`, `hold_bytes` nor a resumed run change the result.
+    Products of float16 rows are exact to float32: halves are widened, multiplied and summed as such.
     Raises ValueError for triplets outside the rows and similarities that are not finite.
     """
     check_triplets(triplets, len(features), "triplets to label")
-    one = _mapped(features[:1], transform)
-    space = _hold(features, transform, one.shape[1]) if len(features) * one.nbytes <= hold_bytes else None
-    if space is not None and len(space) <= _GRAM:
-        found = similarities(space, torch.from_numpy(triplets.astype(np.int64))).numpy()
+    space = features
+    if transform is not None or isinstance(features, Stacked):
+        space = _in_one_array(features, transform, hold_bytes, scratch)
+    assert isinstance(space, np.ndarray)
+    if len(space) <= _GRAM:
+        held = torch.from_numpy(np.array(space, dtype=np.float32))
+        found = similarities(held, torch.from_numpy(triplets.astype(np.int64))).numpy()
         _check_finite(found, triplets, 0)
         return found
-    return _by_block(features, triplets, transform, space, block, checkpoints)
+    return _by_block(
+        np.ascontiguousarray(space), triplets, block, threads or torch.get_num_threads(), checkpoints
+    )
+
+
+def _in_one_array(
+    features: np.ndarray | Stacked, transform: Transform | None, hold_bytes: int, scratch: Path | None
+) -> np.ndarray:
+    """The features, mapped if there is a map, as one array in memory or in a file without a name."""
+    one = features[:1] if transform is None else float32_rows(features[:1], transform)
+    shape = (len(features), one.shape[1])
+    parts = (
+        features[start : start + BLOCK]
+        if transform is None
+        else float32_rows(features[start : start + BLOCK], transform)
+        for start in range(0, len(features), BLOCK)
+    )
+    if scratch is None or len(features) * one.nbytes <= hold_bytes:
+        space = np.empty(shape, dtype=one.dtype)
+        for number, part in enumerate(parts):
+            space[number * BLOCK : number * BLOCK + len(part)] = part
+        return space
+    scratch.mkdir(parents=True, exist_ok=True)
+    path = scratch / "space.tmp"
+    with open(path, "wb") as handle:  # not through the map: a full disk is then an error and no signal
+        for part in parts:
+            handle.write(np.ascontiguousarray(part).data)
+    space = np.memmap(path, dtype=one.dtype, mode="r", shape=shape)
+    path.unlink()  # its bytes stay until the map is closed, and nothing is left if the process ends
+    return space
 
 
 def _by_block(
-    features: np.ndarray,
-    triplets: np.ndarray,
-    transform: Transform | None,
-    space: Tensor | None,
-    block: int,
-    checkpoints: Checkpoints | None,
+    space: np.ndarray, triplets: np.ndarray, block: int, threads: int, checkpoints: Checkpoints | None
 ) -> np.ndarray:
     sims, done = np.empty((len(triplets), 3), dtype=np.float32), 0
     latest = checkpoints.latest() if checkpoints else None
     if latest:
-        # only whole blocks are resumed, so that a block always holds the same triplets
-        done = latest[0] // block * block
-        sims[:done] = latest[1]["sims"][:done].numpy()
-    with progress("labelling", len(triplets), "triplets", done=done) as advance:
+        done, sims[: latest[0]] = latest[0], latest[1]["sims"].numpy()
+    wide = [np.empty((3 * _PIECE, space.shape[1]), dtype=np.float32) for _ in range(threads)]
+    buffers = [
+        (rows if space.dtype == np.float32 else np.empty_like(rows, dtype=space.dtype), rows) for rows in wide
+    ]
+    with (
+        progress("labelling", len(triplets), "triplets", done=done) as advance,
+        _one_torch_thread_in_each(threads) as pool,
+    ):
         for start in range(done, len(triplets), block):
-            wanted = triplets[start : start + block].astype(np.int64)
-            rows, local = np.unique(wanted, return_inverse=True) if space is None else (None, wanted)
-            mapped = torch.from_numpy(_mapped(features[rows], transform)) if space is None else space
-            first, second, third = torch.from_numpy(local.reshape(-1, 3)).unbind(1)
-            found = similarities_of((mapped[first], mapped[second], mapped[third])).numpy()
+            wanted, found = triplets[start : start + block], sims[start : start + block]
+            shares = [range(first * _PIECE, len(wanted), threads * _PIECE) for first in range(threads)]
+            for _ in pool.map(partial(_answer, space, wanted, found), shares, buffers):
+                pass
             _check_finite(found, wanted, start)
-            sims[start : start + block] = found
             advance(len(wanted))
             if checkpoints and checkpoints.due():
                 end = start + len(wanted)
@@ -119,23 +156,32 @@ def _by_block(
     return sims
 
 
-def _mapped(rows: np.ndarray, transform: Transform | None) -> np.ndarray:
-    values = np.ascontiguousarray(rows, dtype=np.float32)
-    if transform is not None:
-        values = np.ascontiguousarray(transform(values), dtype=np.float32)
-    return values
+def _answer(
+    space: np.ndarray, triplets: np.ndarray, sims: np.ndarray, starts: range, buffers: _Buffers
+) -> None:
+    """Fill `sims` for the pieces of triplets that begin at `starts`."""
+    for start in starts:
+        rows = triplets[start : start + _PIECE].ravel().astype(np.int64, copy=False)
+        stored, wide = (buffer[: len(rows)] for buffer in buffers)
+        np.take(
+            space, rows, axis=0, out=stored, mode="clip"
+        )  # rows were checked; to check again takes a copy
+        if stored.dtype != np.float32:
+            torch.from_numpy(wide).copy_(torch.from_numpy(stored))  # numpy converts halves one by one
+        first, second, third = wide[0::3], wide[1::3], wide[2::3]
+        for column, (one, other) in enumerate(((first, second), (first, third), (second, third))):
+            np.vecdot(one, other, out=sims[start : start + _PIECE, column])
 
 
-def _hold(features: np.ndarray, transform: Transform | None, width: int) -> Tensor:
-    if transform is None and features.dtype == np.float32:
-        # torch warns about views of read-only memory
-        return torch.from_numpy(
-            np.ascontiguousarray(features if features.flags.writeable else features.copy())
-        )
-    space = np.empty((len(features), width), dtype=np.float32)
-    for start in range(0, len(features), _ROWS):
-        space[start : start + _ROWS] = _mapped(features[start : start + _ROWS], transform)
-    return torch.from_numpy(space)
+@contextmanager
+def _one_torch_thread_in_each(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads inside of which torch starts no others."""
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)  # what threads that begin later take over
 
 
 def _check_finite(sims: np.ndarray, triplets: np.ndarray, start: int) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignet.data.rows import Stacked
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -26,6 +28,13 @@ def embedding(artifact: Artifact) -> tuple[np.ndarray, list[str]]:
     views = [np.load(artifact.folder / name, mmap_mode="r", allow_pickle=False) for name in shards]
     features = np.concatenate(views)  # from views of the files, so that the rows are held once
     return features, embedded_ids(artifact)
+
+
+def embedded_rows(artifact: Artifact) -> tuple[np.ndarray | Stacked, list[str]]:
+    """What `embedding` gives, left in its files until rows are asked for."""
+    shards = sorted(name for name in artifact.manifest["files"] if name.startswith("features-"))
+    views = [np.load(artifact.folder / name, mmap_mode="r", allow_pickle=False) for name in shards]
+    return (views[0] if len(views) == 1 else Stacked(views)), embedded_ids(artifact)
 
 
 def embedded_ids(artifact: Artifact) -> list[str]:

@@ -23,14 +23,15 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.clusters import elbow, fit_clusters
     from alignet.stages import _read
 
-    section, threads = work.section, work.runtime.threads
-    features, _ = _read.mapped_features(work)
+    section, k, each = work.section, work.section["clusters"], work.section["rows_per_cluster"]
+    features, _ = _read.embedded_rows(work.inputs["features"])
+    grid = [value for value in section["grid"] if value <= len(features)]
+    most = max(grid, default=1) if k == "elbow" else k
     common = {
-        "seed": section["seed"], "iterations": section["iterations"], "redo": section["redo"], "threads": threads
+        "seed": section["seed"], "iterations": section["iterations"], "redo": section["redo"],
+        "threads": work.runtime.threads, "transform": _read.transform(work), "sample": each and each * most,
     }  # fmt: skip
-    k = section["clusters"]
     if k == "elbow":
-        grid = [value for value in section["grid"] if value <= len(features)]
         found = elbow(features, grid=grid, checkpoints=Checkpoints(work.checkpoints), **common)
         write_json(work.folder / "elbow.json", {"grid": list(found.grid), "inertia": list(found.inertia)})
         k = found.k

@@ -21,17 +21,21 @@ def run(work: StageRun) -> dict[str, Any]:
 
     from alignet.checkpoints import Checkpoints
     from alignet.labelling import label, label_entropy
+    from alignet.memory import memory_left
     from alignet.stages import _read
 
     if "published" in work.inputs:
         return _take(work)
-    features, ids = _read.embedding(work.inputs["features"])
+    features, ids = _read.embedded_rows(work.inputs["features"])
     part = _read.part_of_pool(work, ids)
     if len(part) < len(ids):
         features, ids = features[part], [ids[row] for row in part]
     drawn = _draw(work, ids, part)
     checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
-    triplets, sims = label(features, drawn, transform=_read.transform(work), checkpoints=checkpoints)
+    triplets, sims = label(
+        features, drawn, transform=_read.transform(work), hold_bytes=memory_left() // 4, scratch=work.checkpoints,
+        threads=work.runtime.threads, checkpoints=checkpoints,
+    )  # fmt: skip
     np.save(work.folder / "triplets.npy", triplets)
     np.save(work.folder / "similarities.npy", sims)
     (work.folder / "ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
@@ -73,8 +77,9 @@ def _draw(work: StageRun, ids: list[str], part: Any) -> Any:
     from alignet.stages import _read
 
     count, seed, sampling = work.section["count"], work.section["seed"], work.section["sampling"]
+    threads = work.runtime.threads
     if sampling == "cluster_boundary":
-        return cluster_boundary(_read.assignment(work)[part], count, seed)
+        return cluster_boundary(_read.assignment(work)[part], count, seed, threads)
     labels = _labels(work, ids)
     if sampling == "class_boundary":
         if labels is None:
@@ -82,10 +87,10 @@ def _draw(work: StageRun, ids: list[str], part: Any) -> Any:
                 "triplets.sampling=class_boundary needs class labels; set triplets.labels_from to wnid, cls or "
                 "<table set>.<column>"
             )
-        return class_boundary(labels, count, seed)
+        return class_boundary(labels, count, seed, threads)
     if labels is None:
         print("random sampling without class labels: images of one triplet may share a class", flush=True)
-    return random_triplets(len(ids), count, seed, labels)
+    return random_triplets(len(ids), count, seed, labels, threads)
 
 
 def _labels(work: StageRun, ids: list[str]) -> Any:

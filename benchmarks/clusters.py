@@ -1,0 +1,125 @@
+"""k-means against faiss itself and scikit-learn, and the drawing of distinct triplets against python's `random`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+
+from alignet.clusters import fit_clusters, inertia
+from alignet.sampling import cluster_boundary, random_triplets
+from benchmarks.frame import Case, Floor, Side
+
+THREADS = 2
+ROWS_EACH = 256  # training rows a centroid: faiss's rule
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    """200,000 x 256 rows in 500 clusters; ten million triplets over 1.28 million images."""
+    yield from _kmeans(*((20_000, 256, 50, 5) if quick else (200_000, 256, 500, 25)))
+    yield from _sampling(*((128_000, 500_000, 20_000) if quick else (1_280_000, 10_000_000, 200_000)))
+
+
+def _kmeans(m: int, p: int, k: int, iterations: int) -> Iterator[Case]:
+    import faiss
+    from sklearn.cluster import KMeans
+
+    faiss.omp_set_num_threads(THREADS)
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((m, p), dtype=np.float32)
+    rows += 0.5 * generator.standard_normal((4 * k, p), dtype=np.float32)[generator.integers(0, 4 * k, m)]
+    sample = np.empty(m, dtype=np.int32)
+    faiss.rand_perm(faiss.swig_ptr(sample), m, 0)
+    sample = sample[: ROWS_EACH * k]
+    last: dict = {}
+
+    def ours() -> None:
+        last["ours"] = fit_clusters(
+            rows, k=k, seed=0, iterations=iterations, threads=THREADS, sample=ROWS_EACH * k
+        )
+
+    def faiss_itself() -> None:
+        kmeans = faiss.Kmeans(p, k, niter=iterations, nredo=1, seed=0)
+        kmeans.train(rows)
+        last["faiss"] = kmeans.centroids.copy(), kmeans.index.search(rows, 1)[1][:, 0]
+
+    def scikit_learn() -> None:
+        kmeans = KMeans(
+            k, init="random", n_init=1, max_iter=iterations, tol=0, algorithm="lloyd", random_state=0
+        )
+        kmeans.fit(rows[sample])
+        last["sklearn"] = kmeans, kmeans.predict(rows)
+
+    def same() -> dict[str, float]:
+        centroids, assignment = last["faiss"]
+        assert (last["ours"].centroids == centroids).all()
+        assert (last["ours"].assignment == assignment).all()
+        return {"inertia": last["ours"].inertia}
+
+    def as_good() -> dict[str, float]:
+        kmeans, assignment = last["sklearn"]
+        assert kmeans.n_iter_ == iterations
+        theirs = inertia(rows, kmeans.cluster_centers_, assignment)
+        assert abs(theirs / last["ours"].inertia - 1) < 0.01
+        return {"inertia": last["ours"].inertia, "inertia of scikit-learn": theirs}
+
+    products = 2 * p * k * (len(sample) * iterations + m)
+    floor = Floor(operations=products, text="products of training rows and centroids, then of all rows")
+    told = f"{iterations} iterations over a sample of {len(sample):,} rows, then all rows are assigned"
+    yield Case(
+        f"k-means {m:,} x {p}, k={k}, and faiss", "fit", Side("alignet", ours), Side("faiss.Kmeans", faiss_itself),
+        0.95, floor, check=same,
+        note=f"{told}; the same bits from both. Ours also checks the rows and sums the inertia",
+    )  # fmt: skip
+    yield Case(
+        f"k-means {m:,} x {p}, k={k}, and scikit-learn", "fit", Side("alignet", ours),
+        Side("KMeans(algorithm='lloyd')", scikit_learn), 1.1, floor, check=as_good,
+        note=f"{told}; for both the same rows",
+    )  # fmt: skip
+
+
+def _sampling(m: int, n: int, less: int) -> Iterator[Case]:
+    assignment = np.random.default_rng(0).integers(0, 500, m)
+    members = [np.flatnonzero(assignment == cluster).tolist() for cluster in range(500)]
+    last: dict = {}
+
+    def plain() -> None:
+        source, seen = random.Random(0), set()
+        while len(seen) < less:
+            seen.add(tuple(sorted(source.sample(range(m), 3))))
+        last["plain"] = seen
+
+    def plain_across() -> None:
+        source, seen = random.Random(0), set()
+        while len(seen) < less:
+            near, far = source.sample(members, 2)
+            seen.add(tuple(sorted([*source.sample(near, 2), source.choice(far)])))
+        last["plain"] = seen
+
+    def distinct(triplets: np.ndarray) -> dict[str, float]:
+        assert triplets.shape == (n, 3)
+        few = triplets[:less]
+        assert len({tuple(sorted(row)) for row in few.tolist()}) == less == len(last["plain"])
+        theirs = np.array(list(last["plain"]))
+        # both uniform over images: the mean row is (m - 1) / 2, its standard error m / sqrt(36 less)
+        for mean in (few.mean(), theirs.mean()):
+            assert abs(mean - (m - 1) / 2) < 5 * m / (36 * less) ** 0.5
+        return {}
+
+    floor = Floor(bytes=24, text="three int64 written")
+    for name, baseline, run in (
+        ("uniform", Side("random.sample and a set", plain, less), lambda: random_triplets(m, n, 0, threads=THREADS)),
+        (
+            "across 500 clusters", Side("random.sample, random.choice and a set", plain_across, less),
+            lambda: cluster_boundary(assignment, n, 0, THREADS),
+        ),
+    ):  # fmt: skip
+
+        def ours(run=run) -> None:
+            last["ours"] = run()
+
+        yield Case(
+            f"{n:,} distinct triplets of {m:,} images, {name}", "triplet", Side("alignet", ours, n), baseline, 30,
+            floor, check=lambda: distinct(last["ours"]), note=f"the baseline draws {less:,}",
+        )  # fmt: skip
