@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from alignet.vice import soft_labels as module
 from alignet.vice.soft_labels import heldout_metrics, soft_labels
 
 TRIPLETS = torch.tensor([[0, 1, 2], [3, 1, 4], [4, 0, 3], [2, 1, 0]])
@@ -31,6 +32,17 @@ def test_against_brute_force():
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
     np.testing.assert_allclose(found.sum(1).numpy(), 1, atol=1e-6)
+
+
+def test_many_triplets_by_lookup_and_by_rows(monkeypatch):
+    """More triplets than a block holds; the same draws through autograd's functions."""
+    loc, scale = posterior(40, 6)
+    triplets = torch.rand(3000, 40, generator=torch.Generator().manual_seed(1)).argsort(1)[:, :3]
+    fast = soft_labels(8 * loc, scale, triplets, samples=4, seed=2)
+    monkeypatch.setattr(module, "_MOST_ROWS", 0)
+    torch.testing.assert_close(
+        fast, soft_labels(8 * loc, scale, triplets, samples=4, seed=2), atol=1e-6, rtol=0
+    )
 
 
 def test_without_spread_it_is_the_softmax_of_the_mean():

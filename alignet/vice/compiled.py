@@ -19,6 +19,7 @@ from alignet.vice.noise import key
 from alignet.vice.prior import SpikeSlab
 
 _WIDTH = 120  # columns at a time: a product of so many numbers within [1, 2] is a float32
+_LOOKED_UP = 1024  # triplets at a time
 
 
 @compiled
@@ -131,6 +132,42 @@ def _update(parameters, moments, noise, slope, prior, adam):
         _adam(loc[i], slope[i], loc_mean[i], loc_square[i], keep, keep_square, rate, correction)
         _adam(log_scale[i], noise[i], scale_mean[i], scale_square[i], keep, keep_square, rate, correction)
     return total
+
+
+@inlined
+def _softmax(x, y, z):
+    """Three aligned arrays of similarities become probabilities."""
+    for r in range(len(x)):
+        top = max(x[r], max(y[r], z[r]))
+        x[r], y[r], z[r] = exp(x[r] - top), exp(y[r] - top), exp(z[r] - top)
+        share = f4(1) / (x[r] + y[r] + z[r])
+        x[r], y[r], z[r] = x[r] * share, y[r] * share, z[r] * share
+
+
+@inlined
+def _add(target, source):
+    for r in range(len(source)):
+        target[r] += source[r]
+
+
+@compiled
+def add_probabilities(gram, xy, xz, yz, to_xy, to_xz, to_yz):
+    """Add softmax of three similarities of every triplet, looked up in a flat Gram matrix, to float32 arrays (n,).
+
+    xy, xz, yz: (n,) int32, where in `gram` a triplet's similarities are. A block at a time: looking up and computing
+    are loops of their own, of which the latter is vectorised.
+    """
+    held = np.empty((3, _LOOKED_UP), f4)
+    for start in range(0, len(xy), _LOOKED_UP):
+        own = slice(start, min(start + _LOOKED_UP, len(xy)))
+        first, second, third = xy[own], xz[own], yz[own]
+        x, y, z = held[0, : len(first)], held[1, : len(first)], held[2, : len(first)]
+        for r in range(len(first)):
+            x[r], y[r], z[r] = gram[first[r]], gram[second[r]], gram[third[r]]
+        _softmax(x, y, z)
+        _add(to_xy[own], x)
+        _add(to_xz[own], y)
+        _add(to_yz[own], z)
 
 
 class CompiledEngine(Engine):

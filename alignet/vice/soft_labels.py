@@ -5,10 +5,14 @@ Shape suffixes: m objects, d dimensions, n triplets, R posterior samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from alignet.triplets import correct, probabilities, similarities
+from alignet.triplets import PAIRS, correct, probabilities, similarities
+
+_MOST_ROWS = 4096  # whose Gram matrix is looked up: 64 MB
 
 
 def soft_labels(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, seed: int) -> Tensor:
@@ -40,11 +44,27 @@ def soft_labels(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, s
 def mean_probabilities(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, seed: int) -> Tensor:
     """What `soft_labels` computes, without its checks; a posterior without dimensions gives 1/3."""
     generator = torch.Generator(loc.device).manual_seed(seed)
+    draws = (
+        (loc + scale * torch.randn(loc.shape, generator=generator, dtype=loc.dtype, device=loc.device)).relu()
+        for _ in range(samples)
+    )
+    if loc.device.type == "cpu" and len(loc) <= _MOST_ROWS:
+        return _looked_up(draws, triplets, len(loc)) / samples
     total = torch.zeros(len(triplets), 3, dtype=torch.float32, device=loc.device)
-    for _ in range(samples):
-        noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype, device=loc.device)
-        total += probabilities(similarities((loc + scale * noise).relu(), triplets))
+    for draw in draws:
+        total += probabilities(similarities(draw, triplets))
     return total / samples
+
+
+def _looked_up(draws: Iterable[Tensor], triplets: Tensor, m: int) -> Tensor:
+    """Sum (n, 3) float32 over draws (m, d) of the probabilities, by one Gram matrix a draw."""
+    from alignet.vice.compiled import add_probabilities
+
+    places = [(triplets[:, one] * m + triplets[:, other]).to(torch.int32).numpy() for one, other in PAIRS]
+    total = torch.zeros(3, len(triplets), dtype=torch.float32)
+    for draw in draws:
+        add_probabilities((draw @ draw.T).float().flatten().numpy(), *places, *total.numpy())
+    return total.T.contiguous()
 
 
 def heldout_metrics(
