@@ -293,9 +293,9 @@ def _repeats(triplets: np.ndarray, threads: int) -> np.ndarray:
     repeated = np.concatenate(shared)
     if not len(repeated):
         return np.empty(0, dtype=np.int64)
-    near = np.zeros(1 << 22, dtype=bool)  # by upper bits alone: a table that fits the cache
-    near[repeated >> 10] = True
-    suspects = np.flatnonzero(near[hashes >> 10])
+    near = np.zeros(1 << 20, dtype=bool)  # by upper bits alone: a table that fits the cache
+    near[repeated >> 12] = True
+    suspects = np.flatnonzero(near[hashes >> 12])
     low, middle, high = np.sort(triplets[suspects], axis=1).T
     order = np.lexsort((high, middle, low))  # stable, so of equal sets the earliest comes first
     same = [column[order[1:]] == column[order[:-1]] for column in (low, middle, high)]
@@ -320,6 +320,10 @@ def _hashes(triplets: np.ndarray, threads: int) -> np.ndarray:
 
 def _on_threads(run: Callable[[int], None], over: Iterable[int], threads: int) -> None:
     """Call `run` with each number: numpy leaves the interpreter to others while it computes."""
+    if threads == 1:
+        for number in over:
+            run(number)
+        return
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(run, over):
             pass

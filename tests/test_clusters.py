@@ -5,8 +5,11 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 import alignet.clusters
+import alignet.data.rows
 from alignet.checkpoints import Checkpoints
+from alignet.clusters import _faiss_threads as faiss_threads
 from alignet.clusters import elbow, elbow_of, fit_clusters, inertia
+from alignet.data.rows import Stacked
 
 
 def blobs(k=6, each=40, spread=0.3, seed=0):
@@ -46,6 +49,58 @@ def test_one_seed_repeats_and_threads_do_not_matter():
         np.testing.assert_array_equal(again.assignment, first.assignment)
         assert again.centroids.tobytes() == first.centroids.tobytes()
     assert not np.array_equal(fit_clusters(points, k=20, seed=4, threads=1).assignment, first.assignment)
+
+
+@pytest.mark.parametrize("redo", [1, 2])
+def test_a_sample_is_the_one_that_faiss_itself_takes(redo):
+    faiss = pytest.importorskip("faiss")
+    points = np.random.default_rng(0).normal(size=(9000, 16)).astype(np.float32)
+    with faiss_threads(1):
+        kmeans = faiss.Kmeans(16, 10, niter=12, nredo=redo, seed=5)  # 256 rows for each centroid
+        kmeans.train(points)
+        nearest = kmeans.index.search(points, 1)[1][:, 0]
+    found = fit_clusters(points, k=10, seed=5, iterations=12, redo=redo, threads=1, sample=2560)
+    assert found.centroids.tobytes() == kmeans.centroids.tobytes()
+    np.testing.assert_array_equal(found.assignment, nearest)
+    assert found.inertia == pytest.approx(((points - found.centroids[nearest]) ** 2).sum(), rel=1e-5)
+    whole = fit_clusters(points, k=10, seed=5, iterations=12, redo=redo, threads=1)
+    assert whole.inertia < found.inertia < 1.02 * whole.inertia
+    for enough in (9000, 10_000):
+        same = fit_clusters(points, k=10, seed=5, iterations=12, redo=redo, threads=1, sample=enough)
+        assert same.centroids.tobytes() == whole.centroids.tobytes()
+    with pytest.raises(ValueError, match=r"1\.\.8 \(the images that place the centroids\)"):
+        fit_clusters(points, k=10, seed=5, sample=8)
+
+
+@pytest.mark.parametrize("sample", [None, 100])
+def test_shards_and_a_map_are_read_block_by_block(monkeypatch, tmp_path, sample):
+    monkeypatch.setattr(alignet.data.rows, "BLOCK", 64)
+    monkeypatch.setattr(alignet.clusters, "BLOCK", 64)
+    points, _ = blobs()
+    halves = points.astype(np.float16)
+    np.save(tmp_path / "halves.npy", halves)
+    opened = np.load(tmp_path / "halves.npy", mmap_mode="r")
+    weights = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    seen = []
+
+    def mapped(rows):
+        seen.append(len(rows))
+        return rows @ weights
+
+    space = np.concatenate(
+        [halves[start : start + 64].astype(np.float32) @ weights for start in range(0, 240, 64)]
+    )
+    options = {"k": 6, "seed": 0, "redo": 3, "threads": 1, "sample": sample}
+    plain = fit_clusters(space, **options)
+    for features in (opened, Stacked([opened[:100], opened[100:]])):
+        seen.clear()
+        found = fit_clusters(features, transform=mapped, **options)
+        np.testing.assert_allclose(found.centroids, plain.centroids, atol=1e-5)
+        np.testing.assert_array_equal(found.assignment, plain.assignment)
+        assert found.inertia == pytest.approx(plain.inertia, rel=1e-5)
+        assert max(seen) <= 64
+    curve = elbow(opened, grid=[2, 4, 6, 9], transform=mapped, seed=0, redo=3, threads=1, sample=sample)
+    assert curve.inertia[2] == found.inertia
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

@@ -1,6 +1,8 @@
 """The teacher's answers against brute force, on every way they are computed."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -243,3 +245,52 @@ def test_an_affine_map_of_tensors_can_be_the_transform():
         teacher_similarities(FEATURES, TRIPLETS, transform=mapped),
         rtol=1e-5, atol=1e-5,
     )  # fmt: skip
+
+
+# ---- memory
+
+UNDER_A_CEILING = """
+import re, resource, sys
+import numpy as np
+import faiss
+from alignet.clusters import fit_clusters
+from alignet.labelling import label
+
+features = np.load(sys.argv[1], mmap_mode="r")
+few = np.arange(300).reshape(-1, 3)
+label(features[:5000], few)
+fit_clusters(features[:300], k=3, seed=0, threads=1)  # everything is loaded, every thread has begun
+n = 1_000_000
+drawn = np.random.default_rng(0).integers(0, len(features) // 3, (n, 3)) * 3 + np.arange(3)
+data = int(re.search(r"VmData:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (data + (160 << 20),) * 2)
+
+for too_much in (lambda: np.empty((n, 3, features.shape[1]), np.float16), lambda: np.array(features)):
+    try:
+        too_much()
+    except MemoryError:
+        continue
+    sys.exit("the limit does not hold")
+triplets, sims = label(features, drawn, threads=2)
+one = 123_456
+rows = features[triplets[one]].astype(np.float64)
+assert np.allclose(sims[one], [rows[0] @ rows[1], rows[0] @ rows[2], rows[1] @ rows[2]], atol=1e-3)
+assert (sims[:, 0] >= sims[:, 1:].max(1)).all()
+found = fit_clusters(features, k=8, seed=0, iterations=2, threads=1, sample=2048)
+assert len(found.assignment) == len(features)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA as Linux counts it")
+def test_a_million_triplets_of_features_that_memory_cannot_hold(tmp_path):
+    """272 MB of halves and 6.9 GB of rows of triplets, with 160 MB to spare beside the libraries."""
+    rows = np.random.default_rng(0).normal(size=(4096, 1152)).astype(np.float16)
+    shape = (118_000, 1152)
+    opened = np.lib.format.open_memmap(tmp_path / "f.npy", mode="w+", dtype=np.float16, shape=shape)
+    for start in range(0, len(opened), 4096):
+        part = opened[start : start + 4096]
+        part[:] = np.roll(rows, start // 4096, axis=1)[: len(part)]
+    opened.flush()
+    command = [sys.executable, "-c", UNDER_A_CEILING, str(tmp_path / "f.npy")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chisquare
 
 import alignet.sampling
-from alignet.sampling import InBatch, class_boundary, cluster_boundary, random_triplets
+from alignet.sampling import InBatch, _picker, _repeats, class_boundary, cluster_boundary, random_triplets
 
 TINY = np.array([3, 0, 0, 7, 3, 3, 9])  # groups of 3, 2, 1 and 1 images
 
@@ -87,6 +87,51 @@ def test_seeds_and_repeats(name):
     assert (draw(1000, 1) != first[:1000]).mean() > 0.9
     assert first.min() >= 0
     assert first.max() < 1000
+
+
+def test_threads_do_not_matter(monkeypatch):
+    monkeypatch.setattr(alignet.sampling, "_BLOCK", 1000)
+    labels = np.random.default_rng(0).integers(0, 30, 400)
+    for draw in (
+        lambda threads: cluster_boundary(labels, 100_000, 0, threads),
+        lambda threads: random_triplets(400, 100_000, 0, labels, threads),
+        lambda threads: random_triplets(400, 100_000, 0, threads=threads),
+    ):
+        one = draw(1)
+        for threads in (2, 5):
+            np.testing.assert_array_equal(draw(threads), one)
+
+
+@pytest.mark.parametrize("m", [4, 40, 3_000_000_000])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_repeats_are_those_of_a_dictionary(m, threads):
+    generator = np.random.default_rng(m)
+    triplets = generator.integers(0, m, (20_000, 3))
+    triplets[5000:9000] = generator.permuted(triplets[:4000], axis=1)  # some again, in another order
+    seen, expected = set(), []
+    for row, triplet in enumerate(triplets.tolist()):
+        if tuple(sorted(triplet)) in seen:
+            expected.append(row)
+        seen.add(tuple(sorted(triplet)))
+    assert sorted(_repeats(triplets, threads).tolist()) == expected
+
+
+def test_equal_hashes_are_not_taken_for_equal_triplets(monkeypatch):
+    triplets = np.array([[0, 1, 2], [3, 4, 5], [2, 1, 0], [3, 4, 6], [5, 3, 4]])
+    monkeypatch.setattr(
+        alignet.sampling, "_hashes", lambda rows, threads: np.full(len(rows), 7, dtype=np.uint32)
+    )
+    assert sorted(_repeats(triplets, 2).tolist()) == [2, 4]
+
+
+@pytest.mark.parametrize("kinds", [3, 5, 1000, 4097])
+def test_a_picker_finds_what_bisection_finds(kinds):
+    generator = np.random.default_rng(kinds)
+    weight = np.cumsum(generator.integers(0, 5, kinds) ** 6 + (np.arange(kinds) == kinds - 1))
+    weight = weight.astype(np.float64)
+    u = np.concatenate([generator.random(20_000), np.arange(64) / 64, weight[:-1][:500] / weight[-1]])
+    u = u[u < 1]
+    np.testing.assert_array_equal(_picker(weight)(u), np.searchsorted(weight, u * weight[-1], side="right"))
 
 
 def uniform(values, kinds):

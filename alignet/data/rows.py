@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 Transform = Callable[[np.ndarray], np.ndarray]  # float32 (rows, p) -> (rows, q), row by row
-BLOCK = 1 << 14  # rows read at a time
+BLOCK = 1 << 12  # rows read at a time
 
 
 class Stacked:
