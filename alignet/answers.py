@@ -10,33 +10,18 @@ Shape suffixes: b images in a batch, n triplets, m images in the pool, p feature
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from alignet.in_batch import Comparison, in_batch_loss
+from alignet.processes import Processes
 from alignet.sampling import InBatch
-from alignet.triplets import all_triplets, check_triplets, similarities, triplet_loss
+from alignet.triplets import check_triplets, similarities
 
-_BLOCK = 1 << 18  # triplets of one batch that are held at once
 _SAMPLE = 256  # images (or triplets) from which the student's temperature is estimated
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How student and teacher similarities become a loss; see triplets.triplet_loss."""
-
-    loss: str
-    tau_teacher: float
-    tau_student: float
-
-    def __call__(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """One loss (nats) for each triplet, from similarities (n, 3)."""
-        return triplet_loss(
-            teacher, student, kind=self.loss, tau_teacher=self.tau_teacher, tau_student=self.tau_student
-        )
 
 
 @dataclass(frozen=True)
@@ -53,26 +38,6 @@ class PoolTeacher:
 
     features: np.ndarray  # (m, p) float32, a row for each image, mapped where a map belongs to the teacher
     clusters: np.ndarray | None  # (m,) cluster of each image, for settings.clusters_per_batch
-
-
-def in_batch_loss(student: Tensor, teacher: Tensor, compare: Comparison) -> tuple[Tensor, Tensor]:
-    """Mean triplet loss (nats) over all b(b-1)(b-2)/6 triplets of a batch, and its gradient.
-
-    student, teacher: Gram matrices (b, b) of the batch's features. Returns a scalar and (b, b), the
-    derivative by the student's matrix. Triplets are taken in blocks, so a large batch needs no more memory.
-    """
-    size = len(student)
-    count = size * (size - 1) * (size - 2) // 6
-    own = student.detach().flatten().requires_grad_()
-    answers, total = teacher.flatten(), torch.zeros((), dtype=torch.float64)
-    for triplets in _triplet_blocks(size, student.device):
-        first, second, third = triplets.unbind(1)
-        pairs = torch.stack([first * size + second, first * size + third, second * size + third], 1)
-        loss = compare(answers[pairs], own[pairs]).sum() / count
-        loss.backward()
-        total += loss.detach().double().cpu()
-    assert own.grad is not None
-    return total, own.grad.view(size, size)
 
 
 class AnsweredTriplets:
@@ -117,15 +82,20 @@ class AnsweredTriplets:
         rows, places = np.unique(self.triplets[chosen], return_inverse=True)
         return rows, torch.from_numpy(places.reshape(-1, 3)), torch.from_numpy(self.sims[chosen])
 
-    def backward(self, features: Tensor, step: int, part: int, compare: Comparison) -> float:
-        """Add the gradient of features (b, p) of `rows`; returns this part's share of the step's mean loss."""
+    def backward(
+        self, features: Tensor, step: int, part: int, compare: Comparison, processes: Processes | None = None
+    ) -> Tensor:
+        """Add the gradient of features (b, p) of `rows`; returns this part's share of the step's mean loss.
+
+        processes: share nothing here; each takes all triplets.
+        """
         chosen = self._chosen(step, part)
         _, places = np.unique(self.triplets[chosen], return_inverse=True)
         triplets = torch.from_numpy(places.reshape(-1, 3)).to(features.device)
         answers = torch.from_numpy(self.sims[chosen]).to(features.device, torch.float32)
         loss = compare(answers, similarities(features, triplets)).sum() / self.batch
         loss.backward()
-        return loss.item()
+        return loss.detach().double()
 
 
 class ImageBatches:
@@ -163,28 +133,16 @@ class ImageBatches:
         places = torch.from_numpy(triplets)
         return rows, places, similarities(torch.from_numpy(self.features[rows]).float(), places)
 
-    def backward(self, features: Tensor, step: int, part: int, compare: Comparison) -> float:
-        """Add the gradient of features (b, p) of `rows`; returns this batch's share of the step's mean loss."""
+    def backward(
+        self, features: Tensor, step: int, part: int, compare: Comparison, processes: Processes | None = None
+    ) -> Tensor:
+        """Add the gradient of features (b, p) of `rows`; returns this batch's share of the step's mean loss.
+
+        processes: those that share the triplets; all call this with the same features.
+        """
         answers = torch.from_numpy(np.ascontiguousarray(self.features[self.rows(step, part)], np.float32))
         answers = answers.to(features.device)
         gram = features @ features.T
-        loss, gradient = in_batch_loss(gram, answers @ answers.T, compare)
+        loss, gradient = in_batch_loss(gram, answers @ answers.T, compare, processes)
         gram.backward(gradient / self.parts)
-        return loss.item() / self.parts
-
-
-def _triplet_blocks(size: int, device: torch.device) -> Iterator[Tensor]:
-    """Every triplet i < j < k of `size` items, in blocks (n, 3) that share a range of i."""
-    if size * (size - 1) * (size - 2) // 6 <= _BLOCK:
-        yield all_triplets(size).to(device)
-        return
-    first = 0
-    while first < size - 2:
-        held: list[Tensor] = []
-        count = 0
-        while first < size - 2 and (not held or count < _BLOCK):
-            pairs = torch.triu_indices(size - first - 1, size - first - 1, 1, device=device) + first + 1
-            held.append(torch.cat([torch.full_like(pairs[:1], first), pairs]).T)
-            count += pairs.shape[1]
-            first += 1
-        yield torch.cat(held)
+        return loss / self.parts

@@ -23,22 +23,26 @@ Shape suffixes: b images in a batch, n triplets, m images in the pool, p feature
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from alignet.answers import AnsweredTriplets, Comparison, ImageBatches, PoolTeacher, TripletAnswers
-from alignet.backbones import Encoder, classifier_head
+from alignet.answers import AnsweredTriplets, ImageBatches, PoolTeacher, TripletAnswers
+from alignet.backbones import Encoder
 from alignet.checkpoints import Checkpoints
 from alignet.config import FinetuneSettings
+from alignet.in_batch import Comparison
 from alignet.interrupt import ignore, stop
+from alignet.optimizer import Optimizer, whole
 from alignet.processes import Processes, current
 from alignet.progress import progress
-from alignet.triplets import kl_divergence, similarities
+from alignet.retention import Retention
+from alignet.student import Student
+from alignet.triplets import similarities
 
 # nats (eq. 5); nats, of `retain`, unweighted; Adam's rate; ||theta - theta*||_2 after the step
 CURVES = ("loss", "retained", "lr", "distance")
@@ -68,6 +72,9 @@ def finetune(
     workers: int = 0,
     checkpoints: Checkpoints | None = None,
     processes: Processes | None = None,
+    recompute: bool = False,
+    compiled: bool = False,
+    sharding: str = "none",
 ) -> FinetuneResult:
     """Minimise eq. 6 with Adam, plus the term of `Retention`, from the encoder's present weights, which are theta*.
 
@@ -79,24 +86,28 @@ def finetune(
     `checkpoints`, interrupted work goes on where it was and ends in the same bytes (on a CPU, with an
     equal number of threads and processes); the encoder must then come with its initial weights again. processes:
     those that share each step, by default all of this run; each must call this with the same arguments and returns the
-    same result. Only the first saves checkpoints, and all end at one step when one of them is asked to.
+    same result. Only the first saves checkpoints, and all end at one step when one of them is asked to. recompute,
+    compiled: see Student. sharding: see Optimizer; with fsdp2 the encoder is left sharded, the result is whole.
     ValueError for a teacher that does not fit images or settings, settings.retain without a classifier or without
-    `original`, a name in `frozen` that no parameter has, and when the loss is not finite.
+    `original`, a name in `frozen` that no parameter has, and when the loss, a gradient or a weight is not finite; no
+    checkpoint ever holds such a weight.
     """
     everyone = processes or current()
     batches = _batches(teacher, len(images), settings)
     for tensor in encoder.module.state_dict().values():
         everyone.copy(tensor)
-    student = Student(encoder, settings)
+    student = Student(encoder, settings, recompute=recompute, compiled=compiled)
     keep = Retention(encoder, original, len(images)) if settings.retain else None
     order = _order(len(images), settings)
-    done, curve, tau = _begin(student, images, batches, settings, checkpoints, everyone)
-    saved = done if done else None
+    done, tensors, curve, tau = _begin(student, images, batches, settings, checkpoints, everyone)
+    optimizer = Optimizer(student, settings, everyone, sharding)
+    optimizer.restore(tensors)
+    saved = done
     compare = Comparison(settings.loss, settings.tau_teacher, tau)
     parts = _loader(batches, images, range(done, settings.steps), student, workers, everyone)
     with progress("finetune", settings.steps, "steps", done) as advance:
         for step in range(done, settings.steps):
-            loss = retained = 0.0
+            sums = torch.zeros(2, dtype=torch.float64, device=encoder.device)
             for part in range(settings.accumulate):
                 rows = batches.rows(step, part)
                 own = everyone.share(len(rows))
@@ -105,34 +116,31 @@ def finetune(
                 vectors = vectors[: own.stop - own.start]
                 # both terms meet here: one backward pass behind it
                 held = everyone.gather(vectors, len(rows)).requires_grad_()
-                loss += batches.backward(student.head(held), step, part, compare)
+                sums[0] += batches.backward(student.head(held), step, part, compare, everyone)
                 if keep is not None:
                     shares = batches.shares(step, part)
-                    retained += keep.backward(held, order[rows], shares, settings.retain)
+                    sums[1] += keep.backward(held, order[rows], shares, settings.retain)
                 assert held.grad is not None
                 vectors.backward(held.grad[own])
-            loss, retained = _of_the_first(everyone, loss, retained)
-            total = loss + settings.retain * retained
-            if not math.isfinite(total):
-                where = (
-                    "there is no checkpoint" if saved is None else f"the last checkpoint is of step {saved}"
-                )
-                raise ValueError(
-                    f"finetune: expected a finite loss, found {total} at step {step} of {settings.steps} ({where}); "
-                    f"lower finetune.lr (now {settings.lr:g}) or raise tau_student (now {tau:g})."
-                )
-            student.sum_gradients(everyone)
-            curve[step] = torch.tensor([loss, retained, *student.step(step)], dtype=torch.float64)
-            everyone.agree()
-            if checkpoints and everyone.first and (everyone.stopping() or checkpoints.due()):
-                checkpoints.save(step + 1, student.tensors() | {"curve": curve}, {"tau_student": tau})
+            # GPUs need not agree on the last bit
+            loss, retained = everyone.copy(sums).tolist()
+            _check("loss", loss + settings.retain * retained, step, saved, settings, tau)
+            _check("gradient", optimizer.sum_gradients(), step, saved, settings, tau)
+            rate, distance = optimizer.step(step)
+            _check("distance from the initial weights", distance, step, saved, settings, tau)
+            curve[step] = torch.tensor([loss, retained, rate, distance], dtype=torch.float64)
+            due = everyone.agree(checkpoints is not None and everyone.first and checkpoints.due())
+            if checkpoints and (everyone.stopping() or due):
+                tensors = optimizer.tensors() if everyone.first or optimizer.sharded else {}
+                if everyone.first:
+                    checkpoints.save(step + 1, tensors | {"curve": curve}, {"tau_student": tau})
                 saved = step + 1
             if checkpoints and everyone.stopping():
                 everyone.wait()  # a process that ended before the checkpoint is written might take the first with it
                 raise stop()
             advance(note=f"loss {loss:.4f}")
     return FinetuneResult(
-        state={name: _plain(tensor) for name, tensor in encoder.module.state_dict().items()},
+        state={name: _plain(whole(tensor)) for name, tensor in encoder.module.state_dict().items()},
         head={name: _plain(tensor) for name, tensor in student.head.state_dict().items()},
         tau_student=tau,
         curves={name: curve[:, column].numpy() for column, name in enumerate(CURVES)},
@@ -142,48 +150,34 @@ def finetune(
 def _begin(
     student: Student, images: Any, batches: Batches, settings: FinetuneSettings, checkpoints: Checkpoints | None,
     everyone: Processes,
-) -> tuple[int, Tensor, float]:  # fmt: skip
-    """Steps that are done, the curve so far, and the student's temperature: those of the first process for all."""
+) -> tuple[int, dict[str, Tensor], Tensor, float]:  # fmt: skip
+    """Steps that are done, what the optimizer had then, the curve so far, and the student's temperature: those of the
+    first process for all."""
     done = 0
     if checkpoints:
         done = int(everyone.copy(torch.tensor([checkpoints.newest()])).item())
     if checkpoints and done:
         _, tensors, state = checkpoints.at(done)
-        student.restore(tensors)
-        return done, tensors["curve"], state["tau_student"]
+        return done, tensors, tensors.pop("curve"), state["tau_student"]
     tau = student_temperature(student, images, batches, settings) if everyone.first else 0.0
     tau = everyone.copy(torch.tensor([tau], dtype=torch.float64)).item()
-    return 0, torch.zeros((settings.steps, len(CURVES)), dtype=torch.float64), tau
+    return 0, {}, torch.zeros((settings.steps, len(CURVES)), dtype=torch.float64), tau
+
+
+def _check(what: str, figure: float, step: int, saved: int, settings: FinetuneSettings, tau: float) -> None:
+    """Stop before anything that is not finite is used or saved."""
+    if math.isfinite(figure):
+        return
+    where = f"the last checkpoint is of step {saved}" if saved else "there is no checkpoint"
+    raise ValueError(
+        f"finetune: expected a finite {what}, found {figure} at step {step} of {settings.steps} ({where}); "
+        f"lower finetune.lr (now {settings.lr:g}) or raise tau_student (now {tau:g})."
+    )
 
 
 def _computed(own: slice) -> slice:
     """The rows that a process computes for its share: a process without one goes along with the first row."""
     return own if own.stop > own.start else slice(0, 1)
-
-
-def _of_the_first(everyone: Processes, *figures: float) -> list[float]:
-    # all processes computed them from the same features; GPUs need not agree on the last bit
-    if everyone.size == 1:
-        return list(figures)
-    return everyone.copy(torch.tensor(figures, dtype=torch.float64)).tolist()
-
-
-def learning_rate(step: int, settings: FinetuneSettings) -> float:
-    """Adam's rate at step 0, 1, ...: linear to its peak over the warm-up, then a cosine to 0.
-
-    Step s of the warm-up has lr * (s + 1) / warmup, so the first step is not lost.
-    """
-    if step < settings.warmup:
-        return settings.lr * (step + 1) / settings.warmup
-    share = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def decay_to_init(parameters: list[Tensor], initial: list[Tensor], share: float) -> None:
-    """theta -= share * (theta - theta*), in place; share = lr * pull, within [0, 1]."""
-    with torch.no_grad():
-        for parameter, start in zip(parameters, initial, strict=True):
-            parameter.sub_(parameter - start, alpha=share)
 
 
 def student_temperature(student: Student, images: Any, batches: Batches, settings: FinetuneSettings) -> float:
@@ -231,217 +225,6 @@ def best_temperature(sims: Tensor, answers: Tensor, settings: FinetuneSettings) 
     best = min(np.linspace(middle - 8, middle + 8, 33), key=loss)
     found = minimize_scalar(loss, bounds=(best - 0.5, best + 0.5), method="bounded", options={"xatol": 1e-4})
     return math.exp(found.x)
-
-
-class Student:
-    """The encoder, its optional triplet head, and the optimizer with the decay to the initial weights."""
-
-    def __init__(self, encoder: Encoder, settings: FinetuneSettings):
-        self.encoder, self.settings = encoder, settings
-        encoder.module.eval()
-        self.head: nn.Module = nn.Sequential()
-        if settings.head:
-            self.head = _random_head(encoder.width, settings).to(encoder.device)
-        trained = _unfrozen(encoder, settings.frozen)
-        self.names = [*trained, *(f"head.{name}" for name, _ in self.head.named_parameters())]
-        self.held = list(trained.values())  # held near their start; a random head has none worth keeping
-        self.parameters = [*self.held, *self.head.parameters()]
-        self.initial = [parameter.detach().clone() for parameter in self.held]
-        self.adam = torch.optim.Adam(
-            self.parameters, lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=settings.epsilon
-        )
-
-    def features(self, batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Vectors (b, p or head) float32 whose dot products are the student's similarities."""
-        return self.head(self.encode(batch, generator))
-
-    def encode(
-        self, batch: Tensor, generator: torch.Generator | None = None, among: tuple[int, slice] | None = None
-    ) -> Tensor:
-        """The encoder's own features (b, p) float32, before the triplet head.
-
-        generator: of random changes to the images; none without it. among: see `augment`.
-        """
-        images = self.encoder.normalise(batch.to(self.encoder.device, non_blocking=True))
-        if generator is not None:
-            images = augment(images, self.settings.flip, self.settings.crop, generator, among)
-            images = recolour(images, self.settings.colour, self.settings.grey, generator, among)
-        reduced = self.settings.precision == "bf16"
-        with torch.autocast(self.encoder.device.type, dtype=torch.bfloat16, enabled=reduced):
-            features = self.encoder.features(images)
-        return features.float()
-
-    def sum_gradients(self, everyone: Processes) -> None:
-        """Sum the gradients over processes. The head saw all features on each of them: the first one's count."""
-        if not everyone.first:
-            for parameter in self.head.parameters():
-                parameter.grad = None if parameter.grad is None else parameter.grad.zero_()
-        everyone.sum_flat([held.grad for held in self.parameters if held.grad is not None])
-
-    def step(self, step: int) -> tuple[float, float]:
-        """Adam's step, then the decay. Returns the rate and the distance from the initial weights."""
-        rate = learning_rate(step, self.settings)
-        for group in self.adam.param_groups:
-            group["lr"] = rate
-        self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
-        decay_to_init([held.data for held in self.held], self.initial, rate * self.settings.pull)
-        with torch.no_grad():
-            squared = sum(
-                (held - start).pow(2).sum().item()
-                for held, start in zip(self.held, self.initial, strict=True)
-            )
-        return rate, math.sqrt(squared)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything a checkpoint needs: what trains, and Adam's moments. The rest is as it was loaded."""
-        held = {f"module.{name}": one.detach() for name, one in zip(self.names, self.held)}
-        held |= {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            held |= {f"adam.{key}.{name}": value for key, value in self.adam.state[parameter].items()}
-        return held
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from a checkpoint's tensors."""
-        with torch.no_grad():
-            for name, parameter in zip(self.names, self.held):
-                parameter.copy_(tensors[f"module.{name}"])
-        self.head.load_state_dict(_below("head.", tensors))
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            if f"adam.step.{name}" in tensors:  # a parameter that never had a gradient has no state
-                self.adam.state[parameter] = {
-                    "step": tensors[f"adam.step.{name}"],
-                    "exp_avg": torch.empty_like(parameter).copy_(tensors[f"adam.exp_avg.{name}"]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"adam.exp_avg_sq.{name}"]),
-                }
-
-
-class Retention:
-    """Keeps what the network's own classifier says of the images (learning without forgetting).
-
-    Beyond the paper: settings.retain * KL(p0 || p), the mean over images, where p0 are the class probabilities
-    of the initial network for the whole image and p those of the fine-tuned one for its crop, through the
-    initial head, which is not trained. Li and Hoiem, "Learning without forgetting" (ECCV 2016).
-    """
-
-    def __init__(self, encoder: Encoder, original: np.ndarray | None, images: int):
-        head = classifier_head(encoder)
-        if head is None:
-            raise ValueError(
-                f"finetune.retain: expected a network with a linear classifier on its features, found "
-                f"{encoder.backbone.architecture} without one; set finetune.settings.retain=0."
-            )
-        if original is None or original.shape != (images, encoder.width):
-            found = "none" if original is None else str(original.shape)
-            raise ValueError(
-                f"finetune.retain: expected the initial features {(images, encoder.width)} of the images, found {found}"
-            )
-        self.weights, self.bias = head
-        self.original = original
-
-    def backward(self, features: Tensor, rows: np.ndarray, shares: Tensor, weight: float) -> float:
-        """Add the gradient of features (b, p) of images `rows`; returns the part's unweighted share of the mean.
-
-        shares: (b,) of the mean that each image counts for; over a step they sum to 1.
-        """
-        before = torch.from_numpy(np.ascontiguousarray(self.original[rows], np.float32)).to(features.device)
-        target = torch.softmax(before @ self.weights + self.bias, 1)
-        log_q = torch.log_softmax(features @ self.weights + self.bias, 1)
-        lost = (shares.to(features.device) * kl_divergence(target, log_q)).sum()
-        (weight * lost).backward()
-        return lost.item()
-
-
-def _unfrozen(encoder: Encoder, frozen: Sequence[str]) -> dict[str, nn.Parameter]:
-    """The parameters to train by name; gradients of the others are switched off."""
-    trainable = encoder.trainable()
-    for prefix in frozen:
-        if not any(name.startswith(prefix) for name in trainable):
-            parts = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in trainable))
-            raise ValueError(
-                f"finetune.frozen: expected the beginning of a parameter's name, found {prefix!r}; they are {parts}"
-            )
-    trained = {name: held for name, held in trainable.items() if not name.startswith(tuple(frozen))}
-    if not trained:
-        raise ValueError("finetune.frozen: expected to leave something to train, found everything frozen")
-    kept = {id(held) for held in trained.values()}
-    for held in encoder.module.parameters():
-        held.requires_grad_(id(held) in kept)
-    return trained
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _random_head(width: int, settings: FinetuneSettings) -> nn.Linear:
-    # rows of unit length on average, so that similarities keep their scale
-    generator = torch.Generator().manual_seed(settings.seed)
-    head = nn.Linear(width, settings.head)
-    with torch.no_grad():
-        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / math.sqrt(settings.head))
-        head.bias.zero_()
-    return head
-
-
-def augment(
-    images: Tensor,
-    flip: float,
-    crop: float,
-    generator: torch.Generator,
-    among: tuple[int, slice] | None = None,
-) -> Tensor:
-    """Mirror each image with probability `flip`, and cut and resize a random part of its area in [crop, 1].
-
-    images: (b, 3, H, W). The part's aspect ratio is drawn from [3/4, 4/3] (log-uniformly) as far as it fits.
-    among: (n, rows), where these images are `rows` of a batch of n, whose draws they get.
-    """
-    if flip == 0 and crop == 1:
-        return images
-    draws = _draws(5, len(images), generator, among)
-    area = crop + (1 - crop) * draws[0]
-    ratio = torch.exp((2 * draws[1] - 1) * math.log(4 / 3)) if crop < 1 else torch.ones(len(images))
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    mirror = 1 - 2 * (draws[4] < flip).float()
-    theta = torch.zeros((len(images), 2, 3))
-    theta[:, 0, 0], theta[:, 1, 1] = width * mirror, height
-    theta[:, 0, 2], theta[:, 1, 2] = (2 * draws[2] - 1) * (1 - width), (2 * draws[3] - 1) * (1 - height)
-    grid = nn.functional.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
-    return nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-
-def recolour(
-    images: Tensor,
-    colour: float,
-    grey: float,
-    generator: torch.Generator,
-    among: tuple[int, slice] | None = None,
-) -> Tensor:
-    """Change saturation, contrast and brightness of each image at random, and make a share `grey` of them grey.
-
-    images: (b, 3, H, W), normalised. colour: saturation and contrast are multiplied by a factor within 1 +- colour,
-    each about the mean that it leaves alone, and brightness moves by up to colour / 2 units of the normalised scale.
-    among: see `augment`.
-    """
-    if colour == 0 and grey == 0:
-        return images
-    draws = _draws(4, len(images), generator, among)[..., None, None, None].to(images.device)
-    saturation, contrast, shift = (
-        1 + colour * (2 * draws[0] - 1),
-        1 + colour * (2 * draws[1] - 1),
-        draws[2] - 0.5,
-    )
-    saturation = saturation * (draws[3] >= grey)
-    shade = images.mean(1, keepdim=True)
-    images = shade + (images - shade) * saturation
-    middle = images.mean((1, 2, 3), keepdim=True)
-    return middle + (images - middle) * contrast + colour * shift
-
-
-def _draws(count: int, images: int, generator: torch.Generator, among: tuple[int, slice] | None) -> Tensor:
-    """Uniform numbers (count, images): those that the whole batch draws, restricted to these images."""
-    total, rows = among or (images, slice(0, images))
-    return torch.rand((count, total), generator=generator)[:, rows]
 
 
 def _batches(teacher: Teacher, images: int, settings: FinetuneSettings) -> Batches:

@@ -98,13 +98,18 @@ class Processes:
             for tensor, part in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def agree(self) -> None:
-        """Let all processes know whether any was asked to end; every process must call this at the same step."""
+    def agree(self, due: bool = False) -> bool:
+        """Let all processes know whether any was asked to end; every process must call this at the same step.
+
+        Returns the first one's `due`, for all.
+        """
         self._stopping = interrupt.asked()
         if self.size > 1:
             import torch
 
-            self._stopping = bool(self.sum(torch.tensor([float(self._stopping)])).item())
+            said = self.sum(torch.tensor([float(self._stopping), float(due and self.first)])).tolist()
+            self._stopping, due = bool(said[0]), bool(said[1])
+        return due
 
     def stopping(self) -> bool:
         """What was agreed last."""
@@ -149,6 +154,10 @@ class Processes:
 
         if self.size > 1 and device == "cuda" and self._steps is None:
             self._steps = dist.new_group(backend="nccl", timeout=_STEP)
+
+    def group(self, device: str) -> Any:
+        """The torch.distributed group in which tensors of a device are summed; None for the default one."""
+        return self._steps if device == "cuda" else None
 
     def note_asked(self) -> None:
         """Let the others know that this process ends because it was asked to, and not of a failure."""

@@ -11,29 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from alignet import answers
-from alignet.answers import (
-    AnsweredTriplets,
-    Comparison,
-    ImageBatches,
-    PoolTeacher,
-    TripletAnswers,
-    in_batch_loss,
-)
+from alignet.answers import AnsweredTriplets, ImageBatches, PoolTeacher, TripletAnswers
+from alignet.augmentation import augment, recolour
 from alignet.backbones import Backbone, Encoder, embed_images, load_encoder
 from alignet.checkpoints import Checkpoints
-from alignet.finetune import (
-    FinetuneSettings,
-    Retention,
-    Student,
-    augment,
-    best_temperature,
-    decay_to_init,
-    finetune,
-    learning_rate,
-    recolour,
-)
-from alignet.triplets import accuracy, all_triplets, odd_one_last, similarities, triplet_loss
+from alignet.finetune import FinetuneSettings, best_temperature, finetune
+from alignet.optimizer import Optimizer, decay_to_init, learning_rate
+from alignet.retention import Retention
+from alignet.student import Student
+from alignet.triplets import accuracy, all_triplets, odd_one_last, similarities
 
 SETTINGS = FinetuneSettings(
     sampling="in_batch", batch=8, accumulate=1, clusters_per_batch=0, loss="kl", tau_teacher=1.0, tau_student="spread",
@@ -75,55 +61,6 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 # ---- losses ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["kl", "jsd", "hard"])
-@pytest.mark.parametrize("block", [7, 1 << 18])
-def test_in_batch_loss_is_the_mean_over_every_triplet(kind: str, block: int, monkeypatch) -> None:
-    monkeypatch.setattr(answers, "_BLOCK", block)
-    generator = torch.Generator().manual_seed(0)
-    student = torch.randn((7, 4), generator=generator, dtype=torch.float64, requires_grad=True)
-    teacher = torch.randn((7, 3), generator=generator, dtype=torch.float64)
-    gram = student @ student.T
-    loss, gradient = in_batch_loss(gram, teacher @ teacher.T, Comparison(kind, 0.7, 2.0))
-    (found,) = torch.autograd.grad(gram, student, gradient)
-
-    total, count = torch.zeros((), dtype=torch.float64), 0
-    for i in range(7):
-        for j in range(i + 1, 7):
-            for k in range(j + 1, 7):
-                own, other = (
-                    torch.stack([x[i] @ x[j], x[i] @ x[k], x[j] @ x[k]]) for x in (student, teacher)
-                )
-                q, p = torch.softmax(own / 2.0, 0), torch.softmax(other / 0.7, 0)
-                middle = (p + q) / 2
-                total = (
-                    total
-                    + {
-                        "kl": (p * (p / q).log()).sum(),
-                        "jsd": 0.5 * (p * (p / middle).log()).sum() + 0.5 * (q * (q / middle).log()).sum(),
-                        "hard": -q[other.argmax()].log(),
-                    }[kind]
-                )
-                count += 1
-    (expected,) = torch.autograd.grad(total / count, student)
-    assert count == 35
-    torch.testing.assert_close(loss, (total / count).detach())
-    torch.testing.assert_close(found, expected)
-
-
-def test_blocks_hold_every_triplet_once(monkeypatch) -> None:
-    for size in (3, 4, 9, 30):
-        monkeypatch.setattr(answers, "_BLOCK", 40)
-        blocks = torch.cat(list(answers._triplet_blocks(size, torch.device("cpu"))))
-        torch.testing.assert_close(blocks, all_triplets(size))
-
-
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient() -> None:
-    gram = torch.randn((6, 6), generator=torch.Generator().manual_seed(0))
-    loss, gradient = in_batch_loss(3 * gram, gram, Comparison("kl", 1.0, 3.0))
-    assert abs(loss.item()) < 1e-6
-    assert gradient.abs().max() < 1e-6
-
-
 def test_best_temperature_recovers_the_scale_of_the_student() -> None:
     sims = torch.randn((500, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for scale in (0.03, 1.0, 250.0):
@@ -154,17 +91,17 @@ def test_decay_takes_back_its_share_of_the_way() -> None:
 def test_without_a_gradient_only_the_decay_moves_the_weights() -> None:
     encoder = load_encoder(TOY, seed=0)
     settings = changed(steps=4, warmup=0, lr=0.01, pull=30.0)
-    student = Student(encoder, settings)
-    offsets = [torch.randn_like(start) for start in student.initial]
+    optimizer = Optimizer(Student(encoder, settings), settings)
+    offsets = [torch.randn_like(start) for start in optimizer.initial]
     with torch.no_grad():
-        for held, offset in zip(student.held, offsets, strict=True):
+        for held, offset in zip(optimizer.held, offsets, strict=True):
             held.add_(offset)
     left = 1.0
     for step in range(4):
-        for held in student.held:
+        for held in optimizer.held:
             held.grad = torch.zeros_like(held)  # Adam then moves nothing
         left *= 1 - learning_rate(step, settings) * 30.0
-        _, distance = student.step(step)
+        _, distance = optimizer.step(step)
         expected = left * math.sqrt(sum(offset.pow(2).sum().item() for offset in offsets))
         assert distance == pytest.approx(expected, rel=1e-4)
 
@@ -173,24 +110,26 @@ def test_the_decay_is_outside_adam() -> None:
     """After one step: Adam's own move (lr * sign of the gradient), then the pull on that move."""
     encoder = load_encoder(TOY, seed=0)
     settings = changed(steps=1, warmup=0, lr=1e-3, pull=300.0, epsilon=0.0)
-    student = Student(encoder, settings)
-    gradients = [torch.randn_like(held).sign() * 0.37 for held in student.held]
-    for held, gradient in zip(student.held, gradients, strict=True):
+    optimizer = Optimizer(Student(encoder, settings), settings)
+    gradients = [torch.randn_like(held).sign() * 0.37 for held in optimizer.held]
+    for held, gradient in zip(optimizer.held, gradients, strict=True):
         held.grad = gradient.clone()
-    student.step(0)
-    for held, start, gradient in zip(student.held, student.initial, gradients, strict=True):
+    optimizer.step(0)
+    for held, start, gradient in zip(optimizer.held, optimizer.initial, gradients, strict=True):
         torch.testing.assert_close(held - start, -1e-3 * (1 - 0.3) * gradient.sign(), rtol=1e-2, atol=1e-6)
 
 
 def test_the_random_head_is_not_pulled() -> None:
     encoder = load_encoder(TOY, seed=0)
-    student = Student(encoder, changed(head=6, lr=0.01, pull=100.0))
+    settings = changed(head=6, lr=0.01, pull=100.0)
+    student = Student(encoder, settings)
+    optimizer = Optimizer(student, settings)
     assert student.head.weight.shape == (6, encoder.width)
-    assert {id(parameter) for parameter in student.held}.isdisjoint(map(id, student.head.parameters()))
+    assert {id(parameter) for parameter in optimizer.held}.isdisjoint(map(id, student.head.parameters()))
     start = student.head.weight.detach().clone()
-    for parameter in student.parameters:
+    for parameter in optimizer.parameters:
         parameter.grad = torch.zeros_like(parameter)
-    student.step(0)
+    optimizer.step(0)
     assert torch.equal(student.head.weight, start)
     again = Student(load_encoder(TOY, seed=0), changed(head=6))
     assert torch.equal(again.head.weight, start)
@@ -342,15 +281,63 @@ def test_reading_with_workers_gives_the_same() -> None:
     assert same(alone.state, helped.state)
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_checkpoint(tmp_path: Path) -> None:
+def test_a_run_that_diverges_stops_before_its_weights_are_saved(tmp_path: Path) -> None:
     settings = changed(steps=50, warmup=0, lr=1e30, pull=0.0, tau_student=1e-6, loss="hard")
     with pytest.raises(
-        ValueError, match=r"expected a finite loss, found (nan|inf) at step \d+ of 50 \(the last .* of step"
+        ValueError, match=r"finite distance from the .*, found inf at step 0 of 50 \(there is no ch"
     ):
         finetune(
             load_encoder(TOY, seed=0), images(), pool_teacher(), settings,
             checkpoints=_Interrupted(tmp_path, every=1, last=99),
         )  # fmt: skip
+    assert Checkpoints(tmp_path).latest() is None
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("loss", math.nan),
+        ("loss", math.inf),
+        ("gradient", math.nan),
+        ("gradient", 1e30),
+        ("weight", math.nan),
+    ],
+)
+def test_what_is_not_finite_stops_the_run_and_the_last_good_checkpoint_stays(
+    where: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted in step 3; afterwards the same run goes on from the checkpoint to the same bytes."""
+    step = iter(range(100))
+    plain = Optimizer.sum_gradients, Optimizer.step, ImageBatches.backward
+
+    def backward(self, *given):
+        return plain[2](self, *given) + (value if where == "loss" and next(step) == 3 else 0)
+
+    def sum_gradients(self):
+        if where == "gradient" and next(step) == 3:
+            self.held[1].grad.view(-1)[0] = value
+        return plain[0](self)
+
+    def take(self, number):
+        if where == "weight" and next(step) == 3:
+            self.held[1].data.view(-1)[0] = value
+        return plain[1](self, number)
+
+    monkeypatch.setattr(Optimizer, "sum_gradients", sum_gradients)
+    monkeypatch.setattr(Optimizer, "step", take)
+    monkeypatch.setattr(ImageBatches, "backward", backward)
+    with pytest.raises(ValueError, match=rf"expected a finite .*{where[:3]}.* at step 3 of 6 .* of step 3\)"):
+        finetune(
+            load_encoder(TOY, seed=0), images(), pool_teacher(), SETTINGS,
+            checkpoints=_Interrupted(tmp_path, every=1, last=99),
+        )  # fmt: skip
+    number, tensors, _ = Checkpoints(tmp_path).latest()
+    assert number == 3
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+    resumed = finetune(
+        load_encoder(TOY, seed=0), images(), pool_teacher(), SETTINGS, checkpoints=Checkpoints(tmp_path)
+    )
+    assert same(resumed.state, finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), SETTINGS).state)
 
 
 def test_augmentation_mirrors_and_crops_within_the_image() -> None:
@@ -500,12 +487,6 @@ def test_student_features_that_are_all_equal_have_no_spread() -> None:
     encoder = load_encoder(TOY, seed=0)
     with pytest.raises(ValueError, match=r"finetune.tau_student: expected initial features that differ"):
         finetune(encoder, torch.zeros((20, 3, 32, 32), dtype=torch.uint8), pool_teacher(), SETTINGS)
-
-
-def test_triplet_loss_is_the_one_shared_definition() -> None:
-    sims = torch.randn((4, 3), generator=torch.Generator().manual_seed(0))
-    expected = triplet_loss(sims, 2 * sims, kind="jsd", tau_teacher=1.5, tau_student=0.5)
-    assert torch.equal(Comparison("jsd", 1.5, 0.5)(sims, 2 * sims), expected)
 
 
 # ---- keeping the classifier's answers ---------------------------------------------------------------
