@@ -112,9 +112,9 @@ def beyond(config: Config, machine: Machine, sizes: Sizes, costs: Sequence[Cost]
         "output=features-$SLURM_ARRAY_TASK_ID"
     )
     yield (
-        "  2. k-means on a random sample of 256 rows for each centroid, which is what faiss itself trains on; then each "
-        "part is assigned by itself. Beyond a sample faiss has its own: benchs/distributed_ondisk/distributed_kmeans.py "
-        "of its sources, over several machines"
+        "  2. k-means on a random sample of 256 rows for each centroid, which is what faiss itself trains on; then "
+        "each part is assigned by itself. Beyond a sample faiss has its own, over several machines: "
+        "benchs/distributed_ondisk/distributed_kmeans.py of its sources"
     )
     yield (
         f"  3. triplets and fine-tuning from a random part as the pool: {few:,} images have "

@@ -16,6 +16,7 @@ ENTRY_FLOPS = (
     40  # of an entry of VICE's embedding in a step: draw 3, log q 4, log p of two components 19, Adam 14
 )
 ENTRY_ARRAYS = 20  # float32 arrays (m, d) read or written: loc, log scale, noise, draw, slopes, four moments
+SAMPLE = 10**12  # rows for each centroid that k-means is trained on, at most: all of them
 FINETUNE_ARRAYS = (
     12  # float32 arrays of all that trains, in a step: weights 3, gradients 3, moments 4, start, update
 )
@@ -58,6 +59,11 @@ def probabilities(m: float, d: float, n: float) -> Work:
     return product(m, d, m) + Work(20 * n, 72 * n, {"lookup": n})
 
 
+def answers(m: float, p: float, n: float) -> Work:
+    """The odd one out of n triplets of m things, from the matrix of their similarities."""
+    return product(m, p, m) + Work(6 * n, 60 * n, {"answer": n})
+
+
 def map_step(m: float, p: float, b: float) -> Work:
     """A step of the map's fit: map the objects, all their similarities, and both ways back."""
     inside = product(m, p, p) + product(m, p, m).times(3) + product(p, m, p)
@@ -73,6 +79,16 @@ def kmeans(rows: float, p: float, k: float, iterations: float) -> Work:
     """Lloyd iterations over so many rows; one iteration is an assignment."""
     flops = 2 * rows * p * k * iterations
     return Work(flops, 4 * rows * p * iterations, {"distance": flops})
+
+
+def clustering(images: float, p: float, k: float, iterations: float, starts: float) -> Work:
+    """k-means from several starts on a sample of the images, and the assignment of all of them."""
+    return kmeans(trained_rows(images, k), p, k, iterations).times(starts) + kmeans(images, p, k, 1)
+
+
+def trained_rows(images: float, k: float) -> float:
+    """Rows that k-means is trained on."""
+    return min(images, SAMPLE * k)
 
 
 def draw(n: float) -> Work:
@@ -97,7 +113,7 @@ def forward(images: float, flops: float, kind: str) -> Work:
 
 def read(images: float, size: float) -> Work:
     """Images of so many bytes opened, decoded and resized."""
-    return Work(0, images * size, {"decoded byte": images * size})
+    return Work(0, images * size, {"decoded byte": images * size, "image": images})
 
 
 def finetune_step(b: float, training: float, trained: float, triplets: float, kept: float, kind: str) -> Work:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from alignet.config import Config
 from alignet.doctor.estimates import ASSUMED, EPOCHS, KEPT, SMALL
-from alignet.graph import FINETUNED, Node, build_graph
+from alignet.graph import FINETUNED, SETTINGS, Node, build_graph
 from alignet.plan import formulas
 from alignet.plan.formulas import Work
 from alignet.plan.machines import Machine
@@ -204,14 +204,16 @@ class _Planner:
         self, node: Node, images: int, size: int, work: Work, disk: float, host: float, gpu: float = 0.0
     ) -> Cost:
         """Images read and computed, whichever takes longer where others read ahead, dealt to plan.count."""
-        machine = self.machine
-        reading = self._of(formulas.read(images, size))
-        if machine.gpu:
-            reading *= machine.settings.cores / max(1, min(self.workers, machine.settings.cores))
+        machine, cores = self.machine, self.machine.settings.cores
+        whole = self._of(formulas.read(images, size))  # with all cores at it
+        reading = whole * cores / max(1, min(self.workers, cores))
         late = images * size / machine.settings.disk
         computing = self._of(work, on_gpu=True)
-        overlapped = bool(self.workers) and machine.gpu is not None
-        seconds = max(reading, computing, late) if overlapped else max(reading + computing, late)
+        if not self.workers:
+            seconds = reading + computing
+        else:
+            seconds = max(reading, computing) if machine.gpu else max(reading, whole + computing)
+        seconds = max(seconds, late)
         shared = min(machine.count, math.ceil(images / self.config.embed.shard))
         seconds = SMALL + seconds / shared
         bound = "products" if computing > max(reading, late) else "disk" if late > reading else "cores"
@@ -239,10 +241,9 @@ class _Planner:
             else [int(settings.clusters)]
         )
         work = formulas.mapped(images, p) if node.role == "alignet" else Work()
-        rows = images
         for k in tried:
-            work += formulas.kmeans(rows, p, k, settings.iterations).times(settings.redo)
-            work += formulas.kmeans(images, p, k, 1)
+            work += formulas.clustering(images, p, k, settings.iterations, settings.redo)
+        rows = formulas.trained_rows(images, max(tried))
         how = (
             f"{len(tried)} fits x {settings.redo} starts x {settings.iterations} iterations; {rows:,} x {p:,}"
         )
@@ -309,8 +310,7 @@ class _Planner:
         times = self.machine.by_bound(work, True, reduced)
         computing = sum(times.values()) / self.machine.count
         to_read = self._of(reading) / (1 if held else self.machine.count)
-        if self.machine.gpu:
-            to_read *= self.machine.settings.cores / max(1, min(self.workers, self.machine.settings.cores))
+        to_read *= self.machine.settings.cores / max(1, min(self.workers, self.machine.settings.cores))
         bound = max(times, key=lambda name: times[name])
         if held or not self.workers or not self.machine.gpu:
             return computing + to_read, "cores" if to_read > computing else bound
@@ -342,8 +342,20 @@ class _Planner:
     # ---- what came of it
 
     def _evaluate(self, node: Node) -> Cost:
-        family = node.section["family"]
-        return self._fixed(node, FAMILIES.get(family, 5.0), f"family {family}: assumed")
+        family, dataset = node.section["family"], self.config.evaluate.datasets[node.section["dataset"]]
+        work = Work()
+        if family == "odd_one_out" and self._counted(dataset.data["triplets"]):
+            m = self.sizes.objects() if "objects" in dataset.data else self._rows(dataset.images["test"])
+            n = self.sizes.triplets(dataset.data["triplets"])
+            work = formulas.answers(m, self._width(node.section["setting"]), n)
+        return self._cost(node, work, f"family {family}: assumed", more=FAMILIES.get(family, 5.0))
+
+    def _counted(self, triplets: str) -> bool:
+        return triplets in self.config.doctor.assume or self.config.data.drawn(triplets)
+
+    def _width(self, setting: str) -> int:
+        model = SETTINGS[setting][0]
+        return self.sizes.width("student" if model in FINETUNED or model is None else model)
 
     def _export(self, node: Node) -> Cost:
         if node.role == "dataset":

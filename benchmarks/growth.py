@@ -1,0 +1,312 @@
+"""Does cost grow as `plan` says? Stages measured at 10^4 to 10^7 triplets or images, beside the prediction.
+
+    uv run python -m benchmarks.growth               curves: a table, benchmarks/growth.json, docs/growth.png
+    uv run python -m benchmarks.growth --constants   the table of alignet/plan/constants.py, and this machine's rates
+    uv run python -m benchmarks.growth --run experiment=photos paths.photos=FOLDER paths.artifacts=FINISHED_STORE
+
+`--quick` stops at 10^5 and writes nothing. A size whose prediction is longer than a minute is left out and said so. Run
+it on a quiet machine; after `--constants` put its table into constants.py. `--run` ends with status 1 where a stage
+above 3 s is off by more than a factor of 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alignet.cli import load
+from alignet.plan import formulas
+from alignet.plan.constants import REFERENCE, UNITS
+from alignet.plan.formulas import Work
+from alignet.plan.machines import Machine, machine_of
+from benchmarks.frame import machine_rates
+from benchmarks.units import fastest, jpeg, measure, stored_features, triplets_of
+
+HERE = Path(__file__).parent
+PATIENCE = 60.0  # seconds that one size may be predicted to take
+COUNTED = 0.02  # seconds: below them a run is mostly what does not grow, and is left out of the slope
+POOL = 1_281_167
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A stage at several sizes. run: does the work at a size; work: what `plan` says that it is."""
+
+    name: str
+    counts: str  # what a size counts
+    sizes: tuple[int, ...]
+    run: Callable[[int], Callable[[], Any]]
+    work: Callable[[int], Work]
+
+
+def curves(folder: Path) -> Iterator[Curve]:
+    """Every curve; what they need is made in `folder`."""
+    yield _vice()
+    yield _soft_labels()
+    yield _answers()
+    yield from _data_set(folder)
+    yield _clusters()
+    yield _embedding(folder)
+
+
+def _vice() -> Curve:
+    import dataclasses
+
+    from alignet.vice.fit import fit_vice
+
+    config = load(["experiment=paper"])
+    assert config.vice is not None
+    m, d, batch = 1854, 100, 8192
+    one = dataclasses.replace(config.vice.settings, batch=batch, max_epochs=1, burn_in=0, window=1, k=0)
+
+    def run(n: int) -> Callable[[], Any]:
+        rows = torch.from_numpy(triplets_of(m, n))
+        return lambda: fit_vice(rows, None, objects=m, settings=one)
+
+    def work(n: int) -> Work:
+        return formulas.vice_step(m, d, min(batch, n)).times(n / batch)
+
+    return Curve("VICE, an epoch, 1,854 x 100", "triplets", (10**4, 10**5, 10**6, 10**7), run, work)
+
+
+def _soft_labels() -> Curve:
+    from alignet.vice.soft_labels import soft_labels
+
+    m, d, samples = 1854, 60, 50
+    loc, scale = torch.rand(m, d), torch.full((m, d), 0.1)
+
+    def run(n: int) -> Callable[[], Any]:
+        rows = torch.from_numpy(triplets_of(m, n))
+        return lambda: soft_labels(loc, scale, rows, samples=samples, seed=0)
+
+    def work(n: int) -> Work:
+        return formulas.probabilities(m, d, n).times(samples)
+
+    return Curve("soft labels, 50 samples, 1,854 x 60", "triplets", (10**4, 10**5, 10**6, 10**7), run, work)
+
+
+def _answers() -> Curve:
+    from alignet.triplets import similarities
+
+    m, p = 1854, 768
+    features = torch.randn(m, p)
+
+    def run(n: int) -> Callable[[], Any]:
+        rows = torch.from_numpy(triplets_of(m, n))
+        return lambda: similarities(features, rows).argmax(1)
+
+    def work(n: int) -> Work:
+        return formulas.answers(m, p, n)
+
+    return Curve("odd-one-out, 1,854 x 768", "triplets", (10**4, 10**5, 10**6, 10**7), run, work)
+
+
+def _data_set(folder: Path) -> Iterator[Curve]:
+    """Drawing from ImageNet's number of images; labelling 100,000 images' features in half precision."""
+    from alignet.labelling import label
+    from alignet.sampling import cluster_boundary
+
+    assignment = np.random.default_rng(0).integers(0, 500, POOL)
+    sizes = (10**4, 10**5, 10**6, 10**7)
+    yield Curve(
+        "drawing triplets, 1,281,167 images", "triplets", sizes,
+        lambda n: lambda: cluster_boundary(assignment, n, 0), formulas.draw,
+    )  # fmt: skip
+    p, images = 1152, 100_000
+    features = stored_features(folder, images, p)
+
+    def run(n: int) -> Callable[[], Any]:
+        rows = cluster_boundary(assignment[:images], n, 0)
+        return lambda: label(features, rows)
+
+    yield Curve(
+        "labelling, 1,152 half-precision features", "triplets", sizes, run, lambda n: formulas.label(n, p, 2)
+    )
+
+
+def _clusters() -> Curve:
+    from alignet.clusters import fit_clusters
+
+    p, k, iterations = 64, 500, 4
+
+    def run(n: int) -> Callable[[], Any]:
+        rows = np.random.default_rng(0).standard_normal((n, p), dtype=np.float32)
+        threads = torch.get_num_threads()
+        return lambda: fit_clusters(rows, k=k, seed=0, iterations=iterations, threads=threads)
+
+    def work(n: int) -> Work:
+        return formulas.clustering(n, p, k, iterations, 1)
+
+    return Curve("k-means, 64 features, 500 clusters", "images", (10**4, 10**5, 10**6), run, work)
+
+
+def _embedding(folder: Path) -> Curve:
+    """A tiny network, so that what grows is opening, resizing and the loop."""
+    from alignet import embed
+    from alignet import load as load_model
+    from alignet.plan.networks import counted
+
+    model, image = load_model("timm:test_vit", weights="random"), jpeg((96, 72))
+    network = counted("test_vit", {})
+    paths = [folder / f"{number:05d}.jpg" for number in range(10**4)]
+
+    def run(n: int) -> Callable[[], Any]:
+        for path in paths[:n]:
+            if not path.exists():
+                path.write_bytes(image)
+        return lambda: embed(model, paths[:n])
+
+    def work(n: int) -> Work:
+        # one core reads
+        read = formulas.read(n, len(image)).times(torch.get_num_threads())
+        return read + formulas.forward(n, network.forward, network.kind)
+
+    return Curve("embedding, 96 px JPEG, a tiny network", "images", (10**3, 10**4), run, work)
+
+
+def measured(curve: Curve, machine: Machine, most: int) -> list[tuple[int, float, float]]:
+    """(size, measured seconds, predicted seconds) of the sizes that are not too long."""
+    rows = []
+    for size in curve.sizes:
+        predicted = machine.seconds(curve.work(size))
+        if size > most or predicted > PATIENCE:
+            print(f"  {curve.name}: {size:,} left out, predicted to take {predicted:.0f} s", flush=True)
+            continue
+        run = curve.run(size)
+        rows.append((size, fastest(run, 3 if predicted < 3 else 1), predicted))
+        ratio = rows[-1][1] / predicted
+        print(f"  {curve.name}: {size:>10,} {curve.counts}  {rows[-1][1]:9.4f} s  predicted {predicted:9.4f} s  "
+              f"{ratio:5.2f}", flush=True)  # fmt: skip
+    return rows
+
+
+def slope(sizes: list[int], seconds: list[float]) -> float:
+    """Of log seconds over log size, least squares, over runs that are long enough; NaN for fewer than two."""
+    pairs = [(math.log(n), math.log(s)) for n, s in zip(sizes, seconds) if s >= COUNTED]
+    if len(pairs) < 2:
+        return math.nan
+    x, y = np.array(pairs).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def draw_picture(found: dict[str, Any], path: Path) -> None:
+    """Measured points and predicted lines, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 5))
+    for number, (name, curve) in enumerate(found.items()):
+        sizes, seconds, predicted = zip(*curve["rows"])
+        colour = f"C{number}"
+        axis.plot(sizes, predicted, "-", color=colour, linewidth=1)
+        axis.plot(sizes, seconds, "o", color=colour, label=f"{name}: slope {curve['slope']:.2f}")
+    axis.set(xscale="log", yscale="log", xlabel="triplets or images", ylabel="seconds")
+    axis.set_title("Measured (dots) and predicted by plan (lines)", fontsize=10)
+    axis.legend(fontsize=7, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def grow(machine: Machine, quick: bool) -> None:
+    """Measure every curve, print, write."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for curve in curves(Path(folder)):
+            rows = measured(curve, machine, 10**5 if quick else 10**9)
+            sizes, seconds, predicted = ([row[part] for row in rows] for part in range(3))
+            found[curve.name] = {
+                "counts": curve.counts, "rows": rows, "slope": slope(sizes, seconds),
+                "predicted_slope": slope(sizes, predicted),
+            }  # fmt: skip
+    print(
+        f"\n| stage | {'| '.join(f'10^{power} ' for power in range(3, 8))}| slope | predicted | measured / predicted |"
+    )
+    print("|---|" + "---|" * 8)
+    for name, curve in found.items():
+        seconds = {size: value for size, value, _ in curve["rows"]}
+        cells = [f"{seconds[10**power]:.3g} s" if 10**power in seconds else "" for power in range(3, 8)]
+        ratios = [value / guess for _, value, guess in curve["rows"] if value >= COUNTED]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""
+        print(
+            f"| {name} | {' | '.join(cells)} | {curve['slope']:.2f} | {curve['predicted_slope']:.2f} | {spread} |"
+        )
+    if not quick:
+        (HERE / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        draw_picture(found, HERE.parent / "docs" / "growth.png")
+
+
+def constants() -> None:
+    """Print the rates of this machine and the table of constants.py as measured here."""
+    rates = machine_rates()
+    print(
+        f"rates for plan.machines.{REFERENCE}: "
+        + ", ".join(f"{name} {value:.2e}" for name, value in rates.items())
+    )
+    found = measure(load(["experiment=paper"]))
+    print("\nUNITS = {")
+    for name, unit in UNITS.items():
+        print(f'    "{name}": Unit({found[name]:.2g}, "{unit.bound}", "{unit.what}"),')
+    print("}  # fmt: skip")
+
+
+def against_run(overrides: list[str]) -> bool:
+    """Print `plan` beside the seconds of a finished run; whether every stage above 3 s is within a factor of 2."""
+    from alignet.pipeline import Pipeline
+    from alignet.plan.nodes import plan_nodes
+
+    config = load(overrides)
+    pipeline = Pipeline(config)
+    machine = machine_of(config.plan.machine, config.plan.machines, config.plan.count)
+    stages: dict[str, list[float]] = {}
+    for cost in plan_nodes(config, machine):
+        artifact = pipeline.state(cost.key).artifact
+        if artifact is not None:
+            took = artifact.manifest["provenance"]["seconds"]
+            held = stages.setdefault(cost.stage, [0.0, 0.0])
+            held[0], held[1] = held[0] + took, held[1] + cost.seconds
+            if took > 3:
+                print(f"  {cost.key:36} {took:7.1f} s  plan {cost.seconds:7.1f} s  {cost.seconds / took:.2f}")
+    for stage, (took, planned) in stages.items():
+        print(f"{stage:12} {took:7.1f} s  plan {planned:7.1f} s  {planned / max(took, 1e-9):.2f}")
+    took, planned = (sum(pair[part] for pair in stages.values()) for part in (0, 1))
+    print(f"{'all':12} {took:7.1f} s  plan {planned:7.1f} s  {planned / max(took, 1e-9):.2f}")
+    return all(0.5 <= planned / took <= 2 for took, planned in stages.values() if took > 3)
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.growth", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--quick", action="store_true", help="up to 10^5, nothing written")
+    parser.add_argument(
+        "--constants", action="store_true", help="measure the constants of plan, and this machine"
+    )
+    parser.add_argument("--run", nargs="+", metavar="KEY=VALUE", help="a finished run's options")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.constants:
+        constants()
+    elif given.run:
+        sys.exit(0 if against_run(given.run) else 1)
+    else:
+        config = load(["experiment=paper"])
+        grow(machine_of(REFERENCE, config.plan.machines, 1), given.quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""What `plan` reckons: closed forms against counted ones, machines against each other, the command line."""
+
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from alignet.cli import load
+from alignet.graph import build_graph
+from alignet.plan import advice, formulas
+from alignet.plan.constants import REFERENCE, UNITS
+from alignet.plan.formulas import Work
+from alignet.plan.machines import machine_of
+from alignet.plan.networks import counted, network_of, saved, vit_of
+from alignet.plan.nodes import distinct_images, plan_nodes
+from alignet.plan.sizes import Sizes
+from alignet.stages.plan import main, rows
+
+TRANSFORMERS = {  # by timm's names; published: multiply-adds (10^9) and parameters (10^6)
+    "vit_small_patch16_224.augreg_in1k": (
+        4.6,
+        22.1,
+    ),  # Touvron et al. 2021, DeiT, table 5, with its classifier
+    "vit_base_patch16_224.augreg_in1k": (17.6, 86.6),  # the same
+    "vit_large_patch16_224.augreg_in21k_ft_in1k": (61.6, 304.3),  # Touvron et al. 2022, DeiT III
+    "vit_so400m_patch14_siglip_224": (
+        None,
+        428,
+    ),  # Zhai et al. 2023: 400 million, pooling by attention included
+    "vit_base_patch16_siglip_224": (None, 92.9),
+    "vit_base_patch14_dinov2.lvd142m": (None, 86.6),  # at 224 px
+    "vit_base_patch16_dinov3": (None, 85.7),
+}
+
+
+def planned(*overrides: str):
+    config = load(list(overrides))
+    plan = config.plan
+    machine = machine_of(plan.machine, plan.machines, plan.count)
+    return {cost.key: cost for cost in plan_nodes(config, machine)}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_closed_form_of_transformers_is_what_torch_counts(name: str) -> None:
+    size = 224 if "dinov2" in name else 0
+    vit = vit_of("timm", name, size)
+    assert vit is not None
+    network, found = vit.network(), counted(name, {"img_size": 224} if size else {}, size)
+    assert network.forward == found.forward
+    assert network.parameters == pytest.approx(found.parameters, rel=0.003)  # layer scale, rotary embeddings
+    assert (network.width, network.size, network.kind) == (found.width, found.size, "transformer")
+    multiply_adds, parameters = TRANSFORMERS[name]
+    if multiply_adds is not None:
+        assert network.forward / 2e9 == pytest.approx(multiply_adds, rel=0.01)
+    assert network.parameters / 1e6 == pytest.approx(parameters, rel=0.02)
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_activations_of_a_transformer_are_what_autograd_keeps(reduced: bool) -> None:
+    import timm
+
+    module = timm.create_model("vit_small_patch16_224", num_classes=0, depth=2).eval()
+    kept = []
+    for images in (1, 3):  # copies of weights in bfloat16 are kept once
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
+            kept.append(saved(module, torch.zeros(images, 3, 224, 224))[0])
+    each = (kept[1] - kept[0]) / 2
+    vit = vit_of("timm", "vit_small_patch16_224", 0)
+    assert vit is not None
+    network = vit.network()
+    assert (network.kept16 if reduced else network.kept32) / 6 == pytest.approx(each, rel=0.12)
+
+
+def test_frozen_layers_cost_no_backward_pass() -> None:
+    blocks = [f"blocks.{number}." for number in range(6)]
+    whole = counted("vit_small_patch16_224", {})
+    half = counted("vit_small_patch16_224", {}, frozen=("patch_embed", "cls_token", "pos_embed", *blocks))
+    assert whole.training == 3 * whole.forward
+    assert half.forward == whole.forward
+    assert half.training == pytest.approx(2 * whole.forward, rel=0.05)
+    assert half.trained == pytest.approx(whole.trained / 2, rel=0.05)
+    assert half.kept32 == pytest.approx(whole.kept32 / 2, rel=0.05)
+
+
+def test_names_of_the_configured_models_are_understood() -> None:
+    from alignet.cli import names_in
+
+    for group in ("student", "teacher"):
+        for name in names_in(group):
+            config = load([f"{group}={name}"])
+            model = getattr(config, group)
+            if model.library in ("timm", "open_clip"):
+                assert network_of(model).forward > 1e7, name
+    assert network_of(load(["teacher=siglip_so400m"]).teacher).forward == pytest.approx(2.2e11, rel=0.01)
+    with pytest.raises(
+        ValueError, match=r"plan: expected a vision transformer known by its name.*student=vit_base_16"
+    ):
+        network_of(load(["student.library=transformers", "student.architecture=dinov2"]).student)
+
+
+def test_products_are_what_torch_counts() -> None:
+    from alignet.distill import objective
+
+    m, p, b = 30, 16, 500
+    triplets = torch.stack([torch.randperm(m)[:3] for _ in range(b)])
+    targets = torch.full((b, 3), 1 / 3)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        objective(torch.eye(p), torch.zeros(p), torch.randn(m, p), triplets, targets, penalty=0.1)
+    assert formulas.map_step(m, p, b).units["product"] == counter.get_total_flops()
+    with counter:
+        torch.randn(m, p) @ torch.randn(p, b)
+    assert formulas.product(m, p, b).flops == counter.get_total_flops()
+
+
+def test_work_adds_up_and_grows_as_it_says() -> None:
+    one, two = Work(1, 2, {"draw": 3}), Work(10, 20, {"draw": 1, "step": 2})
+    assert one + two == Work(11, 22, {"draw": 4, "step": 2})
+    assert two.times(2) == Work(20, 40, {"draw": 2, "step": 4})
+    assert formulas.label(10, 1152, 2).bytes == 10 * 3 * 1152 * 2
+    assert formulas.kmeans(1000, 8, 5, 3).flops == 2 * 1000 * 8 * 5 * 3
+    batches = formulas.vice_step(1854, 100, 256).flops - formulas.vice_step(1854, 100, 128).flops
+    assert batches == 24 * 100 * 128
+
+
+def test_a_unit_takes_longer_where_its_resource_is_slower() -> None:
+    machines = load([]).plan.machines
+    here, gpu = machine_of(REFERENCE, machines, 1), machine_of("h200", machines, 1)
+    assert gpu.gpu is not None
+    for name, unit in UNITS.items():
+        assert here.seconds(Work(units={name: 1})) == pytest.approx(unit.seconds)
+    assert here.seconds(Work(units={"transformer": 1e9}), reduced=True) == pytest.approx(
+        1e9 * UNITS["transformer"].seconds * machines[REFERENCE].float32 / machines[REFERENCE].bfloat16
+    )
+    read = Work(units={"decoded byte": 1e6})
+    assert gpu.seconds(read) == pytest.approx(here.seconds(read) * 2 / machines["h200"].cores)
+    forward = Work(units={"transformer": 1e12})
+    assert gpu.seconds(forward, on_gpu=True, reduced=True) == pytest.approx(
+        1e12 / (gpu.gpu.bfloat16 * gpu.gpu.share)
+    )
+    assert gpu.seconds(Work(units={"draw": 1})) == here.seconds(Work(units={"draw": 1}))  # one core
+
+
+def test_costs_follow_the_configuration() -> None:
+    base = planned("experiment=paper", "plan.machine=h200")
+    assert all(cost.seconds > 0 and cost.host > 0 for cost in base.values())
+    assert set(base) == set(build_graph(load(["experiment=paper"])))
+    teacher = base["embed[teacher.pool]"]
+    assert teacher.work.flops == pytest.approx(1_281_167 * 2.2035e11, rel=1e-3)
+    assert teacher.disk == pytest.approx(1_281_167 * (2 * 1152 + 40))
+    assert base["triplets[alignet]"].disk == 36 * 10**7 + 40 * 1_281_167
+    twice = planned("experiment=paper", "plan.machine=h200", "finetune.settings.steps=200000")
+    assert twice["finetune[alignet]"].work.flops == pytest.approx(2 * base["finetune[alignet]"].work.flops)
+    more = planned("experiment=paper", "plan.machine=h200", "plan.images=12811670", "plan.triplets=1000000")
+    assert more["embed[teacher.pool]"].seconds == pytest.approx(10 * teacher.seconds, rel=0.01)
+    assert more["triplets[distillation]"].work.units["draw"] == 10**6
+    # people do not grow with images
+    assert more["vice"] == base["vice"]
+    eight = planned("experiment=paper", "plan.machine=h200", "plan.count=8")
+    assert eight["embed[teacher.pool]"].seconds == pytest.approx(teacher.seconds / 8, rel=0.01)
+    assert eight["cluster[alignet]"].seconds == base["cluster[alignet]"].seconds
+    slower = planned("experiment=paper", "plan.machine=24gb")
+    assert slower["finetune[alignet]"].seconds > base["finetune[alignet]"].seconds
+
+
+def test_the_world_and_photographs_need_no_numbers() -> None:
+    world = planned()
+    assert world["embed[teacher.pool]"].how.startswith("2,000 images")
+    assert planned("world.pool=1500")["embed[teacher.pool]"].how.startswith("1,500 images")
+    photos = planned("experiment=photos", "paths.photos=none")
+    assert "17,296 triplets" in photos["finetune[alignet]"].how
+
+
+def test_unknown_numbers_are_asked_for() -> None:
+    own = ("experiment=own", "paths.images=none", "paths.map=none")
+    with pytest.raises(ValueError, match=r"images of pool, found none; add plan.images=NUMBER"):
+        planned(*own)
+    assert planned(*own, "plan.images=5000")["embed[teacher.pool]"].how.startswith("5,000 images")
+    with pytest.raises(
+        ValueError, match=r"triplets of human_train, found none; add \+doctor.assume.human_train"
+    ):
+        planned(
+            "experiment=own_triplets",
+            "paths.images=x",
+            "paths.people=x",
+            "plan.images=50",
+            "+doctor.assume.objects=9",
+        )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("plan.machine=laptop", "plan.machine: expected one of 2cores, 24gb, h200, found 'laptop'"),
+        ("plan.size=trillion", "plan.size: expected one of imagenet, billion, found 'trillion'"),
+        ("plan.images=2", "plan.images: expected at least 3, found 2"),
+        ("plan.images=1e9", "plan.images: expected a whole number or null, found 1000000000.0"),
+        ("plan.count=0", "plan.count: expected at least 1, found 0"),
+        ("plan.machines.h200.gpu.share=0", "expected a positive number, found 0"),
+    ],
+)
+def test_bad_values(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load([override])
+
+
+def test_a_plan_is_no_part_of_what_an_artifact_is() -> None:
+    assert build_graph(load([])) == build_graph(
+        load(["plan.images=7", "plan.machine=h200", "plan.image_bytes=9"])
+    )
+
+
+def test_images_of_a_step() -> None:
+    assert distinct_images(48, 2, True, 10**6) == 96
+    assert distinct_images(512, 4, False, 10**9) == 1536
+    # brute force: distinct numbers among 3 x 40 drawn from 100
+    draws = torch.randint(100, (2000, 120), generator=torch.Generator().manual_seed(0))
+    seen = sum(len(row.unique()) for row in draws) / len(draws)
+    assert distinct_images(40, 1, False, 100) == pytest.approx(seen, abs=1)
+
+
+def test_what_fits_a_gpu_of_24_gb() -> None:
+    config = load(["experiment=paper", "plan.machine=24gb"])
+    machine = machine_of("24gb", config.plan.machines, 1)
+    lines = list(advice.fits(config, machine, Sizes(config)))
+    assert "48: " in lines[1]
+    assert "48: " in lines[2]
+    whole, recomputed = lines[1], lines[2]
+    assert re.search(r"512: [\d.]+ GB \(does not fit\)", whole)
+    assert not re.search(r"96: [\d.]+ GB \(does", whole)
+    assert "checkpointing" in recomputed
+    assert "does not fit" not in recomputed
+    assert all("fits" in line for line in lines[3:])
+    costs = plan_nodes(config, machine)
+    assert any("finetune[alignet]" in line for line in advice.too_large(costs, machine))
+
+
+def test_table_adds_up() -> None:
+    costs = list(planned("experiment=paper").values())
+    lines = list(rows(costs))
+    assert lines[-1][0] == "all"
+    assert len({len(line) for line in lines}) == 1
+    flops = sum(float(line[1]) for line in lines[:-1] if line[1])
+    assert flops == pytest.approx(float(lines[-1][1]), rel=0.1)
+    assert math.isclose(sum(cost.work.flops for cost in costs), float(lines[-1][1]), rel_tol=0.06)
+
+
+def test_a_billion_images_on_the_command_line(capsys) -> None:
+    main(["experiment=paper", "plan.size=billion", "plan.machine=h200", "plan.count=8"])
+    printed = capsys.readouterr().out
+    for said in (
+        "1,000,000,000 images",
+        "2.3 TB",
+        "SLURM array",
+        "distributed_kmeans.py",
+        "bottleneck: ",
+        "256 rows",
+    ):
+        assert said in printed
+    command = re.search(r"alignet\.stages\.pipeline (.*)", printed)
+    assert command is not None
+    load(command[1].split())  # what it says to run next composes
+
+
+def test_folders_may_be_left_out_and_mistakes_have_one_message(tmp_path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "alignet.stages.plan", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    done = run("experiment=own", "plan.images=1000", "teacher=siglip_base", "student=vit_small_16")
+    assert done.returncode == 0, done.stderr
+    assert "paths.images=... paths.map=..." in done.stdout
+    assert not list(tmp_path.iterdir())
+    wrong = run("experiment=own", "plan.imags=1000")
+    assert wrong.returncode == 1
+    assert len(wrong.stderr.strip().splitlines()) == 1
+    assert "plan.images" in wrong.stderr
