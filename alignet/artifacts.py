@@ -240,7 +240,7 @@ class Work:
             "metrics": dict(metrics),
             "provenance": dict(provenance),
         }
-        write_json(self.folder / MANIFEST, manifest)
+        write_json(self.folder / MANIFEST, manifest | {"checksum": fingerprint(manifest)})
         return self.publish()
 
     def publish(self) -> Artifact:
@@ -289,12 +289,30 @@ def _finish_swap(folder: Path) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a complete artifact; ArtifactError when it is missing or unreadable."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not _is_whole(manifest):
+            raise ValueError("another content than was written")
+        return manifest
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(
-            f"{folder}: expected a readable {MANIFEST}, found {type(error).__name__}; delete that folder "
+            f"{folder}: expected a readable {MANIFEST}, found {str(error)[:200] or type(error).__name__}; delete that folder "
             f"and run the stage again."
         ) from error
+
+
+def _is_whole(manifest: Any) -> bool:
+    """Whether every part of a manifest is there, of its kind, and as its checksum says (older ones have none)."""
+    parts = {"identity": dict, "files": dict, "digest": str, "built_from": dict, "metrics": dict}
+    if not isinstance(manifest, dict) or any(type(manifest.get(key)) is not kind for key, kind in parts.items()):
+        return False
+    named = {"stage": str, "role": str, "version": int, "section": dict, "inputs": dict}
+    entries = manifest["files"].values()
+    typed = all(type(manifest["identity"].get(key)) is kind for key, kind in named.items()) and all(
+        isinstance(entry, dict) and type(entry.get("size")) is int and type(entry.get("sha256")) is str
+        for entry in entries
+    )
+    content = {key: value for key, value in manifest.items() if key != "checksum"}
+    return typed and manifest.get("checksum", fingerprint(content)) == fingerprint(content)
 
 
 def _started_from(partial: Path) -> dict[str, str] | None:
@@ -305,7 +323,7 @@ def _started_from(partial: Path) -> dict[str, str] | None:
             return None
     try:
         return json.loads((partial / STARTED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -69,7 +69,7 @@ class Checkpoints:
 
     def at(self, step: int) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
         """The checkpoint of `step` as (step, tensors, state); ValueError if this machine does not see it."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         path = self.folder / f"{step}.safetensors"
         if not path.is_file():
@@ -77,11 +77,17 @@ class Checkpoints:
                 f"expected the checkpoint {path}, found nothing there; put paths.artifacts on a disk that every "
                 f"machine of the run shares."
             )
-        with safe_open(path, framework="pt") as handle:
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-            return step, tensors, json.loads(handle.metadata()["state"])
+        try:
+            with safe_open(path, framework="pt") as handle:
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+                return step, tensors, json.loads(handle.metadata()["state"])
+        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{path}: expected the checkpoint that was written, found a damaged file ({str(error)[:200]}); delete "
+                "it, and the run goes on from the one before."
+            ) from None
 
     def _steps(self) -> list[int]:
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.stem) for path in self.folder.glob("*.safetensors"))
+        return sorted(int(path.stem) for path in self.folder.glob("*.safetensors") if path.stem.isdigit())

@@ -212,9 +212,23 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
 
+    _check_aliases()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         composed = hydra_compose("config", overrides=[quoted(item) for item in _based(overrides)])
     return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+
+
+MOST_ALIASES = 24  # of a configuration file: nested aliases multiply, and so few cannot fill the memory
+
+
+def _check_aliases() -> None:
+    """ValueError for a file below conf/ that repeats its parts so often that reading it might not end."""
+    for path in sorted(conf_folder().rglob("*.yaml")):
+        found = len(re.findall(rb"(?<![^\s\[{,:-])\*\w", path.read_bytes()))
+        if found > MOST_ALIASES:
+            raise ValueError(
+                f"{path}: expected at most {MOST_ALIASES} aliases (*name), found {found}; write out what they stand for."
+            )
 
 
 def _based(overrides: Sequence[str]) -> list[str]:
@@ -314,6 +328,9 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"cannot write or read {error.filename}: {error.strerror}; check its permissions or paths.artifacts."
+    if type(error).__module__.partition(".")[0] == "yaml" or isinstance(error, (RecursionError, UnicodeDecodeError)):
+        found = " ".join(str(error).split())[:400]
+        return f"expected files below {conf_folder()} in YAML, found {found}; mend that file."
     return _explain_hydra(error, typed)
 
 
@@ -352,7 +369,7 @@ def _explain_hydra(error: BaseException, typed: Sequence[str]) -> str | None:
         meant = f" Did you mean {folder}{slash}{near[0]}?" if near else ""
         fitting = [folder + slash + name for name in inside] or names
         return f"{lost[1]}: expected one of {', '.join(fitting)}, found {lost[2]!r}.{meant}"
-    return f"the configuration could not be read: {text}"
+    return f"the configuration could not be read: {text[:1000]}"
 
 
 _CHOICES = re.compile(

@@ -107,6 +107,7 @@ def test_another_identity_under_the_same_short_name_is_refused(tmp_path):
     artifact = make(store, one)
     manifest = json.loads((artifact.folder / MANIFEST).read_text())
     manifest["identity"]["version"] = 9
+    del manifest["checksum"]  # as of older versions
     (artifact.folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="another identity"):
         store.find(one)

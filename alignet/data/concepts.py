@@ -66,7 +66,7 @@ def _rows(path: Path, reader: csv.DictReader) -> Iterable[Concept]:
     if missing:
         raise ValueError(
             f"{path}: expected the columns {', '.join(COLUMNS)}, found no {', '.join(missing)} "
-            f"among {', '.join(reader.fieldnames or ()) or 'none'}; add them, empty if need be."
+            f"among {', '.join(reader.fieldnames or ())[:200] or 'none'}; add them, empty if need be."
         )
     for row in reader:
         values = {column: (row[column] or "").strip() for column in COLUMNS}
@@ -92,7 +92,7 @@ def _things_rows(path: Path, reader: csv.DictReader) -> Iterable[Concept]:
     if "uniqueID" not in (reader.fieldnames or ()):
         raise ValueError(
             f"{path}: expected a column uniqueID, as things_concepts.tsv has, found "
-            f"{', '.join(reader.fieldnames or ()) or 'none'}; give that file, or a .csv with {', '.join(COLUMNS)}."
+            f"{', '.join(reader.fieldnames or ())[:200] or 'none'}; give that file, or a .csv with {', '.join(COLUMNS)}."
         )
     for index, row in enumerate(reader):
         name = (row["uniqueID"] or "").strip()

@@ -156,7 +156,7 @@ def _read_cache(cache: Path, root: str, paths: Mapping[str, str]) -> dict[str, E
         }
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         found = f"found something else ({type(error).__name__}: {error})"
         raise ValueError(f"{cache}: expected a cache of checksums, {found}; delete the file.") from None
 

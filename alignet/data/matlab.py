@@ -14,7 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from alignet.data.npy import MOST_EXPANSION, MOST_UNPACKED
+
 _DEPTH = 6  # of structs within structs
+_PACKED = 15  # number of a packed part in files of version 5
+_PIECE = 1 << 16  # bytes read at a time
 
 
 def read_mat(path: Path) -> dict[str, np.ndarray]:
@@ -28,6 +32,7 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
 
     if not path.is_file():
         raise ValueError(f"{path}: expected a .mat file, found none; check the path.")
+    _check_unpacked(path)
     try:
         found = loadmat(path, struct_as_record=True, squeeze_me=False, chars_as_strings=False)
     except NotImplementedError:  # version 7.3
@@ -44,6 +49,35 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
         if not name.startswith("__"):
             _collect(path, name, value, arrays, _DEPTH)
     return arrays
+
+
+def _check_unpacked(path: Path) -> None:
+    """ValueError for a file of version 5 whose packed parts unpack to more than an archive may: a decompression bomb."""
+    size = path.stat().st_size
+    most, total = max(MOST_UNPACKED, MOST_EXPANSION * size), 0
+    with open(path, "rb") as handle:
+        order = {b"IM": "<", b"MI": ">"}.get(handle.read(128)[126:128])
+        while order and len(tag := handle.read(8)) == 8:
+            kind, length = struct.unpack(order + "II", tag)
+            end = handle.tell() + length
+            reader = zlib.decompressobj()
+            while kind == _PACKED and handle.tell() < end and (data := handle.read(min(_PIECE, end - handle.tell()))):
+                while data and total <= most:
+                    try:
+                        total += len(reader.decompress(data, 16 * _PIECE))
+                    except zlib.error:  # told by whoever reads it
+                        return
+                    data = reader.unconsumed_tail
+            handle.seek(end)
+    if total > most:
+        raise _bomb(path, f"more than {most:,}")
+
+
+def _bomb(path: Path, found: str) -> ValueError:
+    return ValueError(
+        f"{path}: expected numbers of at most {MOST_EXPANSION} times the file's {path.stat().st_size:,} bytes, found "
+        f"{found} bytes, as of a decompression bomb; save the matrix alone: save('judgments.mat', 'matrix', '-v7')."
+    )
 
 
 def _collect(path: Path, name: str, value: Any, arrays: dict[str, np.ndarray], depth: int) -> None:
@@ -88,6 +122,8 @@ def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
                 f"{path}: expected all numbers within the file, found {name} stored in other files, which are not "
                 "opened; save the matrix alone: save('judgments.mat', 'matrix', '-v7')."
             )
+        if isinstance(item, h5py.Dataset) and item.nbytes > max(MOST_UNPACKED, MOST_EXPANSION * path.stat().st_size):
+            raise _bomb(path, f"{item.nbytes:,}")
         passed_over = kind in ("char", "cell") or "MATLAB_empty" in item.attrs
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and not passed_over:
             arrays[name.replace("/", ".")] = _without_ones(item[()].T)  # HDF5 has MATLAB's axes reversed

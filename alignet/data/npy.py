@@ -1,9 +1,15 @@
-"""Reading arrays from `.npy` and `.npz` files, with an error that says what is wrong with the file. No pickle."""
+"""Reading arrays from `.npy` and `.npz` files, with an error that says what is wrong with the file. No pickle.
+
+An archive is never unpacked to disk. Its directory is checked before anything is unpacked into memory: names that lead
+out of it, links, a name twice, and sizes that no file of numbers reaches (a decompression bomb) are refused.
+"""
 
 from __future__ import annotations
 
 import lzma
 import math
+import os
+import stat
 import struct
 import zipfile
 import zlib
@@ -22,6 +28,12 @@ _BROKEN = (
     KeyError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
 )  # fmt: skip
 
+# An archive may unpack to so many bytes, or to so many times its own size, whichever is more. Deflate reaches 1032
+# times on zeros alone; file names of the AligNet data set, padded with zeros, stay below 50.
+MOST_UNPACKED = 1 << 28
+MOST_EXPANSION = 200
+_END = 22  # bytes of a zip's last record, without its comment
+
 
 def read_npy(path: Path | str, *, memory_map: bool = False) -> np.ndarray:
     """The array of an `.npy` file; with memory_map, a read-only view of the file.
@@ -33,12 +45,13 @@ def read_npy(path: Path | str, *, memory_map: bool = False) -> np.ndarray:
     if not path.is_file():
         raise ValueError(f"{path}: expected an .npy file, found none; check the path.")
     shape, dtype, start = _header(path)
-    size = math.prod(int(length) for length in shape)
+    size = math.prod(shape)
     if dtype.hasobject:
         raise ValueError(
             f"{path}: expected numbers, found an array of Python objects (dtype {dtype}), which is a pickle "
             "and is not opened; save it again with a numeric dtype."
         )
+    _check_plain(path, "", dtype)
     expected, found = start + size * dtype.itemsize, path.stat().st_size
     if expected != found:
         raise ValueError(
@@ -73,11 +86,43 @@ def open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(path)
     except _BROKEN as error:
         raise ValueError(
-            f"{path}: expected an .npz archive, found something else or a truncated file ({error}); "
+            f"{path}: expected an .npz archive, found something else or a truncated file ({str(error)[:200]}); "
             "fetch it again, or save it with numpy.savez."
         ) from None
     with archive:
+        _check_directory(path, archive)
         yield archive
+
+
+def _check_directory(path: Path, archive: zipfile.ZipFile) -> None:
+    """ValueError for members that are no plain files below the archive, a name twice, or a decompression bomb."""
+    members, seen = archive.infolist(), set[str]()
+    with open(path, "rb") as handle:  # its last record counts the members, which zipfile does not compare
+        handle.seek(-_END - len(archive.comment), os.SEEK_END)
+        (count,) = struct.unpack("<10xH10x", handle.read(_END))
+    if count not in (len(members), 0xFFFF):
+        raise ValueError(
+            f"{path}: expected {count:,} arrays, as its last record says, found {len(members):,}; fetch it again."
+        )
+    for member in members:
+        name = member.filename
+        kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where no Unix wrote it
+        if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or kind not in (0, stat.S_IFREG):
+            raise ValueError(
+                f"{path}: expected plain arrays below the archive, found {name[:80]!r}, a link or a name that leads "
+                "out; save it with numpy.savez."
+            )
+        if name in seen:
+            raise ValueError(
+                f"{path}: expected each array once, found {name[:80]!r} twice; save it with numpy.savez."
+            )
+        seen.add(name)
+    size, unpacked = path.stat().st_size, sum(member.file_size for member in members)
+    if unpacked > max(MOST_UNPACKED, MOST_EXPANSION * size):
+        raise ValueError(
+            f"{path}: expected arrays of at most {MOST_EXPANSION} times the file's {size:,} bytes, found {unpacked:,} "
+            "bytes in its directory, as of a decompression bomb; save it with numpy.savez, which does not compress."
+        )
 
 
 @dataclass
@@ -130,6 +175,7 @@ def open_member(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Mem
     try:
         handle = archive.open(name)
         shape, fortran, dtype = _read_header(handle)
+        size, there = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size
     except _BROKEN as error:
         raise _damaged(path, key, str(error)) from None
     with handle:
@@ -138,22 +184,37 @@ def open_member(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Mem
                 f"{path}: expected numbers or text as {key!r}, found an array of Python objects, which is a "
                 "pickle and is not opened; save it again with a plain dtype, such as array.astype('U') for text."
             )
+        _check_plain(path, key, dtype)
+        if size > there:
+            raise _damaged(path, key, f"{there:,} bytes for shape {shape} of {dtype}")
         yield Member(path, key, shape, dtype, fortran, handle)
+
+
+def _check_plain(path: Path, key: str, dtype: np.dtype) -> None:
+    if dtype.subdtype is not None or not dtype.itemsize:
+        where = f" as {key!r}" if key else ""
+        raise ValueError(
+            f"{path}: expected plain numbers or text{where}, found dtype {str(dtype)[:80]}; save each column as an array "
+            "of its own."
+        )
 
 
 def _damaged(path: Path, key: str, found: str) -> ValueError:
     return ValueError(
-        f"{path}: expected a whole array {key!r}, found damaged or truncated data ({found}); fetch it again."
+        f"{path}: expected a whole array {key!r}, found damaged or truncated data ({found[:200]}); fetch it again."
     )
 
 
 def _read_header(handle: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(handle)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(handle)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(handle)
-    raise ValueError(f"format version {version}")
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"format version {version}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(handle)
+    whole = all(type(length) is int and length >= 0 for length in shape)
+    if not whole or math.prod(length or 1 for length in shape) * max(dtype.itemsize, 1) >= 2**62:
+        raise ValueError(f"shape {str(shape)[:80]} of {str(dtype)[:80]}")
+    return shape, fortran, dtype
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
@@ -162,7 +223,7 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
             shape, _, dtype = _read_header(handle)
         except _BROKEN as error:
             raise ValueError(
-                f"{path}: expected an .npy array, found something else or a damaged header ({error}); "
+                f"{path}: expected an .npy array, found something else or a damaged header ({str(error)[:200]}); "
                 "save it with numpy.save."
             ) from None
         return shape, dtype, handle.tell()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,11 @@ from PIL import Image, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # what a file may hold, whatever its name
 MAX_PIXELS = 89_478_485  # width x height; Pillow's own threshold for a suspected decompression bomb
 TRANSPARENCY = ("white", "drop")
+_PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PLAIN = ("L", "LA", "RGB", "RGBA")  # modes of Pillow whose arrays hold what the file holds
 _SAMPLES, _PLANES = 277, 284  # TIFF tags: bands a pixel; 2 where bands are stored one after the other
+_DEFLATE = (8, 32946)  # TIFF's numbers of the compression deflate
 _MANY = 16  # bands: an image of more must be smaller than max_pixels allows
 
 
@@ -115,7 +118,10 @@ def open_image(
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as handle:
             return _decode(handle, max_pixels, policy)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{name}: {error}; scale the image down or cut it into tiles.") from None
+        raise ValueError(
+            f"{name}: expected at most {max_pixels:,} pixels, found far more ({error}); scale the image down or cut "
+            "it into tiles."
+        ) from None
     except UnidentifiedImageError:
         found = f"found none of {', '.join(FORMATS)}"
         raise ValueError(f"{name}: expected an image, {found}; convert it to PNG or remove it.") from None
@@ -136,7 +142,10 @@ class _Refused(Exception):
 
 
 def _decode(handle: IO[bytes], max_pixels: int, policy: PixelPolicy) -> Image.Image:
-    tiff = handle.read(4) in _TIFF
+    start = handle.read(len(_PNG))
+    tiff = start[:4] in _TIFF
+    if start == _PNG:
+        _check_chunks(handle)
     handle.seek(0)
     try:
         image = Image.open(handle, formats=FORMATS)
@@ -184,7 +193,25 @@ def _is_wide(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
+def _check_chunks(handle: IO[bytes]) -> None:
+    """Compare the checksums of a PNG's pixels, palette and transparency, which Pillow passes over in part."""
+    while len(head := handle.read(8)) == 8:
+        size, name = int.from_bytes(head[:4], "big"), head[4:]
+        if not (name[:1].isupper() or name == b"tRNS"):  # says nothing of pixels
+            handle.seek(size + 4, io.SEEK_CUR)
+            continue
+        total, left = zlib.crc32(name), size
+        while left and (data := handle.read(min(left, 1 << 20))):
+            total, left = zlib.crc32(data, total), left - len(data)
+        if left or handle.read(4) != total.to_bytes(4, "big"):
+            raise ValueError(f"the checksum of its part {name.decode('latin1')!r} differs")
+        if name == b"IEND":
+            return
+
+
 def _check_size(pixels: int, max_pixels: int) -> None:
+    if pixels < 1:
+        raise _Refused("expected an image, found one without pixels; fetch the file again or remove it.")
     if pixels > max_pixels:
         raise _Refused(
             f"expected at most {max_pixels:,} pixels, found {pixels:,}; "
@@ -266,6 +293,8 @@ def _tiff_array(handle: IO[bytes], max_pixels: int) -> np.ndarray:
         ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts)]
         if not ends or max(ends) > handle.seek(0, io.SEEK_END):
             raise ValueError("the file ends before its pixels")
+        if page.compression in _DEFLATE:
+            _check_unpacked(handle, page)
         try:
             pixels = page.asarray()
         except ValueError as error:
@@ -278,3 +307,13 @@ def _tiff_array(handle: IO[bytes], max_pixels: int) -> np.ndarray:
     if page.axes == "SYX":
         pixels = np.moveaxis(pixels, 0, 2)
     return np.atleast_3d(pixels)
+
+
+def _check_unpacked(handle: IO[bytes], page: Any) -> None:
+    """Refuse strips and tiles that unpack to more than their pixels, before they are unpacked into memory."""
+    most = max(math.prod(page.chunks), 1) * page.dtype.itemsize
+    for start, count in zip(page.dataoffsets, page.databytecounts):
+        handle.seek(start)
+        reader, packed = zlib.decompressobj(), handle.read(count)
+        if len(reader.decompress(packed, most + 1)) > most:
+            raise ValueError(f"a part unpacks to more than the {most:,} bytes of its pixels")

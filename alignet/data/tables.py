@@ -48,7 +48,7 @@ def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
     rows = read_rows(path, columns)
     missing = [name for name in columns if not rows or name not in rows[0]]
     if missing:
-        found = ", ".join(rows[0]) if rows else "no rows"
+        found = ", ".join(rows[0])[:200] if rows else "no rows"
         raise ValueError(f"{path}: expected a column {missing[0]}, found {found}; name one that is there.")
     return rows
 

@@ -41,6 +41,7 @@ IMAGES = ("image1", "image2", "image3")
 NEEDED = ("participant", *IMAGES, "selected_image", "triplet_type", "exp_trial_type", "rt")
 OPTIONAL = ("correct_image", "trial")
 EMPTY = ("", "NA", "NaN", "nan", "None", "null")
+MOST_ROWS = 1_000_000  # of a small Parquet file, whose equal rows take next to no space
 LEAST_MEDIAN_MS = 60.0  # a median below is one of seconds: nobody answers in 60 ms
 
 Column = list[str | None]
@@ -156,17 +157,28 @@ def _parquet(path: Path) -> dict[str, Column]:
 
     try:
         with pq.ParquetFile(path) as file:
+            _check_rows(path, file.metadata.num_rows)
             wanted = _wanted(path, file.schema_arrow.names)
             table = file.read(columns=list(wanted.values()))
-    except (pa.ArrowException, OSError) as error:
+        return {
+            short: [None if cell is None else str(cell) for cell in table[name].to_pylist()]
+            for short, name in wanted.items()
+        }
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         raise ValueError(
-            f"{path}: expected a Parquet file, found a damaged or truncated one ({str(error).splitlines()[0]}); export "
-            "it again."
+            f"{path}: expected a Parquet file, found a damaged or truncated one ({str(error)[:200].splitlines()[0]}); "
+            "export it again."
         ) from None
-    return {
-        short: [None if cell is None else str(cell) for cell in table[name].to_pylist()]
-        for short, name in wanted.items()
-    }
+
+
+def _check_rows(path: Path, rows: int) -> None:
+    """Refuse more rows than response times could be told apart in so small a file: a decompression bomb."""
+    size = path.stat().st_size
+    if rows > max(MOST_ROWS, 10 * size):
+        raise ValueError(
+            f"{path}: expected at most ten trials for each of the file's {size:,} bytes, found {rows:,}, as of a "
+            "decompression bomb; export it again."
+        )
 
 
 def _filled(path: Path, columns: Mapping[str, Column], name: str) -> list[str]:
