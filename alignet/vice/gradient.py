@@ -29,7 +29,7 @@ def _by_gram(embedding: Tensor, triplets: Tensor, targets: Tensor | None) -> tup
     m = len(embedding)
     first, second, third = triplets.unbind(1)
     pairs = torch.stack([first * m + second, first * m + third, second * m + third], 1)
-    sims = torch.take(embedding @ embedding.T, pairs)
+    sims = (embedding @ embedding.T).flatten().index_select(0, pairs.flatten()).view(-1, 3)
     loss, slopes = _softmax_loss(sims, targets, len(triplets))
     by_pair = embedding.new_zeros(m * m).scatter_add_(0, pairs.flatten(), slopes.flatten()).view(m, m)
     return loss, by_pair @ embedding + by_pair.T @ embedding
