@@ -5,7 +5,9 @@ Shape suffixes: n triplets, m rows of features, p features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ import torch
 from alignet.evaluate.bootstrap import Score, interval, mean_draws, object_draws, share_interval
 from alignet.triplets import PAIRS, check_triplets, entropy, similarities_of
 
+_T = TypeVar("_T")
 CHANCE = 1 / 3
 _MOST_ROWS = 20_000  # whose Gram matrix is held: 3.2 GB
 _BLOCK = 1 << 15  # triplets measured at a time: what is computed of them stays in cache
@@ -52,10 +55,11 @@ def odd_one_out(
     ceiling_note = exact or ceiling_note
     if not (tau == "spread" or (not isinstance(tau, str) and tau > 0)):
         raise ValueError(f"{dataset}: expected tau above 0, or spread, for the triplet entropy, found {tau}")
-    dots = _dot_columns(x, triplets)
+    columns_of = _columns(triplets)
+    dots = _dot_columns(x, columns_of)
     at = spread(dots) if isinstance(tau, str) else tau
     lengths = torch.linalg.vector_norm(x, dim=1)
-    columns, ties, ties_cosine = _measured(dots, triplets, lengths, at)
+    columns, ties, ties_cosine = _measured(dots, columns_of, lengths, at)
     rows = np.arange(len(features)) if units is None else np.asarray(units)
     if rows.shape != (len(features),):
         raise ValueError(f"{dataset}: expected one unit per row {(len(features),)}, found {rows.shape}")
@@ -110,26 +114,29 @@ def dot_products(features: torch.Tensor, triplets: np.ndarray) -> torch.Tensor:
     Where there are many triplets to a row, the Gram matrix is computed once and looked up; else rows are gathered block
     by block. n x p is never held.
     """
-    return _dot_columns(features, triplets).T.contiguous()
+    return _dot_columns(features, _columns(triplets)).T.contiguous()
 
 
-def _dot_columns(features: torch.Tensor, triplets: np.ndarray) -> torch.Tensor:
-    """`dot_products` as (3, n): whatever is computed of each triplet runs along memory."""
+def _dot_columns(features: torch.Tensor, triplets: torch.Tensor) -> torch.Tensor:
+    """`dot_products` as (3, n), of triplets (3, n) int64: whatever is computed of each runs along memory."""
     m, width = features.shape
-    dots = torch.empty((3, len(triplets)), dtype=torch.float64)
-    if m <= 4096 or (m <= _MOST_ROWS and m * m <= 16 * len(triplets)):
+    n = triplets.shape[1]
+    dots = torch.empty((3, n), dtype=torch.float64)
+    if m <= 4096 or (m <= _MOST_ROWS and m * m <= 16 * n):
         gram = _upper_gram(features).flatten()
-        for own in _blocks(len(triplets)):
-            columns = _columns(triplets[own])
+
+        def look_up(own: slice) -> None:
             for pair, (one, other) in enumerate(PAIRS):
-                first, second = columns[one], columns[other]
+                first, second = triplets[one, own], triplets[other, own]
                 place = torch.minimum(first, second) * m + torch.maximum(first, second)
                 dots[pair, own] = gram.index_select(0, place)  # three times as fast as gram[place]
+
+        _of_blocks(look_up, n)
         return dots
     step = max(1, _GATHERED // (3 * width))
-    for start in range(0, len(triplets), step):
-        rows = features[_columns(triplets[start : start + step])]
-        dots[:, start : start + step] = similarities_of(rows.unbind(0)).T
+    for start in range(0, n, step):
+        own = slice(start, start + step)
+        dots[:, own] = similarities_of(features[triplets[:, own]].unbind(0)).T
     return dots
 
 
@@ -147,8 +154,11 @@ def _columns(triplets: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(triplets.T, dtype=np.int64))
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
+def _of_blocks(work: Callable[[slice], _T], n: int) -> list[_T]:
+    """What `work` gives of each block of n triplets. PyTorch's threads take whole blocks, which are too small for it to
+    share; results do not depend on their number."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(work, (slice(at, min(at + _BLOCK, n)) for at in range(0, n, _BLOCK))))
 
 
 def spread(dots: torch.Tensor) -> float:
@@ -157,21 +167,24 @@ def spread(dots: torch.Tensor) -> float:
 
 
 def _measured(
-    dots: torch.Tensor, triplets: np.ndarray, lengths: torch.Tensor, tau: float
+    dots: torch.Tensor, triplets: torch.Tensor, lengths: torch.Tensor, tau: float
 ) -> tuple[np.ndarray, int, int]:
-    """Right by dot product, right by cosine and entropy at tau (3, n) float64; ties of both, block by block."""
+    """Right by dot product, right by cosine and entropy at tau (3, n) float64; how many tie by each."""
     inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
-    values, ties, ties_cosine = torch.empty_like(dots), 0, 0
-    for own in _blocks(dots.shape[1]):
-        sims = dots[:, own]
-        scale = inverse.index_select(0, _columns(triplets[own]).flatten()).view(3, -1)
-        cosines = torch.stack([sims[pair] * scale[one] * scale[other] for pair, (one, other) in enumerate(PAIRS)])
-        right, tied = _decided(sims)
-        right_cosine, tied_cosine = _decided(cosines)
-        values[0, own], values[1, own] = right, right_cosine
+    values = torch.empty_like(dots)
+
+    def measure(own: slice) -> tuple[int, int]:
+        sims, scale = dots[:, own], [inverse.index_select(0, column) for column in triplets[:, own]]
+        cosines = torch.stack(
+            [sims[pair] * scale[one] * scale[other] for pair, (one, other) in enumerate(PAIRS)]
+        )
+        values[0, own], ties = _decided(sims)
+        values[1, own], ties_cosine = _decided(cosines)
         values[2, own] = _entropy((sims - sims.amax(0)) / tau)
-        ties, ties_cosine = ties + tied, ties_cosine + tied_cosine
-    return values.numpy(), ties, ties_cosine
+        return ties, ties_cosine
+
+    tied = _of_blocks(measure, dots.shape[1])
+    return values.numpy(), sum(ties for ties, _ in tied), sum(ties for _, ties in tied)
 
 
 def _decided(sims: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -182,8 +195,8 @@ def _decided(sims: torch.Tensor) -> tuple[torch.Tensor, int]:
     """
     largest = sims.amax(0)
     near = sims >= largest - 10.0**-_DECIMALS * torch.maximum(largest.abs(), sims.amin(0).abs())
-    alone = near.sum(0) == 1
-    return near[0] & alone, int(len(alone) - alone.sum())
+    tied = (near[0] & near[1]) | (near[0] & near[2]) | (near[1] & near[2])
+    return near[0] & ~tied, int(tied.sum())
 
 
 def _entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -245,4 +258,3 @@ def rounded(sims: torch.Tensor) -> torch.Tensor:
     """Similarities (n, 3) relative to each triplet's largest, so that rounding error cannot break a tie."""
     largest = sims.abs().amax(1, keepdim=True)
     return torch.round(sims / torch.where(largest == 0, 1.0, largest), decimals=_DECIMALS)
-
