@@ -328,16 +328,16 @@ class Estimates:
             if settings.clusters == "elbow"
             else [int(settings.clusters)]
         )
-        seconds = sum(
-            settings.redo
-            * settings.iterations
-            * self.measured.kmeans(pool.number, width, min(k, pool.number))
-            for k in numbers
-        )
+        each = settings.rows_per_cluster
+        rows = min(pool.number, each * max(numbers)) if each else pool.number
+        # over all images, the last of which assigns them
+        passes = settings.redo * settings.iterations * rows / pool.number + 1
+        seconds = passes * sum(self.measured.kmeans(pool.number, width, min(k, pool.number)) for k in numbers)
         how = (
-            f"{pool} images, {len(numbers)} fits x {settings.redo} starts x {settings.iterations} iterations"
+            f"{pool} images, {len(numbers)} fits x {settings.redo} starts x {settings.iterations} iterations "
+            f"over {rows:,} rows"
         )
-        memory = self.measured.baseline + 12 * pool.number * width
+        memory = self.measured.baseline + 8 * rows * width
         return Estimate(SMALL + seconds, memory, 8 * pool.number + 4 * max(numbers) * width, how)
 
     def _triplets(self, node: Node) -> Estimate:

@@ -509,7 +509,7 @@ class Measurements:
         from alignet.sampling import random_triplets
 
         def measure() -> float:
-            m, less = min(pool, 4_000), min(count, 20_000)
+            m, less = min(pool, 8_000), min(count, 20_000)  # a large pool is not answered by one Gram matrix
             features = np.random.default_rng(0).standard_normal((m, p)).astype(np.float32)
 
             def run() -> None:
