@@ -61,8 +61,10 @@ class Optimizer:
         self.parameters = [*self.held, *self.head.parameters()]  # a random head has no start worth keeping
         self.initial = [parameter.detach().clone() for parameter in self.held]
         # without weight decay AdamW is Adam; its decay is to zero, ours to theta*
+        # a group for each kind: sharded tensors and others are not stepped in one call
+        groups = [{"params": own} for own in (self.held, list(self.head.parameters())) if own]
         self.adam = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=settings.epsilon,
+            groups, lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=settings.epsilon,
             weight_decay=0.0, fused=True,
         )  # fmt: skip
 
@@ -137,12 +139,16 @@ def shard(student: Student, everyone: Processes) -> None:
     kind = student.encoder.device.type
     group: Any = everyone.group(kind) or dist.group.WORLD
     mesh = DeviceMesh.from_group(group, kind)
+    student.network.to(
+        memory_format=torch.contiguous_format
+    )  # FSDP2 takes kernels with channels last not yet
     for block in blocks(student.encoder):
         fully_shard(block, mesh=mesh)
     fully_shard(student.network, mesh=mesh)
     for module in student.network.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo knows no sum with a factor
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -70,8 +70,8 @@ class Network(nn.Module):
         self._encoder = encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (b, p)."""
-        return self._encoder.features(images)
+        """Features (b, p), in memory of their own: FSDP2 hooks what comes out."""
+        return self._encoder.features(images).clone()
 
 
 def blocks(encoder: Encoder) -> list[nn.Module]:
