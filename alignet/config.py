@@ -77,6 +77,9 @@ class RuntimeSettings:
     workers: int
     download: bool
     checkpoint_seconds: float
+    recompute: bool
+    compile: bool
+    sharding: Literal["none", "fsdp2"]
     launcher: Literal["local", "torchrun", "slurm"]
     processes: int
     slurm: SlurmSettings

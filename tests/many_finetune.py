@@ -37,7 +37,7 @@ class InterruptedAt(Checkpoints):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def interrupted(settings, everyone, folder):
+def interrupted(settings, everyone, folder, **options):
     """Start, be signalled, note the step; then go on with the same processes."""
     checkpoints = InterruptedAt(folder, everyone, step=2)
     agree = everyone.agree
@@ -48,10 +48,11 @@ def interrupted(settings, everyone, folder):
 
     everyone.agree = counted
     with contextlib.suppress(interrupt.Stopped):
-        run(settings, checkpoints=checkpoints, processes=everyone)
+        run(settings, checkpoints=checkpoints, processes=everyone, **options)
     everyone.agree = agree
     interrupt._received.clear()
-    return checkpoints.stopped, run(settings, checkpoints=Checkpoints(folder), processes=everyone)
+    checkpoints_left = Checkpoints(folder)
+    return checkpoints.stopped, run(settings, checkpoints=checkpoints_left, processes=everyone, **options)
 
 
 def main():
@@ -66,10 +67,18 @@ def main():
         found |= {f"{name}.{curve}": values for curve, values in result.curves.items()}
         found[f"{name}.tau"] = np.array(result.tau_student)
         found[f"{name}.weights"] = np.concatenate([value.flatten() for value in result.state.values()])
+    sharded = run(VARIANTS["in_batch"], sharding="fsdp2", recompute=True)
+    found |= {f"sharded.{curve}": values for curve, values in sharded.curves.items()}
+    found["sharded.weights"] = np.concatenate([value.flatten() for value in sharded.state.values()])
     with interrupt.listening():
         stopped, resumed = interrupted(VARIANTS["in_batch"], everyone, folder / "checkpoints")
     found["stopped"] = np.array(stopped)
     found["resumed"] = np.concatenate([value.flatten() for value in resumed.state.values()])
+    with interrupt.listening():
+        options = {"sharding": "fsdp2"}
+        stopped, resumed = interrupted(VARIANTS["in_batch"], everyone, folder / "sharded", **options)
+    found["sharded.stopped"] = np.array(stopped)
+    found["sharded.resumed"] = np.concatenate([value.flatten() for value in resumed.state.values()])
     np.savez(folder / f"{everyone.rank}.npz", **found)
     processes.leave()
 

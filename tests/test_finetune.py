@@ -264,6 +264,30 @@ def test_resumed_work_ends_in_the_same_bytes(settings: FinetuneSettings, tmp_pat
     assert not same(whole.state, other.state)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("architecture", ["test_efficientnet", "test_vit"])
+def test_computing_blocks_again_gives_the_same_bytes_and_keeps_less(
+    architecture: str, precision: str
+) -> None:
+    backbone = dataclasses.replace(TOY, architecture=architecture, image_size=0)
+    settings = changed(steps=3, precision=precision, frozen=("patch_embed",) if "vit" in architecture else ())
+    pictures = images(size=160) if "vit" in architecture else images()
+    results, kept = [], []
+    for recompute in (False, True):
+        encoder = load_encoder(backbone, seed=0)
+        results.append(finetune(encoder, pictures, pool_teacher(), settings, recompute=recompute))
+        held: list[int] = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, held=held: (held.append(tensor.nbytes), tensor)[1], lambda tensor: tensor
+        )
+        with hooks:
+            Student(load_encoder(backbone, seed=0), settings, recompute=recompute).encode(pictures)
+        kept.append(sum(held))
+    assert same(results[0].state, results[1].state)
+    assert np.array_equal(results[0].curves["loss"], results[1].curves["loss"])
+    assert kept[1] < (0.6 if "vit" in architecture else 0.9) * kept[0]
+
+
 def test_draws_leave_the_global_generator_alone() -> None:
     torch.manual_seed(11)
     expected = torch.rand(1)

@@ -99,8 +99,24 @@ def test_two_processes_fine_tune_as_one_and_stop_together(two):
     np.testing.assert_array_equal(first["resumed"], first["in_batch.weights"])
 
 
-def test_one_process_goes_on_from_a_checkpoint_of_two(two):
-    checkpoints = Checkpoints(two / "checkpoints")
+def test_a_sharded_student_is_the_same_student(two):
+    """FSDP2 over two processes, on gloo: curves of one process, the same bytes after an interruption."""
+    first, second = (dict(np.load(two / f"{rank}.npz")) for rank in (0, 1))
+    alone = fine_tune(VARIANTS["in_batch"])
+    for curve in ("loss", "retained", "distance"):
+        np.testing.assert_allclose(
+            first[f"sharded.{curve}"], alone.curves[curve], rtol=1e-5, atol=1e-5, err_msg=curve
+        )
+        np.testing.assert_array_equal(first[f"sharded.{curve}"], second[f"sharded.{curve}"])
+    np.testing.assert_allclose(first["sharded.weights"], first["in_batch.weights"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(first["sharded.weights"], second["sharded.weights"])
+    assert first["sharded.stopped"] == 2
+    np.testing.assert_array_equal(first["sharded.resumed"], first["sharded.weights"])
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "sharded"])
+def test_one_process_goes_on_from_a_checkpoint_of_two(two, name):
+    checkpoints = Checkpoints(two / name)
     assert checkpoints.newest() == 2
     resumed = fine_tune(VARIANTS["in_batch"], checkpoints=checkpoints)
     alone = fine_tune(VARIANTS["in_batch"])

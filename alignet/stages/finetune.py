@@ -45,6 +45,7 @@ def run(work: StageRun) -> dict[str, Any]:
         encoder, pixels, teacher, settings, original=_original(work, ids),
         workers=work.runtime.workers if pixels is images else 0, processes=everyone,
         checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds, signals=False),
+        recompute=work.runtime.recompute, compiled=work.runtime.compile, sharding=work.runtime.sharding,
     )  # fmt: skip
     if everyone.first:
         save_file(result.state, work.folder / "weights.safetensors")
