@@ -295,15 +295,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return manifest
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(
-            f"{folder}: expected a readable {MANIFEST}, found {str(error)[:200] or type(error).__name__}; delete that folder "
-            f"and run the stage again."
+            f"{folder}: expected a readable {MANIFEST}, found {str(error)[:200] or type(error).__name__}; delete that "
+            f"folder and run the stage again."
         ) from error
 
 
 def _is_whole(manifest: Any) -> bool:
     """Whether every part of a manifest is there, of its kind, and as its checksum says (older ones have none)."""
     parts = {"identity": dict, "files": dict, "digest": str, "built_from": dict, "metrics": dict}
-    if not isinstance(manifest, dict) or any(type(manifest.get(key)) is not kind for key, kind in parts.items()):
+    if not isinstance(manifest, dict) or any(
+        type(manifest.get(key)) is not kind for key, kind in parts.items()
+    ):
         return False
     named = {"stage": str, "role": str, "version": int, "section": dict, "inputs": dict}
     entries = manifest["files"].values()

@@ -227,7 +227,7 @@ def _check_aliases() -> None:
         found = len(re.findall(rb"(?<![^\s\[{,:-])\*\w", path.read_bytes()))
         if found > MOST_ALIASES:
             raise ValueError(
-                f"{path}: expected at most {MOST_ALIASES} aliases (*name), found {found}; write out what they stand for."
+                f"{path}: expected at most {MOST_ALIASES} aliases (*name), found {found}; write out what they name."
             )
 
 
@@ -328,7 +328,9 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"cannot write or read {error.filename}: {error.strerror}; check its permissions or paths.artifacts."
-    if type(error).__module__.partition(".")[0] == "yaml" or isinstance(error, (RecursionError, UnicodeDecodeError)):
+    if type(error).__module__.partition(".")[0] == "yaml" or isinstance(
+        error, (RecursionError, UnicodeDecodeError)
+    ):
         found = " ".join(str(error).split())[:400]
         return f"expected files below {conf_folder()} in YAML, found {found}; mend that file."
     return _explain_hydra(error, typed)

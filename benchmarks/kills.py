@@ -1,9 +1,12 @@
 """Kill -9 a run at random moments, rerun until it ends, and compare every payload with an undisturbed run.
 
     uv run python -m benchmarks.kills --kills 25 [override ...]
+    uv run python -m benchmarks.kills --kills 50 --photos FOLDER
 
-At least one kill falls into every stage, and one between a manifest and its rename. Prints each kill and
-ends with the number of artifacts whose checksums are equal; exit status 1 if any differs.
+At least one kill falls into every stage, and one between a manifest and its rename; the others fall at random moments
+after a run has begun to work, and on from nothing where all is made. --photos takes experiment=photos with few steps
+and epochs (PHOTOS): every node of it in about 45 s. Prints each kill and ends with the number of artifacts whose
+checksums are equal; exit status 1 if any differs.
 """
 
 from __future__ import annotations
@@ -21,6 +24,18 @@ from pathlib import Path
 
 from alignet.cli import load
 from alignet.graph import build_graph
+
+# experiment=photos with all its nodes, short: 64 px, three steps, two epochs, one candidate of each grid
+PHOTOS = [
+    "experiment=photos", "runtime.threads=1", "runtime.checkpoint_seconds=0.5", "vice.settings.max_epochs=2",
+    "vice.settings.burn_in=0", "vice.settings.window=1", "vice.settings.dim=20", "soft_labels.samples=3",
+    "distill.settings.teacher.steps=4", "distill.settings.teacher.penalties=[0.1]",
+    "distill.settings.teacher.lrs=[0.001]", "distill.settings.teacher.batch=8192",
+    "distill.settings.student.steps=4", "distill.settings.student.penalties=[1.0]",
+    "distill.settings.student.lrs=[0.0003]", "cluster.clusters=20", "finetune.settings.steps=6",
+    "finetune.settings.warmup=1", "finetune.settings.batch=8", "student.image_size=64",
+    "evaluate.bootstrap=20", "evaluate.datasets.labels.options.count=2000",
+]  # fmt: skip
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -62,6 +77,24 @@ def working(root: Path, stage: str):
     return lambda: next((str(path.relative_to(root)) for path in (root / stage).glob("*.partial")), "")
 
 
+def begun(root: Path):
+    """A function that names the first change of the store since it was made, or gives ''."""
+    before = _entries(root)
+    return lambda: ", ".join(sorted(_entries(root) - before)[:1])
+
+
+def _entries(root: Path) -> set[str]:
+    """Work folders and artifacts, each with the time of its last change."""
+    try:
+        return {
+            f"{path.relative_to(root)} at {path.stat().st_mtime_ns}"
+            for path in root.glob("*/*")
+            if path.is_dir()
+        }
+    except FileNotFoundError:  # renamed while we looked
+        return set()
+
+
 def before_rename(root: Path):
     """A function that names a work folder that has its manifest and is not renamed yet, or gives ''."""
 
@@ -77,6 +110,10 @@ def before_rename(root: Path):
     return look
 
 
+def _differing(one: dict[str, str], other: dict[str, str]) -> str:
+    return ", ".join(sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)))
+
+
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(
@@ -87,8 +124,13 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=None, help="of the two stores; default: a temporary one"
     )
+    parser.add_argument(
+        "--photos", type=Path, default=None, help="a folder as data/README.md says: kill experiment=photos"
+    )
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
+    if arguments.photos is not None:
+        arguments.overrides = [*PHOTOS, f"paths.photos={arguments.photos.absolute()}", *arguments.overrides]
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
@@ -97,6 +139,7 @@ def main() -> None:
         if start(whole, arguments.overrides, folder / "whole.log").wait():
             sys.exit(f"the undisturbed run failed:\n{(folder / 'whole.log').read_text()[-2000:]}")
         duration = time.monotonic() - began
+        patience = 10 * duration  # of a machine that others use too
         reference = digests(whole)
         made = {name.partition("/")[0] for name in reference}
         order = dict.fromkeys(node.stage for node in build_graph(load(arguments.overrides)).values())
@@ -116,26 +159,28 @@ def main() -> None:
             kind = plan.pop(0)
             process = start(broken, arguments.overrides, folder / "broken.log")
             if kind == "moment":
-                moment = time.monotonic() + chance.uniform(0, 2 * duration / max(1, arguments.kills))
-
-                def ready(until: float = moment) -> str:
-                    return "a random moment" if time.monotonic() > until else ""
-
-                where = kill_when(process, ready, 0, duration)
+                delay = chance.uniform(0, max(0.5, 2 * duration / max(1, arguments.kills)))
+                where = kill_when(process, begun(broken), delay, patience)
             elif kind == "rename":
-                where = kill_when(process, before_rename(broken), 0, duration)
+                where = kill_when(process, before_rename(broken), 0, patience)
             else:
-                where = kill_when(process, working(broken, kind), chance.uniform(0, 0.3), duration)
+                where = kill_when(process, working(broken, kind), chance.uniform(0, 0.3), patience)
             if where is None:
-                process.wait()
-                if kind in done or process.returncode:
+                if process.wait():
                     sys.exit(f"a rerun failed:\n{(folder / 'broken.log').read_text()[-2000:]}")
                 # the run ended before the moment came: begin again from nothing for what is left of the plan
+                if digests(broken) != reference:
+                    sys.exit(
+                        f"checksums differ from the undisturbed run's: {_differing(reference, digests(broken))}"
+                    )
                 subprocess.run(["rm", "-rf", str(broken)], check=True)
                 plan.insert(0, kind)
                 continue
             done[kind] = done.get(kind, 0) + 1
-            print(f"kill {sum(done.values()):2d}: {kind}: {where}", flush=True)
+            at = where.partition(" at ")[0]
+            print(f"kill {sum(done.values()):2d}: {kind}: {at}", flush=True)
+        if plan:
+            sys.exit(f"after {attempts} runs these kills never came about: {', '.join(plan)}")
         if start(broken, arguments.overrides, folder / "broken.log").wait():
             sys.exit(f"the last rerun failed:\n{(folder / 'broken.log').read_text()[-2000:]}")
         after = digests(broken)

@@ -87,17 +87,25 @@ def fuzz(kinds: list[str], inputs: int, seed: int, processes: int) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     findings = _table(kinds, answers, time.monotonic() - began, seed)
     for finding in findings[:20]:
-        print(f"\n{finding['kind']}:{finding['number']} ({finding['input']}): {finding['what']}: {finding['told']}")
+        print(
+            f"\n{finding['kind']}:{finding['number']} ({finding['input']}): {finding['what']}: {finding['told']}"
+        )
     return 1 if findings else 0
 
 
-def _table(kinds: list[str], answers: list[dict[str, Any]], seconds: float, seed: int) -> list[dict[str, Any]]:
-    print(f"{'kind':10}{'inputs':>9}{'accepted':>10}{'refused':>9}{'findings':>10}{'seconds':>9}{'slowest':>9}")
+def _table(
+    kinds: list[str], answers: list[dict[str, Any]], seconds: float, seed: int
+) -> list[dict[str, Any]]:
+    print(
+        f"{'kind':10}{'inputs':>9}{'accepted':>10}{'refused':>9}{'findings':>10}{'seconds':>9}{'slowest':>9}"
+    )
     findings = [finding for answer in answers for finding in answer["findings"]]
     sums: Counter[str] = Counter()
     for kind in kinds:
         own = [answer for answer in answers if answer["kind"] == kind]
-        row = {name: sum(answer[name] for answer in own) for name in ("inputs", "accepted", "refused", "seconds")}
+        row = {
+            name: sum(answer[name] for answer in own) for name in ("inputs", "accepted", "refused", "seconds")
+        }
         found = sum(finding["kind"] == kind for finding in findings)
         slowest = max((answer["slowest"] for answer in own), default=0.0)
         sums.update({**row, "findings": found})
@@ -173,7 +181,13 @@ def _work(connection: Any, tasks: list[tuple]) -> None:
 def _batch(task: tuple) -> dict[str, Any]:
     """Read some inputs of one kind, one after the other."""
     kind, start, end, seed, folder = task
-    answer: dict[str, Any] = {"kind": kind, "inputs": end - start, "accepted": 0, "refused": 0, "findings": []}
+    answer: dict[str, Any] = {
+        "kind": kind,
+        "inputs": end - start,
+        "accepted": 0,
+        "refused": 0,
+        "findings": [],
+    }
     own = Path(folder, f"{kind}-{start}")
     own.mkdir(parents=True, exist_ok=True)
     _prepare(own)
@@ -291,12 +305,17 @@ def _message(error: Exception, path: Path) -> str:
     from alignet.artifacts import ArtifactError
 
     text = str(error)
-    clear = type(error) in (ValueError, ArtifactError) and text.strip() and len(text) <= MESSAGE + text.count(str(path)) * 200
+    clear = (
+        type(error) in (ValueError, ArtifactError)
+        and text.strip()
+        and len(text) <= MESSAGE + text.count(str(path)) * 200
+    )
     if clear and "expected" in text and len(text.splitlines()) <= 6:
         return ""
     where = traceback.extract_tb(error.__traceback__)[-1]
-    if clear and "expected" in text or len(text) > MESSAGE:
-        return f"{len(text)} characters, {len(text.splitlines())} lines, by {where.filename}:{where.lineno}: {text[-200:]}"
+    if (clear and "expected" in text) or len(text) > MESSAGE:
+        size = f"{len(text)} characters, {len(text.splitlines())} lines"
+        return f"{size}, by {where.filename}:{where.lineno}: {text[-200:]}"
     return "".join(traceback.format_exception(error))[-1500:]
 
 

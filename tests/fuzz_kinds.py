@@ -38,7 +38,9 @@ class Reader:
     holds: Callable[[Any, int], str]  # given the size of the file in bytes
     text: bool = False
     sealed: bool = False
-    made: Callable[[random.Random], bytes] | None = None  # an input made from nothing, in a third of the cases
+    made: Callable[[random.Random], bytes] | None = (
+        None  # an input made from nothing, in a third of the cases
+    )
 
 
 def input_of(reader: Reader, chance: random.Random) -> tuple[bytes, str]:
@@ -102,14 +104,18 @@ def _bands(path: Path) -> np.ndarray:
     return np.asarray(open_image(path, max_pixels=MAX_PIXELS, policy=policy))
 
 
-def png_of(width: int, height: int, packed: bytes, depth: int = 8, colour: int = 2, extra: bytes = b"") -> bytes:
+def png_of(
+    width: int, height: int, packed: bytes, depth: int = 8, colour: int = 2, extra: bytes = b""
+) -> bytes:
     """A PNG whose header says what it likes about its packed pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    )
 
 
 def _made_png(chance: random.Random) -> bytes:
@@ -150,12 +156,16 @@ def _samples() -> list[tuple[str, bytes]]:
 def _made_tar(chance: random.Random) -> bytes:
     if chance.random() < 0.5:
         return seal_tar(mutate(tar_of(_samples()), chance, False))
-    name = chance.choice(("../x.png", "/x.png", "a/../../x.png", "x.png", "000.png", "./../x.png", "x\n.png", ".x.png"))
+    name = chance.choice(
+        ("../x.png", "/x.png", "a/../../x.png", "x.png", "000.png", "./../x.png", "x\n.png", ".x.png")
+    )
     kind = chance.choice(
         (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE,
          tarfile.DIRTYPE, tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE)
     )  # fmt: skip
-    return tar_of([*_samples(), (name, _samples()[0][1])], kind, chance.choice(("/etc/passwd", "000.png", "../../x")))
+    return tar_of(
+        [*_samples(), (name, _samples()[0][1])], kind, chance.choice(("/etc/passwd", "000.png", "../../x"))
+    )
 
 
 def _shards(path: Path) -> tuple[list[str], list[bytes], dict[str, int]]:
@@ -207,19 +217,24 @@ def npy_of(descr: str, shape: str, data: bytes, order: str = "False") -> bytes:
 
 
 _DESCRS = (
-    "'<f4'", "'<f8'", "'<i8'", "'|O'", "'<U7'", "'<U1000000000'", "'|V0'", "'|V8'", "'<M8[ns]'", "'|b1'", "'<c8'", "'|S3'",
+    "'<f4'", "'<f8'", "'<i8'", "'|O'", "'<U7'", "'<U1000000000'", "'|V0'", "'|V8'", "'<M8[ns]'", "'|b1'", "'<c8'",
+    "'|S3'",
     "[('a', '<f4')]", "'<i4'", "'>i8'", "'<f2'", "'|u1'", "'bogus'", "None", "('<f4', (2,))", "[('a', '|O')]", "'<U0'",
 )  # fmt: skip
 _SHAPES = (
-    "(4, 3)", "(12,)", "()", "(0, 3)", "(-4, -3)", "(4, True)", "(1000000000000, 3)", "(4, 3, 1)", "(2.0, 3)", "4", "(4294967296, 4294967296)",
-    "(9223372036854775807, 3)", "(18446744073709551616, 3)", "(None, 3)", "('4', 3)", "(0, 9223372036854775807)", "(4,) * 3", "(4, 3,",
+    "(4, 3)", "(12,)", "()", "(0, 3)", "(-4, -3)", "(4, True)", "(1000000000000, 3)", "(4, 3, 1)", "(2.0, 3)", "4",
+    "(4294967296, 4294967296)",
+    "(9223372036854775807, 3)", "(18446744073709551616, 3)", "(None, 3)", "('4', 3)", "(0, 9223372036854775807)",
+    "(4,) * 3", "(4, 3,",
 )  # fmt: skip
 
 
 def _made_npy(chance: random.Random) -> bytes:
     data = npy_bytes(np.arange(12, dtype=np.int64).reshape(4, 3))[-96:]
     order = chance.choice(("False", "True", "1", "None"))
-    made = npy_of(chance.choice(_DESCRS), chance.choice(_SHAPES), data[: chance.choice((0, 48, 96, 96))], order)
+    made = npy_of(
+        chance.choice(_DESCRS), chance.choice(_SHAPES), data[: chance.choice((0, 48, 96, 96))], order
+    )
     return mutate(made, chance, False) if chance.random() < 0.2 else made
 
 
@@ -235,10 +250,15 @@ def _zip_maker(members: Callable[[], dict[str, bytes]]) -> Callable[[random.Rand
         elif how == 1:
             files[one] = _made_npy(chance)
         elif how == 2:
-            files[chance.choice(("../x.npy", "/x.npy", "x.txt", "a/../../x.npy", "x.npy", ".npy"))] = files[one]
+            files[chance.choice(("../x.npy", "/x.npy", "x.txt", "a/../../x.npy", "x.npy", ".npy"))] = files[
+                one
+            ]
         elif how == 3:
             files.pop(one)
-        packed = zip_of(files, chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)))
+        packed = zip_of(
+            files,
+            chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)),
+        )
         if how == 4:  # sizes in the directory that lie
             place = packed.find(b"PK\x01\x02") + chance.choice((20, 24))
             packed = packed[:place] + struct.pack("<I", chance.choice(NUMBERS) % 2**32) + packed[place + 4 :]
@@ -252,7 +272,10 @@ def bomb(megabytes: int) -> bytes:
     size = megabytes << 20
     head = npy_of("'<f4'", f"({size // 4},)", b"")
     handle = io.BytesIO()
-    with zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("weights.npy", "w", force_zip64=True) as member:
+    with (
+        zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("weights.npy", "w", force_zip64=True) as member,
+    ):
         member.write(head)
         for _ in range(megabytes):
             member.write(bytes(1 << 20))
@@ -277,7 +300,11 @@ _TRIPLETS = np.array([[0, 1, 2], [3, 4, 5], [1, 3, 0], [2, 5, 4]], dtype=np.int6
 def _dataset() -> dict[str, bytes]:
     sims = np.array([[2, 1, 0], [3, 1, 2], [5, 4, 3], [1, 0.5, -1]], dtype=np.float32)
     names = np.array(_IDS)[_TRIPLETS]
-    return {"filenames.npy": npy_bytes(names), "similarities.npy": npy_bytes(sims), "indices.npy": npy_bytes(_TRIPLETS)}
+    return {
+        "filenames.npy": npy_bytes(names),
+        "similarities.npy": npy_bytes(sims),
+        "indices.npy": npy_bytes(_TRIPLETS),
+    }
 
 
 def _load_dataset(path: Path) -> Any:
@@ -368,7 +395,11 @@ def _concepts(path: Path) -> Any:
 
 def _are_concepts(found: Any, size: int) -> str:
     names = [one.unique_id for one in found]
-    good = [one.index for one in found] == list(range(len(found))) and len(set(names)) == len(names) and all(names)
+    good = (
+        [one.index for one in found] == list(range(len(found)))
+        and len(set(names)) == len(names)
+        and all(names)
+    )
     return "" if good else "concepts out of order or twice"
 
 
@@ -381,7 +412,9 @@ def _column(path: Path) -> Any:
 def _hierarchy(path: Path) -> Any:
     from alignet.data.hierarchy import table_hierarchy
 
-    return table_hierarchy(path, class_="unique_id", basic="unique_id", superordinate="category", merge={}).superordinate
+    return table_hierarchy(
+        path, class_="unique_id", basic="unique_id", superordinate="category", merge={}
+    ).superordinate
 
 
 def _hypernyms(path: Path) -> Any:
@@ -395,7 +428,7 @@ def _noun() -> bytes:
     lines = ["  1 This software and database is being provided to you."]
     for number in range(4):
         above = f"001 @ {90 + 10 * number:08} n 0000" if number else "000"
-        lines.append(f"{100 + 10 * number:08} 03 n 02 word{number} 0 other 1 {above} | a thing; \"it is\"  ")
+        lines.append(f'{100 + 10 * number:08} 03 n 02 word{number} 0 other 1 {above} | a thing; "it is"  ')
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -403,14 +436,20 @@ def _judged(**options: Any) -> Callable[[Path], np.ndarray]:
     def read(path: Path) -> np.ndarray:
         from alignet.data.judgements import load_judgements
 
-        return load_judgements(path, **({"format": "matrix", "kind": "similarity", "images": 4} | options)).similarity
+        return load_judgements(
+            path, **({"format": "matrix", "kind": "similarity", "images": 4} | options)
+        ).similarity
 
     return read
 
 
 def _is_similarity(found: np.ndarray, size: int) -> str:
     wrong = _array(found)
-    return wrong or ("" if found.shape == (4, 4) and np.allclose(found, found.T, 1e-4, 1e-4) else f"{found.shape}, not symmetric")
+    return wrong or (
+        ""
+        if found.shape == (4, 4) and np.allclose(found, found.T, 1e-4, 1e-4)
+        else f"{found.shape}, not symmetric"
+    )
 
 
 @cache
@@ -478,7 +517,9 @@ def _rows_of_trials() -> list[dict[str, object]]:
 
 def _trials_csv() -> bytes:
     rows = _rows_of_trials()
-    return "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]).encode() + b"\n"
+    return (
+        "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]).encode() + b"\n"
+    )
 
 
 def _trials_parquet() -> bytes:
@@ -500,8 +541,16 @@ def _trials(path: Path) -> Any:
 
 def _are_trials(found: Any, size: int) -> str:
     shown, selected, rt, triplets = found
-    good = shown.shape == (len(selected), 3) and ((selected >= -1) & (selected < 3)).all() and (rt[selected >= 0] > 0).all()
-    return "" if good and np.isfinite(rt[selected >= 0]).all() and len(triplets["level"]) else "trials out of range"
+    good = (
+        shown.shape == (len(selected), 3)
+        and ((selected >= -1) & (selected < 3)).all()
+        and (rt[selected >= 0] > 0).all()
+    )
+    return (
+        ""
+        if good and np.isfinite(rt[selected >= 0]).all() and len(triplets["level"])
+        else "trials out of range"
+    )
 
 
 def _nights(path: Path) -> Any:
@@ -511,10 +560,10 @@ def _nights(path: Path) -> Any:
 
 
 _NIGHTS = (
-    "id,prompt,choice,unused,reference,first,second,votes,split,is_imagenet\n"
-    '0,"a dog, running",1,0,ref/0.png,d/0_0.png,d/0_1.png,6,test,True\n'
-    '1,"a cat",0,0,ref/1.png,d/1_0.png,d/1_1.png,7,test,False\n2,x,1,0,ref/2.png,d/2_0.png,d/2_1.png,5,train,True\n'
-).encode()
+    b"id,prompt,choice,unused,reference,first,second,votes,split,is_imagenet\n"
+    b'0,"a dog, running",1,0,ref/0.png,d/0_0.png,d/0_1.png,6,test,True\n'
+    b'1,"a cat",0,0,ref/1.png,d/1_0.png,d/1_1.png,7,test,False\n2,x,1,0,ref/2.png,d/2_0.png,d/2_1.png,5,train,True\n'
+)
 
 
 def _split(path: Path) -> Any:
@@ -524,7 +573,8 @@ def _split(path: Path) -> Any:
 
 
 _SPLIT = ("superclass,subclass,domain\n" + "".join(
-    f"s{one},s{one}{domain}{number},{domain}\n" for one in "ab" for domain in ("source", "target") for number in range(2)
+    f"s{one},s{one}{domain}{number},{domain}\n" for one in "ab"
+    for domain in ("source", "target") for number in range(2)
 )).encode()  # fmt: skip
 
 
@@ -541,7 +591,13 @@ def _survey() -> Any:
     triplets = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [0, 3, 4]])
     different = np.ones((5, 5))
     planned = plan_survey(
-        [f"{name}.png" for name in "abcde"], triplets, different=different, trials=4, catch=1, practice=1, seed=0
+        [f"{name}.png" for name in "abcde"],
+        triplets,
+        different=different,
+        trials=4,
+        catch=1,
+        practice=1,
+        seed=0,
     )
     return planned
 
@@ -566,7 +622,9 @@ def _sheet_bytes() -> bytes:
     places = {}
     for number, one in enumerate(_survey().pictures):
         places.setdefault(one, number)
-    trials = [{"pictures": [places[one] for one in row], "choice": 1, "rt": 800.5} for row in _survey().triplets]
+    trials = [
+        {"pictures": [places[one] for one in row], "choice": 1, "rt": 800.5} for row in _survey().triplets
+    ]
     content = {"format": FORMAT, "version": 1, "survey": "s1", "participant": "0" * 32, "complete": False}
     return json.dumps({**content, "trials": trials}).encode()
 
@@ -647,7 +705,13 @@ def _store(path: Path) -> Any:
     found = store.find(_identity())
     assert found is not None
     found.verify()
-    return found.digest, found.size, found.file("data.txt").name, dict(found.metrics), dict(found.manifest["built_from"])
+    return (
+        found.digest,
+        found.size,
+        found.file("data.txt").name,
+        dict(found.metrics),
+        dict(found.manifest["built_from"]),
+    )
 
 
 def _is_artifact(found: Any, size: int) -> str:
@@ -712,14 +776,17 @@ def _any(found: Any, size: int) -> str:
 
 
 _OVERRIDES = (
-    "experiment=world\nseed=3\nvice.settings.lr=0.01\nruntime.threads=1\nfinetune.settings.steps=6\n"
-    "cluster.grid=[2,3,4]\nbaselines={}\npaths.artifacts=/tmp/x,y\nrole=finetune[alignet]\nembed.precision=float16\n"
-).encode()
-_CONCEPTS = "index,unique_id,category,photo,split\n0,dog,animal,dog.jpg,train\n1,cat,animal,cat.jpg,tune\n2,car,,,report\n".encode()
+    b"experiment=world\nseed=3\nvice.settings.lr=0.01\nruntime.threads=1\nfinetune.settings.steps=6\n"
+    b"cluster.grid=[2,3,4]\nbaselines={}\npaths.artifacts=/tmp/x,y\nrole=finetune[alignet]\nembed.precision=float16\n"
+)
+_CONCEPTS = (
+    b"index,unique_id,category,photo,split\n"
+    b"0,dog,animal,dog.jpg,train\n1,cat,animal,cat.jpg,tune\n2,car,,,report\n"
+)
 _THINGS = (
-    "subject_id\timage1\timage2\timage3\tchoice\tnoise_ceiling\n"
-    "s1\t1\t2\t3\t1\t0\ns2\t4\t5\t6\t2\t0\ns3\t1\t3\t7\t3\t1\n"
-).encode()
+    b"subject_id\timage1\timage2\timage3\tchoice\tnoise_ceiling\n"
+    b"s1\t1\t2\t3\t1\t0\ns2\t4\t5\t6\t2\t0\ns3\t1\t3\t7\t3\t1\n"
+)
 
 
 @cache
@@ -738,13 +805,19 @@ def readers(kind: str) -> tuple[Reader, ...]:
             for mode in ("RGB", "RGBA", "P", "L", "1", "LA", "I;16")
         )
     if kind == "image":
-        plain = [("a.webp", "WEBP", {}), ("a.webp", "WEBP", {"lossless": True}), ("a.bmp", "BMP", {}), ("a.png", "GIF", {})]
+        plain = [
+            ("a.webp", "WEBP", {}),
+            ("a.webp", "WEBP", {"lossless": True}),
+            ("a.bmp", "BMP", {}),
+            ("a.png", "GIF", {}),
+        ]
         return (
             *(Reader(name, _picture("RGB", what, **more), _pixels, _is_picture) for name, what, more in plain),
             *(Reader("a.tif", _picture(mode, "TIFF", **more), _pixels, _is_picture)
               for mode, more in (("RGB", {}), ("RGB", {"compression": "tiff_adobe_deflate"}), ("I;16", {}))),
             Reader("a.tif", _picture("RGB", "TIFF", compression="tiff_lzw"), _pixels, _is_picture),
-            Reader("a.tif", _tiff(), _bands, _is_picture), Reader("a.tif", _tiff(compression="zlib"), _bands, _is_picture),
+            Reader("a.tif", _tiff(), _bands, _is_picture),
+            Reader("a.tif", _tiff(compression="zlib"), _bands, _is_picture),
             Reader("a.tif", _picture("F", "TIFF"), _bands_of_one, _is_picture),
         )  # fmt: skip
     if kind == "tar":
@@ -763,7 +836,9 @@ def readers(kind: str) -> tuple[Reader, ...]:
         return (
             Reader("a.npy", npy_bytes(floats), _read_npy, _fills_file, made=_made_npy),
             Reader("a.npy", npy_bytes(_TRIPLETS), _triplets_reader(**last), triplets, made=_made_npy),
-            Reader("a.npy", npy_bytes(floats.astype(np.float16)), _load_features, _all_finite, made=_made_npy),
+            Reader(
+                "a.npy", npy_bytes(floats.astype(np.float16)), _load_features, _all_finite, made=_made_npy
+            ),
             Reader("a.npy", npy_bytes(np.abs(floats)), _load_embedding, _all_finite, made=_made_npy),
             Reader("a.npy", npy_bytes(_square()), _judged(), _is_similarity, made=_made_npy),
         )
@@ -784,7 +859,13 @@ def readers(kind: str) -> tuple[Reader, ...]:
         rows = b"0 1 2\n3 4 5\n6 1 0\n"
         return (
             Reader("a.txt", rows, _triplets_reader(index_base=0, odd_one="last"), triplets, text=True),
-            Reader("a.txt", rows.replace(b" ", b","), _triplets_reader(index_base=0, odd_one="first"), triplets, text=True),
+            Reader(
+                "a.txt",
+                rows.replace(b" ", b","),
+                _triplets_reader(index_base=0, odd_one="first"),
+                triplets,
+                text=True,
+            ),
             Reader("data.noun", _noun(), _hypernyms, _any, text=True),
             Reader("ids.txt", b"a\nb\nc\n", _ids, _any, text=True),
         )
@@ -794,7 +875,13 @@ def readers(kind: str) -> tuple[Reader, ...]:
             Reader("real.json", b"[[1, 2], [], [9]]", _real, _any, text=True),
             Reader("survey.json", _survey_bytes(), _load_survey, _any, text=True),
             Reader("sheet.json", _sheet_bytes(), _sheet, _are_answers, text=True),
-            Reader("seen.json", cached, _index_cache, lambda found, size: "" if found == (1,) else str(found), text=True),
+            Reader(
+                "seen.json",
+                cached,
+                _index_cache,
+                lambda found, size: "" if found == (1,) else str(found),
+                text=True,
+            ),
             Reader("MANIFEST.json", _manifest_bytes(), _store, _is_artifact, text=True),
         )
     if kind == "mat":
@@ -840,14 +927,31 @@ def _made_yaml(chance: random.Random) -> bytes:
     evil = (
         "a0: &a0 [lol, lol]\n" + levels, "x: !!python/object/apply:os.system ['touch /tmp/fuzzed']\n",
         "seed: !!python/name:os.system\n", "x: &x [*x]\n", "seed: ${oc.env:HOME}\n", "seed: ${seed}\n", "- 1\n- 2\n",
-        "seed: ${oc.decode:'${seed}'}\n", "x: " + "[" * 2000 + "]" * 2000 + "\n", "seed: 0x1F\n", "seed: 1_0\n", "? [a]\n: b\n",
-        "vice: null\nworld: null\n", "defaults: [../../../etc/passwd]\n", "defaults:\n - /experiment: fuzzed\n", "<<: *x\n",
-        "hydra: {run: {dir: /tmp/fuzzed}}\n", "data: {sets: {x: {kind: exec, path: /}}}\n", "seed: .nan\n", "seed: 1e400\n",
+        "seed: ${oc.decode:'${seed}'}\n", "x: " + "[" * 2000 + "]" * 2000 + "\n", "seed: 0x1F\n", "seed: 1_0\n",
+        "? [a]\n: b\n",
+        "vice: null\nworld: null\n", "defaults: [../../../etc/passwd]\n",
+        "defaults:\n - /experiment: fuzzed\n", "<<: *x\n",
+        "hydra: {run: {dir: /tmp/fuzzed}}\n", "data: {sets: {x: {kind: exec, path: /}}}\n", "seed: .nan\n",
+        "seed: 1e400\n",
     )  # fmt: skip
     return ("# @package _global_\n" + chance.choice(evil)).encode()
 
 
-KINDS = ("jpeg", "png", "image", "tar", "npz", "npy", "csv", "text", "json", "mat", "parquet", "weights", "yaml")
+KINDS = (
+    "jpeg",
+    "png",
+    "image",
+    "tar",
+    "npz",
+    "npy",
+    "csv",
+    "text",
+    "json",
+    "mat",
+    "parquet",
+    "weights",
+    "yaml",
+)
 # of 100 inputs; a configuration takes a hundred times as long to compose as an array to read
 SHARES = {"jpeg": 10, "png": 12, "image": 8, "tar": 10, "npz": 14, "npy": 14, "csv": 13, "text": 6, "json": 6, "mat": 3,
           "parquet": 2, "weights": 1.5, "yaml": 0.5}  # fmt: skip

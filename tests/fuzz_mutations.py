@@ -16,8 +16,10 @@ from collections.abc import Callable
 NUMBERS = (0, 1, 2, 3, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 WORDS = (
     b"nan", b"NaN", b"inf", b"-inf", b"1e400", b"-1", b"0", b"1.5", b"1e3", b"99999999999999999999", b"", b" ", b'"',
-    b'""', b"'", b"\0", b"\r", b"\r\n", b"\n\n", b",", b";", b"\t", b",,,,", b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80",
-    b"\xef\xbc\x91", b"1_0", b"0x10", b"None", b"../../etc/passwd", b"/etc/passwd", b"\\", b"x" * 5000, b"9" * 5000, b"#",
+    b'""', b"'", b"\0", b"\r", b"\r\n", b"\n\n", b",", b";", b"\t", b",,,,", b"\xef\xbb\xbf", b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"\xef\xbc\x91", b"1_0", b"0x10", b"None", b"../../etc/passwd", b"/etc/passwd", b"\\", b"x" * 5000,
+    b"9" * 5000, b"#",
     b"[" * 3000, b"{", b"null", b"true", b"1e999999999", b"\xc2\xa0", b"\xe2\x80\xa8",
 )  # fmt: skip
 

@@ -12,10 +12,21 @@ from fuzz_mutations import mutate
 INPUTS = 2400
 
 
-@pytest.mark.parametrize("kinds", [("jpeg", "png", "image", "tar", "npz"), KINDS[5:-1]], ids=["binary", "others"])
+@pytest.mark.parametrize(
+    "kinds", [("jpeg", "png", "image", "tar", "npz"), KINDS[5:-1]], ids=["binary", "others"]
+)
 def test_no_damaged_file_ends_in_a_traceback_a_hang_or_a_silent_wrong_result(kinds):
-    command = [sys.executable, "-m", "tests.fuzz", f"--inputs={INPUTS // 2}", f"--kind={','.join(kinds)}", "--processes=1"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1], timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz",
+        f"--inputs={INPUTS // 2}",
+        f"--kind={','.join(kinds)}",
+        "--processes=1",
+    ]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1], timeout=300
+    )
     assert answer.returncode == 0, answer.stdout[-4000:] + answer.stderr[-2000:]
     assert answer.stdout.splitlines()[0].split()[:4] == ["kind", "inputs", "accepted", "refused"]
 
@@ -23,7 +34,12 @@ def test_no_damaged_file_ends_in_a_traceback_a_hang_or_a_silent_wrong_result(kin
 def test_damaged_configurations_are_one_message(tmp_path):
     for reader in readers("yaml")[:2]:
         path = tmp_path / reader.file
-        for data in (reader.seed.replace(b":", b"\0"), reader.seed + b"\n? [", b"\xff\xfe" + reader.seed, b"x: *lost\n"):
+        for data in (
+            reader.seed.replace(b":", b"\0"),
+            reader.seed + b"\n? [",
+            b"\xff\xfe" + reader.seed,
+            b"x: *lost\n",
+        ):
             path.write_bytes(data)
             with pytest.raises(ValueError, match="expected"):
                 reader.read(path)
@@ -53,13 +69,13 @@ def test_the_harness_finds_what_it_is_to_find(tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     fuzz._prepare(own)
-    seconds, fuzz.SECONDS = fuzz.SECONDS, 0.2
+    seconds, fuzz.SECONDS = fuzz.SECONDS, 1.5
     try:
         outcomes = [
             fuzz._one(one, b"other", "mutated", own)[0]
             for one in (
                 reader(lambda path: [][1]), reader(lambda path: int("x")), reader(slow), reader(outside),
-                reader(lambda path: np.ones(1 << 27)), reader(lambda path: 1, lambda found, size: "too small"),
+                reader(lambda path: np.ones(1 << 26)), reader(lambda path: 1, lambda found, size: "too small"),
                 reader(lambda path: path.read_bytes(), sealed=True), reader(lambda path: path.read_bytes()),
             )
         ]  # fmt: skip
@@ -91,7 +107,7 @@ def test_archives_with_links_names_that_lead_out_or_a_name_twice_are_refused(tmp
         warnings.simplefilter("ignore")
         archive.writestr("x.npy", array)
         archive.writestr("x.npy", array)
-    with pytest.raises(ValueError, match="expected each array once, found 'x.npy' twice"):
+    with pytest.raises(ValueError, match=r"expected each array once, found 'x\.npy' twice"):
         read_npz(path)
 
 
@@ -130,7 +146,9 @@ def test_decompression_bombs_are_refused_before_they_fill_the_memory(tmp_path):
     image.write_bytes(png_of(30_000, 30_000, zlib.compress(bytes(90_000_000), 1)))
     _refused_in_little_memory(lambda: open_image(image), "expected at most 89,478,485 pixels, found far more")
     image.write_bytes(png_of(9_000, 9_999, b"x"))
-    _refused_in_little_memory(lambda: open_image(image), "expected at most 89,478,485 pixels, found 89,991,000")
+    _refused_in_little_memory(
+        lambda: open_image(image), "expected at most 89,478,485 pixels, found 89,991,000"
+    )
     _tiff_bomb(tmp_path / "a.tif")
     wide = PixelPolicy(range=(0, 1), bands=(0, 0, 0))
     _refused_in_little_memory(lambda: open_image(tmp_path / "a.tif", policy=wide), "unpacks to more than")
@@ -166,7 +184,12 @@ def _mat_bombs(folder):
 
     head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49)
     packed = zlib.compressobj(9)
-    body = b"".join([packed.compress(struct.pack("<II", 14, 300 << 20)), *(packed.compress(bytes(1 << 20)) for _ in range(300))])
+    body = b"".join(
+        [
+            packed.compress(struct.pack("<II", 14, 300 << 20)),
+            *(packed.compress(bytes(1 << 20)) for _ in range(300)),
+        ]
+    )
     body += packed.flush()
     (folder / "packed.mat").write_bytes(head + struct.pack("<II", 15, len(body)) + body)
     h5py = pytest.importorskip("h5py")
@@ -182,6 +205,15 @@ def _parquet_bomb(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = ("participant", "image1", "image2", "image3", "selected_image", "triplet_type", "exp_trial_type", "rt")
+    columns = (
+        "participant",
+        "image1",
+        "image2",
+        "image3",
+        "selected_image",
+        "triplet_type",
+        "exp_trial_type",
+        "rt",
+    )
     one = pa.array(["x"] * 2_000_000).dictionary_encode()
-    pq.write_table(pa.table({name: one for name in columns}), path)
+    pq.write_table(pa.table(dict.fromkeys(columns, one)), path)

@@ -92,7 +92,7 @@ def _things_rows(path: Path, reader: csv.DictReader) -> Iterable[Concept]:
     if "uniqueID" not in (reader.fieldnames or ()):
         raise ValueError(
             f"{path}: expected a column uniqueID, as things_concepts.tsv has, found "
-            f"{', '.join(reader.fieldnames or ())[:200] or 'none'}; give that file, or a .csv with {', '.join(COLUMNS)}."
+            f"{', '.join(reader.fieldnames or ())[:200] or 'none'}; give that, or a .csv with {', '.join(COLUMNS)}."
         )
     for index, row in enumerate(reader):
         name = (row["uniqueID"] or "").strip()

@@ -52,7 +52,7 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_unpacked(path: Path) -> None:
-    """ValueError for a file of version 5 whose packed parts unpack to more than an archive may: a decompression bomb."""
+    """ValueError for a file of version 5 whose packed parts unpack to more than an archive may."""
     size = path.stat().st_size
     most, total = max(MOST_UNPACKED, MOST_EXPANSION * size), 0
     with open(path, "rb") as handle:
@@ -61,7 +61,11 @@ def _check_unpacked(path: Path) -> None:
             kind, length = struct.unpack(order + "II", tag)
             end = handle.tell() + length
             reader = zlib.decompressobj()
-            while kind == _PACKED and handle.tell() < end and (data := handle.read(min(_PIECE, end - handle.tell()))):
+            while (
+                kind == _PACKED
+                and handle.tell() < end
+                and (data := handle.read(min(_PIECE, end - handle.tell())))
+            ):
                 while data and total <= most:
                     try:
                         total += len(reader.decompress(data, 16 * _PIECE))
@@ -122,7 +126,9 @@ def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
                 f"{path}: expected all numbers within the file, found {name} stored in other files, which are not "
                 "opened; save the matrix alone: save('judgments.mat', 'matrix', '-v7')."
             )
-        if isinstance(item, h5py.Dataset) and item.nbytes > max(MOST_UNPACKED, MOST_EXPANSION * path.stat().st_size):
+        if isinstance(item, h5py.Dataset) and item.nbytes > max(
+            MOST_UNPACKED, MOST_EXPANSION * path.stat().st_size
+        ):
             raise _bomb(path, f"{item.nbytes:,}")
         passed_over = kind in ("char", "cell") or "MATLAB_empty" in item.attrs
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and not passed_over:

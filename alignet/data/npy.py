@@ -107,7 +107,11 @@ def _check_directory(path: Path, archive: zipfile.ZipFile) -> None:
     for member in members:
         name = member.filename
         kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where no Unix wrote it
-        if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or kind not in (0, stat.S_IFREG):
+        if (
+            name.startswith("/")
+            or ".." in name.replace("\\", "/").split("/")
+            or kind not in (0, stat.S_IFREG)
+        ):
             raise ValueError(
                 f"{path}: expected plain arrays below the archive, found {name[:80]!r}, a link or a name that leads "
                 "out; save it with numpy.savez."
@@ -194,8 +198,8 @@ def _check_plain(path: Path, key: str, dtype: np.dtype) -> None:
     if dtype.subdtype is not None or not dtype.itemsize:
         where = f" as {key!r}" if key else ""
         raise ValueError(
-            f"{path}: expected plain numbers or text{where}, found dtype {str(dtype)[:80]}; save each column as an array "
-            "of its own."
+            f"{path}: expected plain numbers or text{where}, found dtype {str(dtype)[:80]}; save each column as an "
+            "array of its own."
         )
 
 
