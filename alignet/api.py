@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from alignet.backbones import LIBRARIES, Backbone, Encoder, folder_backbone, load_encoder
+from alignet.backbones import LIBRARIES, Backbone, Encoder, encode, folder_backbone, load_encoder
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy
 from alignet.embedding import GivenImages, given_images, rows_of
 from alignet.progress import progress
@@ -95,10 +95,10 @@ class Model:
         """Pixels of the square that the network sees."""
         return int(self.encoder.data_config["input_size"][-1])
 
-    @torch.no_grad()
-    def encode(self, images: torch.Tensor) -> np.ndarray:
-        """Features float32 (b, p), mapped if there is a map, of prepared images (b, 3, H, W)."""
-        features = self.encoder.features(images.to(self.encoder.device)).float().cpu().numpy()
+    def encode(self, images: torch.Tensor, compute: str = "float32") -> np.ndarray:
+        """Features float32 (b, p), mapped if there is a map, of images (b, 3, H, W) as `encoder.transform` prepares
+        them, or as `encoder.pixels` does. compute: float32 or bf16, of the forward pass."""
+        features = encode(self.encoder, images, compute).cpu().numpy()
         return features if self.feature_map is None else self.feature_map(features)
 
     def features(self, images: Any) -> np.ndarray:
@@ -181,7 +181,9 @@ def embed(
     unreadable: str = "stop",
     max_pixels: int = MAX_PIXELS,
     pixels: PixelPolicy = DEFAULT,
-    threads: int = 1,
+    threads: int | None = None,
+    decode: str = "exact",
+    compute: str = "float32",
 ) -> Embedding:
     """Features of images, in memory. For a million of them use `python -m alignet.stages.embed`, which resumes.
 
@@ -197,7 +199,10 @@ def embed(
 
     One array (H, W, 3) is refused: put it into a list. batch: images a forward pass. unreadable: "stop" raises
     ValueError at an image that cannot be read, "skip" sets it aside. max_pixels: larger images are refused before they
-    are decoded. pixels: what pixels of more than 8 bits and of several bands mean. threads: images decoded at once.
+    are decoded. pixels: what pixels of more than 8 bits and of several bands mean. threads: how many share the work, by
+    default as many as torch has (on a CPU a forward pass has at most 16 images, and one thread). decode: "fast" lets
+    libjpeg reduce photographs that are more than twice as large as the network needs; features then differ a little.
+    compute: "bf16" runs the network in bfloat16. docs/embed.md says how far features move.
 
     The features go into scikit-learn as they are:
 
@@ -232,7 +237,9 @@ def embed(
             range(len(source.ids)),
             batch=batch,
             unreadable=unreadable,
-            threads=threads,
+            threads=threads or torch.get_num_threads(),
+            decode=decode,
+            compute=compute,
             advance=advance,
         )
     return Embedding(found.features, found.ids, found.refused)

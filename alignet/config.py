@@ -327,7 +327,9 @@ class EmbedSettings:
 
     batch: int
     shard: int
-    precision: Literal["float32", "float16"]
+    precision: Literal["float32", "float16"]  # of what is stored
+    decode: Literal["exact", "fast"]
+    compute: Literal["float32", "bf16"]  # of the forward pass
     unreadable: Literal["stop", "skip"]
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,16 +32,19 @@ import torch
 from PIL import Image
 
 from alignet.artifacts import fingerprint
+from alignet.backbones import COMPUTE
 from alignet.data.images import SUFFIXES, list_images
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy, open_image
 from alignet.interrupt import stop_if_asked
 from alignet.progress import progress
+from alignet.streaming import stream
 
 if TYPE_CHECKING:
     from alignet.api import Model
 
 FORMATS = ("npy", "parquet")
 UNREADABLE = ("stop", "skip")
+DECODE = ("exact", "fast")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class GivenImages:
     """Images by id. `files` are the files that they are read from, by name; none where they are in memory."""
 
     ids: tuple[str, ...]
-    open: Callable[[int], Image.Image]  # row -> RGB; ValueError where it cannot be read
+    open: Callable[
+        [int, int], Image.Image
+    ]  # row, at_least as of open_image -> RGB; ValueError where it cannot be read
     files: Mapping[str, Path]
 
     def digest(self) -> str:
@@ -90,7 +95,7 @@ def given_images(images: Any, *, max_pixels: int = MAX_PIXELS, policy: PixelPoli
     if all(isinstance(one, (str, Path)) for one in given):
         return _from_paths([str(one) for one in given], [Path(one) for one in given], read)
     pictures = [picture(one, f"image {row}") for row, one in enumerate(given)]
-    return GivenImages(tuple(str(row) for row in range(len(given))), lambda row: pictures[row], {})
+    return GivenImages(tuple(str(row) for row in range(len(given))), lambda row, at_least: pictures[row], {})
 
 
 def _sequence(images: Any) -> list[Any]:
@@ -140,34 +145,45 @@ def rows_of(
     batch: int,
     unreadable: str,
     threads: int = 1,
+    decode: str = "exact",
+    compute: str = "float32",
     advance: Callable[..., None] = lambda count: None,
 ) -> Rows:
-    """Features of some rows of a source, in batches of at most `batch` images.
+    """Features of some rows of a source, in passes of at most `batch` images.
 
     unreadable: "stop" raises ValueError at the first image that cannot be read, "skip" sets it aside. threads:
-    images decoded at once; the result does not depend on it. ValueError where a feature is not finite; Stopped where a
-    signal asks a listening process to end (see interrupt).
+    passes at once, each read and computed by one thread. decode: exact | fast (see Encoder.enough_pixels). compute:
+    float32 | bf16, of the forward pass. ValueError where a feature is not finite; Stopped where a signal asks a
+    listening process to end (see interrupt).
     """
-    if unreadable not in UNREADABLE:
-        raise ValueError(f"unreadable: expected one of {', '.join(UNREADABLE)}, found {unreadable!r}")
+    for option, chosen, known in (
+        ("unreadable", unreadable, UNREADABLE), ("decode", decode, DECODE), ("compute", compute, COMPUTE),
+    ):  # fmt: skip
+        if chosen not in known:
+            raise ValueError(f"{option}: expected one of {', '.join(known)}, found {chosen!r}")
+    at_least = model.encoder.enough_pixels if decode == "fast" else 0
+    numbers = {source.ids[row]: row for row in rows}
+
+    def prepare(name: str) -> torch.Tensor:
+        return model.encoder.pixels(source.open(numbers[name], at_least))
+
     kept: list[str] = []
     parts: list[np.ndarray] = []
     refused: list[tuple[str, str]] = []
-    for names, read in _read(model, source, rows, batch, threads):
-        stop_if_asked()  # the rows are begun again
-        tensors = []
-        for name, image in zip(names, read):
-            try:
-                tensors.append(image.result())
-            except ValueError as error:
-                if unreadable == "stop":
-                    raise ValueError(f"{error} Or set unreadable=skip to set such images aside.") from error
-                refused.append((name, " ".join(str(error).split())))
-            else:
-                kept.append(name)
-        if tensors:
-            parts.append(model.encode(torch.stack(tensors)))
-        advance(len(names))
+    passes = stream(
+        list(numbers), prepare, lambda images: model.encode(images, compute),
+        batch=batch, threads=threads, device=model.encoder.device,
+    )  # fmt: skip
+    with closing(passes):
+        for names, found, bad in passes:
+            stop_if_asked()  # the rows are begun again
+            if bad and unreadable == "stop":
+                raise ValueError(f"{bad[0][1]} Or set unreadable=skip to set such images aside.")
+            kept += names
+            refused += [(name, " ".join(reason.split())) for name, reason in bad]
+            if found is not None:
+                parts.append(found)
+            advance(len(names) + len(bad))
     features = np.concatenate(parts) if parts else np.zeros((0, model.width), np.float32)
     broken = np.flatnonzero(~np.isfinite(features).all(1))
     if len(broken):
@@ -190,6 +206,8 @@ def write_embedding(
     shard: int,
     unreadable: str,
     threads: int,
+    decode: str,
+    compute: str,
 ) -> tuple[dict[str, Any], float]:
     """Embed a source into `folder`, a block of `shard` images at a time.
 
@@ -216,6 +234,8 @@ def write_embedding(
                     batch=batch,
                     unreadable=unreadable,
                     threads=threads,
+                    decode=decode,
+                    compute=compute,
                     advance=advance,
                 )
                 _write_block(checkpoints, number, found, precision)
@@ -254,14 +274,12 @@ def weights_digest(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _from_paths(
-    ids: Sequence[str], paths: Sequence[Path], read: Callable[[Path], Image.Image]
-) -> GivenImages:
+def _from_paths(ids: Sequence[str], paths: Sequence[Path], read: Callable[..., Image.Image]) -> GivenImages:
     name, count = Counter(ids).most_common(1)[0]
     if count > 1:
         raise ValueError(f"images: expected each path once, found {name} {count} times; remove the others.")
     files = dict(zip(ids, paths, strict=True))
-    return GivenImages(tuple(ids), lambda row: read(files[ids[row]]), files)
+    return GivenImages(tuple(ids), lambda row, at_least: read(files[ids[row]], at_least=at_least), files)
 
 
 def _holds_shards(folder: Path) -> bool:
@@ -283,9 +301,11 @@ def _from_shards(path: Path, max_pixels: int, policy: PixelPolicy) -> GivenImage
     listing = list_shards(path)
     source = shard_source(path, listing.images)
     ids = tuple(source.ids)
-    return GivenImages(
-        ids, lambda row: source.open(ids[row], max_pixels=max_pixels, policy=policy), dict(listing.shards)
-    )
+
+    def read(row: int, at_least: int) -> Image.Image:
+        return source.open(ids[row], max_pixels=max_pixels, policy=policy, at_least=at_least)
+
+    return GivenImages(ids, read, dict(listing.shards))
 
 
 def _size_and_time(path: Path) -> list[int]:
@@ -294,26 +314,6 @@ def _size_and_time(path: Path) -> list[int]:
     except FileNotFoundError:
         return [-1, -1]
     return [found.st_size, found.st_mtime_ns]
-
-
-def _read(
-    model: Model, source: GivenImages, rows: Sequence[int], batch: int, threads: int
-) -> Iterator[tuple[list[str], list[Future]]]:
-    """Batches of prepared images in order; the next one is being read while this one is used."""
-
-    def prepare(row: int) -> torch.Tensor:
-        return model.encoder.transform(source.open(row))
-
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: tuple[list[str], list[Future]] | None = None
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            coming = [source.ids[row] for row in part], [pool.submit(prepare, row) for row in part]
-            if waiting is not None:
-                yield waiting
-            waiting = coming
-        if waiting is not None:
-            yield waiting
 
 
 def _block(checkpoints: Path, number: int, kind: str = "features", suffix: str = "npy") -> Path:

@@ -405,8 +405,9 @@ def keep_freed_memory() -> None:
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        no_mmap, no_trim = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
-        for option in (no_mmap, no_trim):
+        # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX: other threads' own arenas would go on giving back
+        no_mmap, no_trim, one_arena = (-4, 0), (-1, 2**31 - 1), (-8, 1)
+        for option in (no_mmap, no_trim, one_arena):
             mallopt(*option)
 
 

@@ -91,11 +91,11 @@ def test_a_signal_ends_between_batches_and_the_line_to_go_on_is_whole(
     kept = alignet.api.Model.encode
     calls = []
 
-    def signalled(self, images):
+    def signalled(self, images, *given):
         calls.append(len(images))
         if len(calls) == 3:  # the first batch of the second block
             os.kill(os.getpid(), signal.SIGUSR1)
-        return kept(self, images)
+        return kept(self, images, *given)
 
     monkeypatch.setattr(alignet.api.Model, "encode", signalled)
     with pytest.raises(SystemExit) as ended:
@@ -104,9 +104,10 @@ def test_a_signal_ends_between_batches_and_the_line_to_go_on_is_whole(
     said = capsys.readouterr().err
     again = "python -m alignet.stages.embed images=photos model=net embed.shard=4 threads=1 output=stopped batch=2"
     assert said.strip().endswith(again)
-    assert calls == [2, 2, 2]
+    begun = len(calls)
+    assert begun in (3, 4)  # the pass behind it may have begun
     run("output=stopped", "batch=2")
-    assert calls == [2, 2, 2, 2, 2, 2]
+    assert calls[begun:] == [2, 2, 2]
     assert Path("stopped/features.npy").read_bytes() == Path("whole/features.npy").read_bytes()
 
 

@@ -180,9 +180,9 @@ from alignet.stages import _read
 opener = _read.opener
 def slow(work, source):
     read = opener(work, source)
-    def one(name):
+    def one(name, **said):
         time.sleep(0 if os.environ.get("RANK") == "0" else 0.1)
-        return read(name)
+        return read(name, **said)
     return one
 _read.opener = slow
 main("embed", "", lambda config: run_stage(config, "embed"))

@@ -339,7 +339,10 @@ def test_stages_list_and_embed_both_alike(both, tmp_path):
         )
         work.inputs["images"] = SimpleNamespace(file=lambda name, where=listed.folder: where / name)
         work.node = SimpleNamespace(role="pixels.pool", key="embed[pixels.pool]")
-        work.runtime, work.checkpoints = SimpleNamespace(device="cpu", workers=0), tmp_path / "none"
+        work.runtime, work.checkpoints = (
+            SimpleNamespace(device="cpu", workers=0, threads=1),
+            tmp_path / "none",
+        )
         assert _read.images(work, "images").ids == tuple(listings[-1])
         embed.run(work)
         files = sorted(file for file in work.folder.iterdir() if file.suffix in (".npy", ".txt"))

@@ -14,6 +14,7 @@ timm_models.py, open_clip_models.py, transformers_models.py   one library each, 
 """
 
 from alignet.backbones.encoder import (
+    COMPUTE,
     FEATURES,
     LIBRARIES,
     Backbone,
@@ -22,6 +23,7 @@ from alignet.backbones.encoder import (
     classifier_head,
     configuration,
     embed_images,
+    encode,
     features_of,
     folder_backbone,
     load_encoder,
@@ -31,6 +33,7 @@ from alignet.backbones.timm_models import timm_features
 from alignet.backbones.weights import load_weights
 
 __all__ = [
+    "COMPUTE",
     "FEATURES",
     "LIBRARIES",
     "Backbone",
@@ -39,6 +42,7 @@ __all__ = [
     "classifier_head",
     "configuration",
     "embed_images",
+    "encode",
     "features_of",
     "folder_backbone",
     "load_encoder",

@@ -9,6 +9,7 @@ Shape suffixes: b or m images, p features, H and W pixels.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from alignet.progress import progress
 
 LIBRARIES = ("timm", "open_clip", "transformers")
 FEATURES = ("pooled", "output")
+COMPUTE = ("float32", "bf16")  # of the forward pass
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,12 @@ class Encoder:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     unused: frozenset[str] = frozenset()  # parameters that the features do not depend on
 
+    @property
+    def enough_pixels(self) -> int:
+        """The side to which a larger photograph may be reduced before `transform`: twice what is left of it there."""
+        share = float(self.data_config.get("crop_pct") or 1)
+        return math.ceil(2 * max(self.data_config["input_size"][1:]) / share)
+
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 pixels (b, 3, H, W) as `transform` would have given them; floats pass through.
 
@@ -117,6 +125,19 @@ def features_of(module: nn.Module, images: Tensor, backbone: Backbone) -> Tensor
     """Features (b, p) that `backbone.feature` names, of normalised images (b, 3, H, W)."""
     images = images.contiguous(memory_format=torch.channels_last)
     return _library(backbone.library).features_of(module, images, backbone.feature)
+
+
+@torch.no_grad()
+def encode(encoder: Encoder, images: Tensor, compute: str = "float32") -> Tensor:
+    """Features (b, p) float32, on the encoder's device, of images as `Encoder.pixels` or `transform` gives them.
+
+    compute: float32, or bf16 for the forward pass in bfloat16 (autocast). ValueError for anything else.
+    """
+    if compute not in COMPUTE:
+        raise ValueError(f"compute: expected one of {', '.join(COMPUTE)}, found {compute!r}")
+    prepared = encoder.normalise(images.to(encoder.device, non_blocking=True))
+    with torch.autocast(encoder.device.type, torch.bfloat16, enabled=compute == "bf16"):
+        return encoder.features(prepared).float()
 
 
 def load_encoder(backbone: Backbone, device: str = "cpu", seed: int | None = None) -> Encoder:
@@ -244,8 +265,7 @@ def embed_images(encoder: Encoder, images: Any, batch: int, workers: int = 0) ->
     rows = []
     with progress("embed", count, "images") as advance:
         for part in _batches(images, batch, workers):
-            prepared = encoder.normalise(part.to(encoder.device))
-            rows.append(encoder.features(prepared).float().cpu().numpy())
+            rows.append(encode(encoder, part).cpu().numpy())
             advance(len(part))
     if not rows:
         return np.zeros((0, encoder.width), np.float32)

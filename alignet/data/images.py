@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -39,10 +39,13 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def open(self, name: str, *, max_pixels: int = MAX_PIXELS, policy: PixelPolicy = DEFAULT) -> Image.Image:
+    def open(
+        self, name: str, *, max_pixels: int = MAX_PIXELS, policy: PixelPolicy = DEFAULT, at_least: int = 0
+    ) -> Image.Image:
         """The RGB image behind an id; ValueError as of `open_image`, or where the shard ends too early."""
+        said: dict[str, Any] = {"max_pixels": max_pixels, "policy": policy, "at_least": at_least}
         if not self.places:
-            return open_image(self.root / name, max_pixels=max_pixels, policy=policy)
+            return open_image(self.root / name, **said)
         if name not in self.places:
             raise ValueError(f"{self.root}: expected an image {name!r}, found none; list the shards again.")
         place = self.places[name]
@@ -57,7 +60,7 @@ class ImageSource:
                 f"{place.shard}: expected {place.size:,} bytes of {name}, found {len(data):,}; the shard is "
                 "truncated, fetch it again."
             )
-        return open_image(data, name=f"{place.shard}: {name}", max_pixels=max_pixels, policy=policy)
+        return open_image(data, name=f"{place.shard}: {name}", **said)
 
 
 def list_images(folder: Path | str) -> ImageSource:

@@ -90,8 +90,9 @@ def open_image(
     name: str = "",
     max_pixels: int = MAX_PIXELS,
     policy: PixelPolicy = DEFAULT,
+    at_least: int = 0,
 ) -> Image.Image:
-    """Decode one image wholly and return it as 8-bit RGB, at its stored size.
+    """Decode one image wholly and return it as 8-bit RGB, at its stored size unless `at_least` allows less.
 
     - `policy` says what 16-bit, float and multi-band pixels and transparency become.
     - Without a range and bands, 16-bit colour is reduced to its high byte, as Pillow does.
@@ -100,7 +101,9 @@ def open_image(
     - Of a file with several frames or pages, the first counts.
 
     source: a path, or the bytes of a file, which `name` then names in errors. max_pixels: the largest width x height
-    that is decoded. Above 178,956,970 Pillow refuses on its own.
+    that is decoded, looked at before any pixel is, whatever else is asked. Above 178,956,970 Pillow refuses on its own.
+    at_least: 0, or the pixels that both sides of a JPEG must keep: it is then decoded at the smallest of 1/2, 1/4 and
+    1/8 of its size that keeps them, by libjpeg's scaled transform. Other formats have no such way.
     Raises ValueError, naming the file, for anything that is not a complete image within the limit, and for
     pixels whose meaning neither the file nor the policy says.
     """
@@ -116,7 +119,7 @@ def open_image(
         raise ValueError(f"{name}: expected an image, found an empty file; fetch it again or remove it.")
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as handle:
-            return _decode(handle, max_pixels, policy)
+            return _decode(handle, max_pixels, policy, at_least)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"{name}: expected at most {max_pixels:,} pixels, found far more ({error}); scale the image down or cut "
@@ -141,7 +144,7 @@ class _Refused(Exception):
     """A readable image that policy refuses; kept apart from what decoders raise."""
 
 
-def _decode(handle: IO[bytes], max_pixels: int, policy: PixelPolicy) -> Image.Image:
+def _decode(handle: IO[bytes], max_pixels: int, policy: PixelPolicy, at_least: int) -> Image.Image:
     start = handle.read(len(_PNG))
     tiff = start[:4] in _TIFF
     if start == _PNG:
@@ -157,6 +160,8 @@ def _decode(handle: IO[bytes], max_pixels: int, policy: PixelPolicy) -> Image.Im
         _check_size(image.width * image.height, max_pixels)
         narrowed = _is_narrowed(image)  # read before the pixels: Pillow forgets it
         if policy.bands is None and (policy.range is None or not (narrowed or _is_wide(image))):
+            if at_least and image.format == "JPEG":
+                image.draft(image.mode, (at_least, at_least))
             image.load()
             return _rgb(image, policy)
         if tiff and (narrowed or _hides_bands(image)):

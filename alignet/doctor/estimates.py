@@ -226,6 +226,8 @@ class Estimates:
     # ---- features
 
     def _embed(self, node: Node) -> Estimate:
+        from alignet.streaming import PASS  # with torch
+
         model, _, images = node.role.partition(".")
         base = "student" if model in FINETUNED else model
         library = self.sources.config.models[base].library
@@ -238,18 +240,21 @@ class Estimates:
         reading, embed = self.measured.reading(images, base), self.sources.config.embed
         shard = embed.shard * width * 8
         workers, many = self.sources.config.runtime.workers, processes(self.sources)
-        ahead = (1 + 2 * workers) * embed.batch * reading.size  # batches that are ready or being read
+        at_once = self.sources.config.runtime.threads
+        at_a_time = embed.batch if self.measured.device == "cuda" else min(embed.batch, PASS)
+        ahead = (1 + 2 * workers + at_once) * at_a_time * reading.size  # passes that are ready or being read
         if library not in NETWORKS:
-            seconds = self._while_reading(count.number, reading.seconds, 0.0)
+            seconds = self._streamed(count.number, reading.seconds, 0.0)
             return Estimate(SMALL + seconds, many * (self.measured.baseline + shard + ahead), disk,
                             f"{count} images", unknown=unknown)  # fmt: skip
         forward = self.measured.forward(base)
         if forward is None:
             return Estimate(SMALL, self.measured.baseline, disk, "the network cannot be loaded", unknown=True)
-        seconds = self._while_reading(count.number, reading.seconds, forward.seconds)
+        seconds = self._streamed(count.number, reading.seconds, forward.seconds)
         rate = count.number / seconds if count.number else 1 / (reading.seconds + forward.seconds)
         how = f"{count} images; {plain(rate)} images/s in batches of {forward.batch}"
-        grown = forward.memory_of(embed.batch) + on(self.measured.device, forward.weights)
+        passes = min(at_once, 2) if self.measured.device == "cuda" else at_once
+        grown = forward.memory_of(at_a_time * passes) + on(self.measured.device, forward.weights)
         return Estimate(
             SMALL + forward.load + seconds,
             many * (self.measured.baseline + grown.host + shard + ahead),
@@ -258,6 +263,17 @@ class Estimates:
             gpu=grown.gpu,
             unknown=unknown,
         )
+
+    def _streamed(self, images: int, reading: float, computing: float) -> float:
+        """Seconds of `alignet.streaming.stream` for images that cost so much each to read and to compute.
+
+        On a CPU every thread does both; `computing` was measured with all threads on one pass.
+        """
+        runtime, here = self.sources.config.runtime, cores()
+        threads = min(runtime.threads, here)
+        if self.measured.device == "cuda":
+            return images * max(reading / min(runtime.workers or threads, here), computing)
+        return images * (reading + computing * threads) / min(threads + runtime.workers, here)
 
     def _while_reading(self, images: int, reading: float, computing: float) -> float:
         """Seconds for images that cost so much each to read and to compute; runtime.workers read ahead of the network.

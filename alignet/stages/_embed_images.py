@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 OWN = {"images": "", "model": "", "output": "", "format": "npy", "map": "", "feature": "", "image_size": "0"}
 SHORT = {
     "batch": "embed.batch", "unreadable": "embed.unreadable", "precision": "embed.precision",
+    "decode": "embed.decode", "compute": "embed.compute",
     "device": "runtime.device", "threads": "runtime.threads",
 }  # fmt: skip
 
@@ -96,6 +97,8 @@ def embed(own: dict[str, str], config: Config) -> None:
                 shard=config.embed.shard,
                 unreadable=config.embed.unreadable,
                 threads=config.runtime.threads,
+                decode=config.embed.decode,
+                compute=config.embed.compute,
             )
             seconds = time.monotonic() - started
             made = work.commit(metrics, provenance(began, seconds, config.runtime, processes=1))
@@ -165,7 +168,7 @@ def _identity(
     if model.feature_map is not None:
         inputs["map"] = model.feature_map.digest()
     settings = {name: value for name, value in section.items() if name not in ("model", "map", "images")}
-    return Identity("embed", "images", 1, section, inputs), inputs | {"settings": fingerprint(settings)}
+    return Identity("embed", "images", 2, section, inputs), inputs | {"settings": fingerprint(settings)}
 
 
 def _is_there(target: Path, built_from: dict[str, str], force: bool) -> bool:

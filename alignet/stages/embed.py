@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.data.images import ImageSource
     from alignet.pipeline import StageRun
 
 
@@ -25,10 +24,18 @@ def run(work: StageRun) -> dict[str, Any]:
         return _pick_rows(work)
     if library in ("pixels", "histogram"):
         return _embed(work, *_baseline(library))
+    from alignet.backbones import encode
     from alignet.stages import _read
 
     encoder = _read.encoder(work, _read.base_weights(work))
-    return _embed(work, encoder.transform, lambda batch: encoder.features(batch))
+    settings = work.section["embed"]
+    at_least = encoder.enough_pixels if settings["decode"] == "fast" else 0
+    return _embed(
+        work,
+        encoder.pixels,
+        lambda images: encode(encoder, images, settings["compute"]).cpu().numpy(),
+        at_least,
+    )
 
 
 def _baseline(library: str) -> tuple[Any, Any]:
@@ -37,10 +44,10 @@ def _baseline(library: str) -> tuple[Any, Any]:
     from alignet.evaluate.baselines import colour_histogram, raw_pixels
 
     extract = raw_pixels if library == "pixels" else colour_histogram
-    return (lambda image: torch.from_numpy(extract([image])[0])), (lambda batch: batch)
+    return (lambda image: torch.from_numpy(extract([image])[0])), (lambda batch: batch.numpy())
 
 
-def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
+def _embed(work: StageRun, prepare: Any, compute: Any, at_least: int = 0) -> dict[str, Any]:
     import numpy as np
 
     from alignet.processes import current
@@ -49,6 +56,11 @@ def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
 
     everyone, settings = current(), work.section["embed"]
     source = _read.images(work, "images")
+    read = _read.opener(work, source)
+
+    def opened(name: str) -> Any:
+        return prepare(read(name, at_least=at_least))
+
     ids = list(source.ids)
     shards = [ids[start : start + settings["shard"]] for start in range(0, len(ids), settings["shard"])]
     # dealt by number alone, so that no process need know how far another is
@@ -59,7 +71,7 @@ def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
         for number in own:
             if number in done:
                 continue
-            kept, features = _embed_shard(work, source, shards[number], transform, features_of, advance)
+            kept, features = _embed_shard(work, shards[number], opened, compute, advance)
             _write_shard(work.folder, number, kept, _stored(features, kept, settings["precision"]))
     everyone.wait()
     first = np.load(work.folder / "features-00000.npy", mmap_mode="r", allow_pickle=False)
@@ -68,28 +80,34 @@ def _embed(work: StageRun, transform: Any, features_of: Any) -> dict[str, Any]:
 
 
 def _embed_shard(
-    work: StageRun, source: ImageSource, names: list[str], transform: Any, features_of: Any, advance: Any
+    work: StageRun, names: list[str], opened: Any, compute: Any, advance: Any
 ) -> tuple[list[str], Any]:
+    from contextlib import closing
+
     import numpy as np
-    import torch
 
     from alignet.interrupt import stop_if_asked
+    from alignet.streaming import stream
 
     kept: list[str] = []
     rows, bad = [], []
-    for names_read, images, refused in _opened(work, source, names, transform):
-        stop_if_asked()  # the shard is begun again
-        if refused and work.section["embed"]["unreadable"] == "stop":
-            raise ValueError(f"{refused[0][1]} Or set embed.unreadable=skip to set such images aside.")
-        kept += names_read
-        bad += [f"{name}\t{reason}" for name, reason in refused]
-        if images is not None:
-            with torch.no_grad():
-                there = images.to(work.runtime.device, non_blocking=True)
-                rows.append(features_of(there).float().cpu().numpy())
-        advance(len(names_read) + len(refused))
+    settings, runtime = work.section["embed"], work.runtime
+    passes = stream(
+        names, opened, compute,
+        batch=settings["batch"], threads=runtime.threads, workers=runtime.workers, device=runtime.device,
+    )  # fmt: skip
+    with closing(passes):
+        for names_read, found, refused in passes:
+            stop_if_asked()  # the shard is begun again
+            if refused and settings["unreadable"] == "stop":
+                raise ValueError(f"{refused[0][1]} Or set embed.unreadable=skip to set such images aside.")
+            kept += names_read
+            bad += [f"{name}\t{reason}" for name, reason in refused]
+            if found is not None:
+                rows.append(found)
+            advance(len(names_read) + len(refused))
     if not rows:
-        raise ValueError(f"{source.root}: none of {len(names)} images of a shard could be read: {bad[0]}")
+        raise ValueError(f"{work.node.key}: none of {len(names)} images of a shard could be read: {bad[0]}")
     features = np.concatenate(rows)
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
@@ -100,39 +118,6 @@ def _embed_shard(
         work.checkpoints.mkdir(exist_ok=True)
         (work.checkpoints / f"unreadable-{names[0].replace('/', '_')}.txt").write_text("\n".join(bad) + "\n")
     return kept, features
-
-
-def _opened(work: StageRun, source: ImageSource, names: list[str], transform: Any) -> Any:
-    """The batches of a shard: (ids, images or None, [(id, why it cannot be read)]), read ahead by `runtime.workers`."""
-    import torch
-
-    from alignet.interrupt import ignore
-    from alignet.stages import _read
-
-    settings, workers, read = work.section["embed"], work.runtime.workers, _read.opener(work, source)
-
-    class Batches(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return -(-len(names) // settings["batch"])
-
-        def __getitem__(self, number: int) -> tuple[list[str], Any, list[tuple[str, str]]]:
-            kept, tensors, refused = [], [], []
-            for name in names[number * settings["batch"] : (number + 1) * settings["batch"]]:
-                try:
-                    image = read(name)
-                except ValueError as error:
-                    refused.append((name, str(error)))
-                    continue
-                tensors.append(transform(image))
-                kept.append(name)
-            return kept, torch.stack(tensors) if tensors else None, refused
-
-    # torch asks the global generator for a seed unless it is given one
-    return torch.utils.data.DataLoader(
-        Batches(), batch_size=None, num_workers=workers, generator=torch.Generator(),
-        pin_memory=work.runtime.device == "cuda", multiprocessing_context="fork" if workers else None,
-        worker_init_fn=ignore,
-    )  # fmt: skip
 
 
 def _stored(features: Any, ids: list[str], precision: str) -> Any:
