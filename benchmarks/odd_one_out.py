@@ -52,7 +52,7 @@ def cases(quick: bool) -> Iterator[Case]:
             bytes=3 * 8 + 3 * 8, operations=OBJECTS**2 * WIDTH / number,
             text="half a Gram matrix of float32, each index read and each similarity written once",
         ),
-        note="odd_one_out(bootstrap=0), float64, against three cosines, three dot products, softmax and argmax a triplet",
+        note="odd_one_out(bootstrap=0), float64; the loop: three cosines, three dot products, softmax, argmax",
     )  # fmt: skip
     yield Case(
         "the same against the leanest loop", "triplet", Side("alignet", lambda: ours(0), number),

@@ -47,8 +47,8 @@ def odd_one_out(
     ceiling; otherwise `ceiling` may give one within (0, 1], and `ceiling_note` say where it is from. units: (m,)
     ids of what the interval resamples, by default each row (see bootstrap.object_draws); `over` names it. With over
     `triplets` the triplets themselves are resampled: where each object is in few of them. `note` is appended to the
-    notes. Entropy is in nats, within [0, ln 3]. A tie for the largest similarity counts as wrong. bootstrap: draws behind
-    each interval; 0 for none.
+    notes. Entropy is in nats, within [0, ln 3]. A tie for the largest similarity counts as wrong. bootstrap: draws
+    behind each interval; 0 for none.
     """
     x = checked_features(features, triplets, dataset)
     ceiling, exact = _ceiling(probabilities, ceiling, len(triplets), dataset)
@@ -102,7 +102,7 @@ def odd_one_out(
 
 def _interval(
     values: np.ndarray, draws: np.ndarray, share: bool, bootstrap: int
-) -> tuple[float, float] | tuple[None, None]:
+) -> tuple[float | None, float | None]:
     if not bootstrap:
         return None, None
     return share_interval(values, draws) if share else interval(draws)
