@@ -1,7 +1,7 @@
 """The teacher's answers to drawn triplets: similarities in its mapped or raw space, odd one out last.
 
-Stands between the drawing of triplets and fine-tuning. Rows are read where they lie, a few hundred triplets at a time
-on each thread: three rows each, made float32, three dot products. No array of triplets x features is ever held.
+Stands between the drawing of triplets and fine-tuning. Rows are read where they lie, such as in a memory-mapped file:
+no array of triplets x features is ever held.
 
 Shape suffixes: m images, p features, q features after the map, n triplets.
 """
@@ -9,10 +9,7 @@ Shape suffixes: m images, p features, q features after the map, n triplets.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +17,12 @@ import torch
 
 from alignet.checkpoints import Checkpoints
 from alignet.data.rows import BLOCK, Stacked, Transform, float32_rows
+from alignet.gathered import fill_similarities
 from alignet.progress import progress
 from alignet.triplets import check_triplets, entropy, odd_one_last, probabilities, similarities
 
 _GRAM = 4096  # images up to which all similarities are computed at once and looked up
-_PIECE = 256  # triplets whose rows a thread gathers at a time: they should stay in its cache
-_Buffers = tuple[np.ndarray, np.ndarray]  # of a thread: rows as they are stored, and the same as float32
+_PIECE = 1 << 12  # triplets that a thread answers at a time
 
 
 def label(
@@ -87,6 +84,8 @@ def teacher_similarities(
     Raises ValueError for triplets outside the rows and similarities that are not finite.
     """
     check_triplets(triplets, len(features), "triplets to label")
+    if transform is None and features.dtype not in (np.float16, np.float32):
+        transform = np.asarray  # of float32 rows
     space = features
     if transform is not None or isinstance(features, Stacked):
         space = _in_one_array(features, transform, hold_bytes, scratch)
@@ -135,53 +134,24 @@ def _by_block(
     latest = checkpoints.latest() if checkpoints else None
     if latest:
         done, sims[: latest[0]] = latest[0], latest[1]["sims"].numpy()
-    wide = [np.empty((3 * _PIECE, space.shape[1]), dtype=np.float32) for _ in range(threads)]
-    buffers = [
-        (rows if space.dtype == np.float32 else np.empty_like(rows, dtype=space.dtype), rows) for rows in wide
-    ]
     with (
         progress("labelling", len(triplets), "triplets", done=done) as advance,
-        _one_torch_thread_in_each(threads) as pool,
+        ThreadPoolExecutor(threads) as pool,
     ):
         for start in range(done, len(triplets), block):
-            wanted, found = triplets[start : start + block], sims[start : start + block]
-            shares = [range(first * _PIECE, len(wanted), threads * _PIECE) for first in range(threads)]
-            for _ in pool.map(partial(_answer, space, wanted, found), shares, buffers):
-                pass
+            wanted = np.ascontiguousarray(triplets[start : start + block], dtype=np.int64)
+            found = sims[start : start + block]
+            pieces = [slice(first, first + _PIECE) for first in range(0, len(wanted), _PIECE)]
+            for waiting in [
+                pool.submit(fill_similarities, space, wanted[rows], found[rows]) for rows in pieces
+            ]:
+                waiting.result()
             _check_finite(found, wanted, start)
             advance(len(wanted))
             if checkpoints and checkpoints.due():
                 end = start + len(wanted)
                 checkpoints.save(end, {"sims": torch.from_numpy(sims[:end])}, {})
     return sims
-
-
-def _answer(
-    space: np.ndarray, triplets: np.ndarray, sims: np.ndarray, starts: range, buffers: _Buffers
-) -> None:
-    """Fill `sims` for the pieces of triplets that begin at `starts`."""
-    for start in starts:
-        rows = triplets[start : start + _PIECE].ravel().astype(np.int64, copy=False)
-        stored, wide = (buffer[: len(rows)] for buffer in buffers)
-        np.take(
-            space, rows, axis=0, out=stored, mode="clip"
-        )  # rows were checked; to check again takes a copy
-        if stored.dtype != np.float32:
-            torch.from_numpy(wide).copy_(torch.from_numpy(stored))  # numpy converts halves one by one
-        first, second, third = wide[0::3], wide[1::3], wide[2::3]
-        for column, (one, other) in enumerate(((first, second), (first, third), (second, third))):
-            np.vecdot(one, other, out=sims[start : start + _PIECE, column])
-
-
-@contextmanager
-def _one_torch_thread_in_each(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads inside of which torch starts no others."""
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)  # what threads that begin later take over
 
 
 def _check_finite(sims: np.ndarray, triplets: np.ndarray, start: int) -> None:

@@ -11,6 +11,7 @@ import torch
 import alignet.labelling
 from alignet.checkpoints import Checkpoints
 from alignet.data.rows import Stacked
+from alignet.gathered import fill_similarities
 from alignet.labelling import (
     disagreement,
     label,
@@ -51,7 +52,7 @@ def brute(features, triplets, transform=None):
 
 
 @pytest.mark.parametrize("transform", [None, mapped])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 def test_against_brute_force(way, transform, dtype):
     made, options = way
     features = FEATURES.astype(dtype)
@@ -72,7 +73,6 @@ def test_against_brute_force(way, transform, dtype):
 def test_threads_blocks_shards_and_files_do_not_matter(monkeypatch, tmp_path, transform):
     monkeypatch.setattr(alignet.labelling, "_GRAM", 0)
     features = FEATURES.astype(np.float16)
-    before = torch.get_num_threads()
     whole = teacher_similarities(features, TRIPLETS, transform=transform, threads=1)
     for threads in (1, 2, 5):
         for block in (7, 256, 300):
@@ -82,7 +82,6 @@ def test_threads_blocks_shards_and_files_do_not_matter(monkeypatch, tmp_path, tr
                     hold_bytes=0, scratch=tmp_path,
                 )  # fmt: skip
                 assert again.tobytes() == whole.tobytes()
-    assert torch.get_num_threads() == before
 
 
 def test_half_precision_loses_nothing_beyond_its_features(monkeypatch):
@@ -93,6 +92,16 @@ def test_half_precision_loses_nothing_beyond_its_features(monkeypatch):
     exact = brute(features, triplets)
     found = teacher_similarities(features, triplets)
     assert np.abs(found - exact).max() < 3e-6 * exact.std()
+
+
+def test_halves_of_every_kind_are_widened_exactly():
+    bits = np.arange(2**16, dtype=np.uint16)
+    features = np.append(bits.view(np.float16), np.float16(1))[:, None]
+    triplets = np.stack([bits, np.full(2**16, 2**16), np.full(2**16, 2**16)], 1).astype(np.int64)
+    sims = np.empty((2**16, 3), dtype=np.float32)
+    fill_similarities(features, triplets, sims)
+    np.testing.assert_array_equal(sims[:, 0], features[:-1, 0].astype(np.float32))
+    np.testing.assert_array_equal(sims[:, 2], 1)
 
 
 def test_memory_mapped_features(tmp_path, monkeypatch):
@@ -132,17 +141,17 @@ def test_interrupted_labelling_continues_to_the_same_bytes(tmp_path, monkeypatch
     if alignet.labelling._GRAM:
         pytest.skip("computed at once")
     made, options = way
-    options |= {"transform": mapped, "threads": 1}
+    options |= {"transform": mapped}
     whole = label(made(FEATURES), TRIPLETS, **options)
-    real, calls = alignet.labelling._answer, []
+    real, calls = alignet.labelling._check_finite, []
 
-    def failing(space, wanted, *rest):
-        calls.append(len(wanted))
+    def failing(found, *rest):
+        calls.append(len(found))
         if len(calls) == stop + 1:
             raise KeyboardInterrupt
-        return real(space, wanted, *rest)
+        return real(found, *rest)
 
-    monkeypatch.setattr(alignet.labelling, "_answer", failing)
+    monkeypatch.setattr(alignet.labelling, "_check_finite", failing)
     with pytest.raises(KeyboardInterrupt):
         label(made(FEATURES), TRIPLETS, checkpoints=Checkpoints(tmp_path, seconds=0), **options)
     options["block"] += 1  # of any size: a triplet's answer does not depend on its block
