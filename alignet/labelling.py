@@ -17,7 +17,6 @@ import torch
 
 from alignet.checkpoints import Checkpoints
 from alignet.data.rows import BLOCK, Stacked, Transform, float32_rows
-from alignet.gathered import fill_similarities
 from alignet.progress import progress
 from alignet.triplets import check_triplets, entropy, odd_one_last, probabilities, similarities
 
@@ -130,6 +129,9 @@ def _in_one_array(
 def _by_block(
     space: np.ndarray, triplets: np.ndarray, block: int, threads: int, checkpoints: Checkpoints | None
 ) -> np.ndarray:
+    # here, since a Gram matrix needs none of what numba takes to load
+    from alignet.gathered import fill_similarities
+
     sims, done = np.empty((len(triplets), 3), dtype=np.float32), 0
     latest = checkpoints.latest() if checkpoints else None
     if latest:
