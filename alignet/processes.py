@@ -125,9 +125,9 @@ class Processes:
 
     def tell(self, message: str) -> None:
         """First process: send a text to all others, which `hear` it."""
-        import torch
-
         if self.size > 1:
+            import torch
+
             text = torch.frombuffer(bytearray(message.encode() or b" "), dtype=torch.uint8)
             self._broadcast(torch.tensor([len(text)]))
             self._broadcast(text)

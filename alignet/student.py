@@ -34,6 +34,8 @@ class Student:
         self.trained = tuple(
             _unfrozen(encoder, settings.frozen)
         )  # names; the random head's are not among them
+        if settings.precision == "bf16":
+            attend_by_products(encoder)
         self.network = Network(encoder)
         if recompute:
             for block in blocks(encoder):
@@ -59,6 +61,19 @@ class Student:
         with torch.autocast(self.encoder.device.type, dtype=torch.bfloat16, enabled=reduced):
             features = self._forward(images)
         return features.float()
+
+
+def attend_by_products(encoder: Encoder) -> None:
+    """On a CPU, compute a small timm ViT's attention by two matrix products and a softmax, not by torch's fused kernel.
+
+    In bfloat16 forward and backward of 197 tokens take half the time (docs/decisions.md), for the memory of the
+    attention matrices; with more than 256 patches that would be most of all memory, and the fused kernel stays.
+    """
+    patches = getattr(getattr(encoder.module, "patch_embed", None), "num_patches", math.inf)
+    if encoder.device.type == "cpu" and patches <= 256:
+        for module in encoder.module.modules():
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = False  # type: ignore[assignment]
 
 
 class Network(nn.Module):

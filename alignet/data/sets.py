@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from alignet.data.shards import expand, shard_files
-
 ASIDE = ("MANIFEST.json",)  # when and by what command an artifact was made
 MODEL = (".safetensors", ".json", ".txt", ".model")  # what of a model's folder determines its features
 
 
 def exists(kind: str, path: Path) -> bool:
     """Whether anything of a set is there. Shards may be named by a pattern, which is no path."""
-    return any(file.exists() for file in expand(path)) if kind == "shards" else path.exists()
+    if kind == "shards":
+        from alignet.data.shards import expand  # with the readers of images, which `status` does without
+
+        return any(file.exists() for file in expand(path))
+    return path.exists()
 
 
 def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path | Mapping[str, Path]:
@@ -27,6 +29,8 @@ def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path
     if kind == "images":
         return path / under if under else path
     if kind == "shards":
+        from alignet.data.shards import shard_files
+
         return shard_files(path)
     if kind == "weights" and path.is_dir():
         files = {

@@ -352,9 +352,13 @@ class Measurements:
         """Bytes of the parameters that train; bytes kept for the backward pass of any batch, and of each image."""
         import torch
 
+        from alignet.student import attend_by_products
+
         settings, encoder = self.sources.config.finetune.settings, self.models.encoder("student")
         names = [name for name in encoder.trainable() if not name.startswith(tuple(settings.frozen))]
         held = dict(encoder.module.named_parameters())
+        if settings.precision == "bf16":
+            attend_by_products(encoder)
         with self._trainable(names):
             two = torch.zeros((2, *encoder.data_config["input_size"]), device=encoder.device)
             first, both = (
