@@ -5,6 +5,7 @@ costs -> lines of text for the stage `plan`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from alignet.config import Config
@@ -49,7 +50,14 @@ def fits(config: Config, machine: Machine, sizes: Sizes) -> Iterator[str]:
     gpu = machine.gpu or config.plan.machines[CARD].gpu
     assert gpu is not None
     room = gpu.memory - CONTEXT
-    yield f"one GPU of {size(gpu.memory)}{'' if machine.gpu else f' ({CARD}; {machine.name} has none)'}"
+    settings = config.finetune.settings
+    batch = (
+        settings.batch
+        if settings.sampling == "in_batch"
+        else math.ceil(3 * settings.batch / settings.accumulate)
+    )
+    where = "" if machine.gpu else f" ({CARD}; {machine.name} has none)"
+    yield f"one GPU of {size(gpu.memory)}{where}; configured: {batch:,} images of the student at once"
     network = sizes.network("student", frozen=True)
     reduced = config.finetune.settings.precision == "bf16"
     kept = network.kept16 if reduced else network.kept32
@@ -85,10 +93,11 @@ def _finetuned(network: Network, kept: float, images: int, reduced: bool) -> flo
 def beyond(config: Config, machine: Machine, sizes: Sizes, costs: Sequence[Cost]) -> Iterator[str]:
     """Where one machine no longer serves, and which existing engine does."""
     slow = [cost for cost in costs if cost.stage in ("embed", "finetune") and cost.seconds > PATIENCE]
+    what = "GPUs" if machine.gpu else "machines"
     for cost in slow:
         many = -(-int(cost.seconds * machine.count) // int(PATIENCE))
         yield (
-            f"{cost.key} takes {duration(cost.seconds)}: {many:,} of these machines' GPUs would take a day "
+            f"{cost.key} takes {duration(cost.seconds)}: {many:,} of these {what} would take a day "
             f"(torchrun, or runtime.launcher=slurm; docs/scaling.md)"
         )
     images = sizes.images("pool")
