@@ -37,7 +37,7 @@ from benchmarks.frame import machine_rates
 from benchmarks.units import fastest, jpeg, measure, stored_features, triplets_of
 
 HERE = Path(__file__).parent
-PATIENCE = 25.0  # seconds that one size may be predicted to take
+PATIENCE = 60.0  # seconds that one size may be predicted to take
 COUNTED = 0.02  # seconds: below them a run is mostly what does not grow, and is left out of the slope
 POOL = 1_281_167
 
@@ -145,10 +145,10 @@ def _clusters() -> Curve:
     def run(n: int) -> Callable[[], Any]:
         rows = np.random.default_rng(0).standard_normal((n, p), dtype=np.float32)
         threads = torch.get_num_threads()
-        return lambda: fit_clusters(rows, k=k, seed=0, iterations=iterations, threads=threads)
+        return lambda: fit_clusters(rows, k=k, seed=0, iterations=iterations, threads=threads, sample=256 * k)
 
     def work(n: int) -> Work:
-        return formulas.clustering(n, p, k, iterations, 1)
+        return formulas.clustering(n, p, k, iterations, 1, min(n, 256 * k))
 
     return Curve("k-means, 64 features, 500 clusters", "images", (10**4, 10**5, 10**6), run, work)
 

@@ -99,7 +99,7 @@ def _vice(config: Config, known: dict[str, float]) -> dict[str, float]:
     )
     value = (many - few) / (100 * (8192 - 128))
     entry = (few - tiny - 128 * 100 * value) / (1854 * 100)
-    return {"step": tiny, "vice value": value, "vice entry": entry}
+    return {"vice step": tiny, "vice value": value, "vice entry": entry}
 
 
 def _labels(config: Config, known: dict[str, float]) -> dict[str, float]:
@@ -134,7 +134,7 @@ def _map(config: Config, known: dict[str, float]) -> dict[str, float]:
     one, more = run(1), run(11)
     step = (more - one) / 10
     products = (2 * 2 * m * p * p + 3 * 2 * m * m * p) * known["product"]
-    return {"map triplet": (step - products - known["step"]) / b, "map row": (one - step) / n}
+    return {"map triplet": (step - products) / b, "map row": (one - step) / n}
 
 
 def _clusters(config: Config, known: dict[str, float]) -> dict[str, float]:

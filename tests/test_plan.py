@@ -118,9 +118,9 @@ def test_products_are_what_torch_counts() -> None:
 
 
 def test_work_adds_up_and_grows_as_it_says() -> None:
-    one, two = Work(1, 2, {"draw": 3}), Work(10, 20, {"draw": 1, "step": 2})
-    assert one + two == Work(11, 22, {"draw": 4, "step": 2})
-    assert two.times(2) == Work(20, 40, {"draw": 2, "step": 4})
+    one, two = Work(1, 2, {"draw": 3}), Work(10, 20, {"draw": 1, "label value": 2})
+    assert one + two == Work(11, 22, {"draw": 4, "label value": 2})
+    assert two.times(2) == Work(20, 40, {"draw": 2, "label value": 4})
     assert formulas.label(10, 1152, 2).bytes == 10 * 3 * 1152 * 2
     assert formulas.kmeans(1000, 8, 5, 3).flops == 2 * 1000 * 8 * 5 * 3
     batches = formulas.vice_step(1854, 100, 256).flops - formulas.vice_step(1854, 100, 128).flops
@@ -232,7 +232,7 @@ def test_what_fits_a_gpu_of_24_gb() -> None:
     whole, recomputed = lines[1], lines[2]
     assert re.search(r"512: [\d.]+ GB \(does not fit\)", whole)
     assert not re.search(r"96: [\d.]+ GB \(does", whole)
-    assert "checkpointing" in recomputed
+    assert "runtime.recompute=true" in recomputed
     assert "does not fit" not in recomputed
     assert all("fits" in line for line in lines[3:])
     costs = plan_nodes(config, machine)

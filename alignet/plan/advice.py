@@ -12,7 +12,7 @@ from alignet.config import Config
 from alignet.doctor.findings import duration, size
 from alignet.plan.machines import WORDS, Machine
 from alignet.plan.networks import Network
-from alignet.plan.nodes import CONTEXT, Cost, finetune_bytes
+from alignet.plan.nodes import CONTEXT, Cost, finetune_bytes, kept_bytes
 from alignet.plan.sizes import Sizes
 
 BATCHES = (48, 96, 192, 384, 512)  # images at once, for the table of what fits
@@ -60,11 +60,10 @@ def fits(config: Config, machine: Machine, sizes: Sizes) -> Iterator[str]:
     yield f"one GPU of {size(gpu.memory)}{where}; configured: {batch:,} images of the student at once"
     network = sizes.network("student", frozen=True)
     reduced = config.finetune.settings.precision == "bf16"
-    kept = network.kept16 if reduced else network.kept32
     precision = config.finetune.settings.precision
-    ways = {precision: kept}
+    ways = {precision: kept_bytes(network, reduced, False)}
     if network.kind == "transformer":
-        ways[f"{precision}, activation checkpointing"] = recomputed(network, reduced)
+        ways[f"{precision}, runtime.recompute=true"] = kept_bytes(network, reduced, True)
     for how, bytes_each in ways.items():
         found = []
         for images in BATCHES:
@@ -79,11 +78,6 @@ def fits(config: Config, machine: Machine, sizes: Sizes) -> Iterator[str]:
         needed = 4 * one.parameters + batch * one.working
         fit = "fits" if needed <= room else "does not fit"
         yield f"  embedding with {config.models[name].name}, {batch} images: {size(needed)}, {fit}"
-
-
-def recomputed(network: Network, reduced: bool) -> float:
-    """Bytes kept of an image where only the input of each block is: activation checkpointing."""
-    return network.recomputed16 if reduced else network.recomputed16 * network.kept32 / network.kept16
 
 
 def _finetuned(network: Network, kept: float, images: int, reduced: bool) -> float:

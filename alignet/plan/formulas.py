@@ -16,7 +16,6 @@ ENTRY_FLOPS = (
     40  # of an entry of VICE's embedding in a step: draw 3, log q 4, log p of two components 19, Adam 14
 )
 ENTRY_ARRAYS = 20  # float32 arrays (m, d) read or written: loc, log scale, noise, draw, slopes, four moments
-SAMPLE = 10**12  # rows for each centroid that k-means is trained on, at most: all of them
 FINETUNE_ARRAYS = (
     12  # float32 arrays of all that trains, in a step: weights 3, gradients 3, moments 4, start, update
 )
@@ -51,7 +50,7 @@ def vice_step(m: float, d: float, b: float) -> Work:
     """A step of VICE: every entry of the embedding, and three rows for each triplet with their gradient."""
     flops = ENTRY_FLOPS * m * d + 24 * b * d
     moved = 4 * ENTRY_ARRAYS * m * d + 4 * 9 * b * d
-    return Work(flops, moved, {"vice entry": m * d, "vice value": b * d, "step": 1})
+    return Work(flops, moved, {"vice entry": m * d, "vice value": b * d, "vice step": 1})
 
 
 def probabilities(m: float, d: float, n: float) -> Work:
@@ -67,7 +66,7 @@ def answers(m: float, p: float, n: float) -> Work:
 def map_step(m: float, p: float, b: float) -> Work:
     """A step of the map's fit: map the objects, all their similarities, and both ways back."""
     inside = product(m, p, p) + product(m, p, m).times(3) + product(p, m, p)
-    return inside + Work(30 * b, 100 * b, {"map triplet": b, "step": 1}) + Work(6 * p * p, 28 * p * p)
+    return inside + Work(30 * b, 100 * b, {"map triplet": b}) + Work(6 * p * p, 28 * p * p)
 
 
 def map_fit(m: float, p: float, n: float, b: float, steps: float) -> Work:
@@ -81,14 +80,9 @@ def kmeans(rows: float, p: float, k: float, iterations: float) -> Work:
     return Work(flops, 4 * rows * p * iterations, {"distance": flops})
 
 
-def clustering(images: float, p: float, k: float, iterations: float, starts: float) -> Work:
-    """k-means from several starts on a sample of the images, and the assignment of all of them."""
-    return kmeans(trained_rows(images, k), p, k, iterations).times(starts) + kmeans(images, p, k, 1)
-
-
-def trained_rows(images: float, k: float) -> float:
-    """Rows that k-means is trained on."""
-    return min(images, SAMPLE * k)
+def clustering(images: float, p: float, k: float, iterations: float, starts: float, rows: float) -> Work:
+    """k-means from several starts on so many rows, and the assignment of all images."""
+    return kmeans(rows, p, k, iterations).times(starts) + kmeans(images, p, k, 1)
 
 
 def draw(n: float) -> Work:
@@ -122,7 +116,7 @@ def finetune_step(b: float, training: float, trained: float, triplets: float, ke
     kept: bytes of activations of one image, written forward and read backward.
     """
     flops = b * training
-    work = Work(flops, 2 * b * kept, {f"trained {kind}": flops, "step": 1})
+    work = Work(flops, 2 * b * kept, {f"trained {kind}": flops})
     work += Work(50 * triplets, 40 * triplets, {"in-batch triplet": triplets})
     return work + Work(20 * trained, 4 * FINETUNE_ARRAYS * trained, {"parameter": trained})
 

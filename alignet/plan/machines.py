@@ -13,7 +13,7 @@ from alignet.config import GpuSettings, MachineSettings
 from alignet.plan.constants import REFERENCE, UNITS, Bound
 from alignet.plan.formulas import Work
 
-LAUNCH = 6e-4  # seconds of a step on a GPU beside its arrays: 60 kernels of 10 microseconds [assumed]
+LAUNCH = 6e-4  # seconds of a step of VICE on a GPU beside its arrays: 60 kernels of 10 microseconds [assumed]
 WORDS = {
     "products": "products of matrices",
     "memory": "memory bandwidth",
@@ -53,7 +53,7 @@ class Machine:
         gpu = self.gpu if on_gpu else None
         network = name.removeprefix("trained ") in ("transformer", "convolution")
         if gpu is not None:
-            if name == "step":
+            if name == "vice step":
                 return LAUNCH
             if bound == "products":
                 rate = gpu.bfloat16 if network and reduced else gpu.float32

@@ -18,11 +18,11 @@ from alignet.graph import FINETUNED, SETTINGS, Node, build_graph
 from alignet.plan import formulas
 from alignet.plan.formulas import Work
 from alignet.plan.machines import Machine
+from alignet.plan.networks import Network
 from alignet.plan.sizes import Sizes
 
 PROCESS = 700_000_000  # bytes of a process that has loaded torch, faiss and timm [measured: VmRSS]
 CONTEXT = 600_000_000  # bytes of a GPU that CUDA, its kernels and libraries take [assumed]
-HOLD = 8 * 2**30  # bytes of mapped features that labelling holds in memory at most
 IDENTITY = 120  # bytes of an image in an index: its name and checksum
 NAME = 100  # bytes of an id in memory, as Python keeps it
 REPORT = 20.0  # seconds of the page, its tables and figures
@@ -241,13 +241,12 @@ class _Planner:
             else [int(settings.clusters)]
         )
         work = formulas.mapped(images, p) if node.role == "alignet" else Work()
+        each = settings.rows_per_cluster
+        rows = images if each is None else min(images, each * max(tried))
         for k in tried:
-            work += formulas.clustering(images, p, k, settings.iterations, settings.redo)
-        rows = formulas.trained_rows(images, max(tried))
-        how = (
-            f"{len(tried)} fits x {settings.redo} starts x {settings.iterations} iterations; {rows:,} x {p:,}"
-        )
-        return self._cost(node, work, how, host=12 * rows * p, disk=8 * images + 4 * max(tried) * p)
+            work += formulas.clustering(images, p, k, settings.iterations, settings.redo, rows)
+        how = f"{len(tried)} fits x {settings.redo} starts x {settings.iterations} iterations on {rows:,} x {p:,}"
+        return self._cost(node, work, how, host=8 * rows * p, disk=8 * images + 4 * max(tried) * p)
 
     def _triplets(self, node: Node) -> Cost:
         count, images, p = self.sizes.drawn_triplets(), self.sizes.part(), self.sizes.width("teacher")
@@ -256,9 +255,14 @@ class _Planner:
             return self._fixed(node, 1e-6 * count, f"{count:,} triplets are copied", disk)
         stored = 2 if self.config.embed.precision == "float16" else 4
         work = formulas.draw(count) + formulas.label(count, p, stored)
-        if node.role == "alignet":
+        held = 0
+        if (
+            node.role == "alignet"
+        ):  # mapped rows are held in memory, or in a file until the triplets are answered
             work += formulas.mapped(images, p)
-        held = 4 * images * p if 4 * images * p <= HOLD else 0
+            held = 4 * images * p
+        if held > self.machine.settings.memory / 4:
+            disk, held = disk + held, 0
         how = f"{count:,} triplets of {images:,} images, {p:,} features"
         return self._cost(node, work, how, host=held + 150 * count + NAME * images, disk=disk)
 
@@ -282,8 +286,10 @@ class _Planner:
         images = distinct_images(batch, one.accumulate, in_batch, self.sizes.part())
         triplets = one.accumulate * math.comb(one.batch, 3) if in_batch else batch
         reduced = one.precision == "bf16"
-        kept = network.kept16 if reduced else network.kept32
-        step = formulas.finetune_step(images, network.training, network.trained, triplets, kept, network.kind)
+        kept, training = kept_bytes(network, reduced, self.config.runtime.recompute), network.training
+        if self.config.runtime.recompute:
+            training += (training - network.forward) / 2  # the forward pass of what trains, once more
+        step = formulas.finetune_step(images, training, network.trained, triplets, kept, network.kind)
         work, passes = step.times(one.steps), one.steps * images
         pixels = 3 * network.size**2
         held = pixels * self.sizes.part() <= self.machine.settings.memory / 4
@@ -291,7 +297,8 @@ class _Planner:
         seconds, bound = self._while_reading(work, reading, held, reduced)
         at_once = math.ceil(images / one.accumulate)
         weights = 4 * network.parameters
-        gpu = finetune_bytes(network.trained, weights, kept, at_once, reduced)
+        parts = self.machine.count if self.config.runtime.sharding == "fsdp2" else 1
+        gpu = finetune_bytes(network.trained, weights, kept, at_once / self.machine.count, reduced, parts)
         host = (pixels * self.sizes.part() if held else (1 + 2 * self.workers) * at_once * pixels) + weights
         if not in_batch:
             host += 36 * self.sizes.drawn_triplets()
@@ -382,7 +389,15 @@ def distinct_images(batch: int, accumulate: int, in_batch: bool, pool: int) -> i
     return round(pool * -math.expm1(-part / pool) * accumulate)
 
 
-def finetune_bytes(trained: int, weights: int, kept: float, images: int, reduced: bool) -> float:
+def kept_bytes(network: Network, reduced: bool, recompute: bool) -> float:
+    """Bytes that the backward pass keeps of an image; recompute: of each block its input alone."""
+    kept = network.kept16 if reduced else network.kept32
+    return kept * network.recomputed16 / network.kept16 if recompute else kept
+
+
+def finetune_bytes(
+    trained: int, weights: int, kept: float, images: float, reduced: bool, parts: int = 1
+) -> float:
     """Bytes that fine-tuning needs at its peak beside pixels: weights, where they began, gradient, two moments of what
-    trains, copies in bfloat16, and what the backward pass of so many images keeps."""
-    return weights + 16 * trained + (2 * trained if reduced else 0) + images * kept
+    trains (in so many parts), copies in bfloat16, and what the backward pass of so many images keeps."""
+    return (weights + 16 * trained) / parts + (2 * trained if reduced else 0) + images * kept
