@@ -125,7 +125,7 @@ def images(run: StageRun, name: str) -> ImageSource:
     return shard_source(root, places)
 
 
-def opener(run: StageRun, source: ImageSource) -> Callable[[str], Image.Image]:
+def opener(run: StageRun, source: ImageSource) -> Callable[..., Image.Image]:
     """What opens an image by id as the stage's section `pixels` says; it can be sent to loader workers."""
     from alignet.data.pixels import reading
 
