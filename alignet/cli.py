@@ -338,6 +338,8 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
 
 def _system_error(error: BaseException) -> int:
     """The error number of the operating system behind an error, 0 if there is none."""
+    if isinstance(error, OSError) and re.search(r"\d+ requested and \d+ written", str(error)):
+        return errno.ENOSPC  # numpy forgets the number
     if isinstance(error, OSError):
         return error.errno or 0
     told = re.search(r"\(os error (\d+)\)", str(error))  # safetensors puts it into words

@@ -170,18 +170,17 @@ def _triplets(config: Config, objects: Sequence[str], earlier: Sequence[Survey])
 
 def _posterior(config: Config, names: Sequence[str]) -> tuple[Any, Any]:
     """loc and scale (objects, d) of survey.posterior, which must keep at least one dimension."""
-    import zipfile
-
     import numpy as np
     import torch
 
+    from alignet.data.npy import read_npz
     from alignet.vice.pruning import kept_dimensions
 
     path, objects = Path(str(config.survey.posterior)), len(names)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            loc, scale = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("loc", "scale"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        arrays = read_npz(path)
+        loc, scale = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("loc", "scale"))
+    except (KeyError, ValueError) as error:
         raise ValueError(
             f"survey.posterior: expected posterior.npz of the stage vice, with loc and scale, at {path}, found {error}"
         ) from None
