@@ -6,7 +6,7 @@ Every input is drawn from (seed, kind, number) alone, so that a finding is repea
 process with a time limit, a ceiling of memory, and a watch over what is opened for writing. What counts as a finding:
 
   error     any exception but ValueError (of the store: ArtifactError), or a message of more than a screen
-  hang      longer than SECONDS
+  hang      more than SECONDS of processor time, or a worker that says nothing for long
   crash     the worker died
   memory    more than MEGABYTES beyond what the worker had
   wrong     a result whose shape or range is not what the reader promises, or, of a format with checksums, one that
@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fuzz_kinds import KINDS, SHARES, Reader, input_of, readers
 
-SECONDS = 10.0  # for one input; a reader takes milliseconds
+SECONDS = 10.0  # of processor time for one input; a reader takes milliseconds
 MEGABYTES = 400  # that one input may add
 BATCH = 200  # inputs that a worker takes at a time
 MESSAGE = 1500  # characters: what a user can take in
@@ -135,18 +135,19 @@ def _run(tasks: list[tuple], processes: int) -> list[dict[str, Any]]:
             worker = context.Process(target=_work, args=(theirs, share))
             worker.start()
             theirs.close()
-            active.append([worker, ours, share, time.monotonic()])
+            active.append([worker, ours, share, time.monotonic(), 0.0])
         for entry in list(active):
-            worker, ours, share, _ = entry
+            worker, ours, share = entry[:3]
             ended = False
             try:
                 if ours.poll(0.1):
                     answers.append(ours.recv())
                     share.pop(0)
-                    entry[3] = time.monotonic()
+                    entry[3:] = [time.monotonic(), _busy(worker.pid)]
             except EOFError:
                 ended = True
-            stuck = time.monotonic() - entry[3] > max(60.0, 6 * SECONDS)
+            silent = time.monotonic() - entry[3]
+            stuck = silent > 900 or (silent > 60 and _busy(worker.pid) - entry[4] > 200.0)
             if stuck:
                 worker.kill()
             if ended or stuck:
@@ -157,6 +158,15 @@ def _run(tasks: list[tuple], processes: int) -> list[dict[str, Any]]:
                     answers.append(answer)
                     waiting += [*rest, *share[1:]]
     return answers
+
+
+def _busy(pid: int | None) -> float:
+    """Seconds of processor time that a worker has had; 0 where that is not told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _after_death(task: tuple, what: str, status: int | None) -> tuple[list[tuple], dict[str, Any]]:
@@ -231,7 +241,7 @@ def _prepare(own: Path) -> None:
 
     torch.set_num_threads(1)
     sys.addaudithook(_watch)
-    signal.signal(signal.SIGALRM, _alarm)
+    signal.signal(signal.SIGPROF, _alarm)
 
 
 def _alarm(*_: object) -> None:
@@ -271,7 +281,7 @@ def _one(reader: Reader, data: bytes, told: str, own: Path) -> tuple[str, str]:
     path.write_bytes(data)
     _written.clear()
     before = _peak()
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         found = reader.read(path)
         outcome, what = "accepted", reader.holds(found, len(data))
@@ -281,7 +291,7 @@ def _one(reader: Reader, data: bytes, told: str, own: Path) -> tuple[str, str]:
         outcome, what = "refused", _message(error, path)
         found = None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if what:
         return ("error" if outcome == "refused" else "wrong"), what
     if _written:
