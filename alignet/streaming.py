@@ -143,5 +143,5 @@ def _loader(parts: Sequence[Sequence[str]], prepare: Callable[[str], Tensor], wo
     # torch asks the global generator for a seed unless it is given one
     return torch.utils.data.DataLoader(
         Parts(), batch_size=None, num_workers=workers, generator=torch.Generator(),
-        multiprocessing_context="fork", worker_init_fn=ignore,
+        multiprocessing_context="fork", worker_init_fn=ignore, collate_fn=lambda read: read,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Every kind of picture becomes the RGB it should; every broken one is refused with its name and a fix."""
 
+import contextlib
 import io
 import os
 
@@ -154,6 +155,41 @@ def test_huge_images(tmp_path):
     small = saved(tmp_path, Image.fromarray(COLOUR), "b.png")
     refused(small, "at most 63 pixels", "found 64", max_pixels=63)
     assert open_image(small, max_pixels=64).size == (8, 8)
+
+
+def test_a_limit_holds_however_an_image_is_read(tmp_path):
+    """A reduced JPEG, frames, and chunks that unpack to far more than the file: refused, or never unpacked."""
+    big = Image.new("RGB", (64, 48))
+    for name, options in (
+        ("a.jpg", {}), ("a.webp", {}), ("a.bmp", {}), ("a.tif", {"compression": "tiff_deflate"}), ("a.png", {}),
+        ("a.gif", {"save_all": True, "append_images": [big] * 3}), ("progressive.jpg", {"progressive": True}),
+    ):  # fmt: skip
+        path = saved(tmp_path, big, name, **options)
+        for at_least in (0, 8):
+            refused(path, "at most 3,071 pixels", "found 3,072", max_pixels=3071, at_least=at_least)
+    assert open_image(tmp_path / "a.jpg", at_least=8).size == (16, 12)
+    assert open_image(tmp_path / "progressive.jpg", at_least=24).size == (32, 24)
+    assert open_image(tmp_path / "a.jpg", at_least=25).size == (64, 48)
+    assert open_image(tmp_path / "a.png", at_least=8).size == (64, 48)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_chunks_that_unpack_to_far_more_than_the_file(tmp_path, kind):
+    import resource
+    import struct
+    import zlib
+
+    packer, block = zlib.compressobj(1), bytes(1_000_000)
+    packed = b"".join(packer.compress(block) for _ in range(300)) + packer.flush()
+    content = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0"}[kind] + packed
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    whole = saved(tmp_path, Image.fromarray(COLOUR), "a.png").read_bytes()
+    path = tmp_path / "b.png"
+    path.write_bytes(whole[:33] + chunk + whole[33:])  # behind the header
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with contextlib.suppress(ValueError):  # opened or refused, never unpacked
+        np.testing.assert_array_equal(pixels(path), COLOUR)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
 
 def test_list_images_is_sorted_and_relative(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PHOTOS, needs_photos
+from PIL import Image
 from safetensors.numpy import load_file
 
 pytestmark = needs_photos
@@ -162,3 +163,30 @@ def test_own_images_with_the_map_of_this_run_give_the_same_student_and_open_no_h
     theirs = load_file(artifact(chain, "finetune[alignet]").file("weights.safetensors"))
     ours = load_file(artifact(pipeline, "finetune[alignet]").file("weights.safetensors"))
     assert all(np.array_equal(theirs[name], ours[name]) for name in theirs)
+
+
+def test_how_far_faster_ways_move_features(tmp_path):
+    """On 32 photographs, and on 16 mosaics of them that are large enough to be reduced while they are decoded."""
+    import alignet
+
+    folder, generator = Path(PHOTOS), np.random.default_rng(0)
+    paths = sorted((folder / "images/things").glob("*.jpg"))
+    paths = [paths[row] for row in generator.permutation(len(paths))[:32]]
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    for number in range(16):
+        mosaic = Image.new("RGB", (1024, 1024))
+        for place, row in enumerate(generator.permutation(32)[:16]):
+            mosaic.paste(pictures[row].resize((256, 256)), (place % 4 * 256, place // 4 * 256))
+        mosaic.save(tmp_path / f"{number}.jpg", quality=90)
+    model = alignet.load("timm:tf_efficientnet_lite0", weights=folder / "tf_efficientnet_lite0.safetensors")
+
+    def away(images, **options):
+        exact, other = (alignet.embed(model, images, **given).features for given in ({}, options))
+        lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(other, axis=1)
+        return 1 - (exact * other).sum(1) / lengths
+
+    assert 0 < away(paths, compute="bf16").max() < 0.005
+    assert away(paths[:8], decode="fast").max() < 1e-6  # 256 pixels are not reduced
+    moved = away(tmp_path, decode="fast")
+    assert 0 < moved.max() < 0.02
+    assert moved.mean() < 0.004
