@@ -1,19 +1,18 @@
 """Image passes until a student agrees with people: all triplets of a batch against separate triplets, a figure a seed.
 
-These are counts, no times, out of passes.json, which `benchmarks.passes_study` makes in more than an hour; see there
+These are counts, no times, out of passes.jsonl, which `benchmarks.passes_study` makes in more than an hour; see there
 what a pass is, and how the settings of both ways were chosen. Where a way was tried with several schedules of the rate,
 the one that needed the fewest passes counts.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from statistics import mean
 from typing import Any
 
 from benchmarks.frame import Count
-from benchmarks.passes_study import CURVES, TARGETS
+from benchmarks.passes_study import TARGETS, recorded
 
 WHERE = {"photos": "photographs, tune half", "world": "embedded world"}
 GOAL = 3
@@ -22,7 +21,7 @@ Record = dict[str, Any]
 
 def cases(quick: bool) -> Iterator[Count]:
     """A comparison for each bench; it takes no time, so quick is the same."""
-    records = json.loads(CURVES.read_text(encoding="utf-8"))
+    records = recorded()
     for bench, where in WHERE.items():
         found = [one for one in records if one["trial"]["bench"] == bench]
         ours, theirs = ([one for one in found if _reported(one, way)] for way in ("in_batch", "triplets"))

@@ -13,7 +13,7 @@ measured on the report half as well, in the three trials of each way that are re
     draws   all triplets of a batch: images drawn at random, or from some clusters, seeds 0, 1, 2
     world   the same three in the embedded world
 
-Every trial is added to passes.json as it ends, and one that is there is not run again. What the trials need of a store
+Every trial is added to passes.jsonl as it ends, and one that is there is not run again. What the trials need of a store
 (features, map, clusters) is made there if it is missing. An hour and a half on one core.
 """
 
@@ -40,7 +40,7 @@ from alignet.config import FinetuneSettings, build
 from alignet.finetune import PoolTeacher, TripletAnswers, finetune
 from alignet.pipeline import Pipeline, StageRun
 
-CURVES = Path(__file__).parent / "passes.json"
+CURVES = Path(__file__).parent / "passes.jsonl"
 SEEDS = (0, 1, 2)
 TUNING = 10  # the seed that settings are chosen with
 TARGETS = {"photos": 0.48, "world": 0.60}
@@ -135,6 +135,7 @@ class Bench:
     clusters: np.ndarray  # (m,)
     settings: FinetuneSettings
     choices: dict[str, Choices]  # tune, and report where there is one
+    draws: tuple[Any, ...] = ()  # what the draws of images in the last trial followed from
 
     def answers(self, trial: Trial) -> PoolTeacher | TripletAnswers:
         """The teacher as fine-tuning takes it."""
@@ -195,6 +196,10 @@ def run(bench: Bench, trial: Trial) -> dict[str, Any]:
     from alignet.sampling import random_triplets
 
     bench.encoder.module.load_state_dict(dict(bench.initial))
+    draws = (trial.sampling, trial.batch, trial.clusters, trial.drawn, trial.seed)
+    if isinstance(bench.encoder, Frozen) and draws != bench.draws:
+        bench.encoder.memory.clear()
+    bench.draws = draws
     teacher = bench.answers(trial)
     settings = replace(
         bench.settings, sampling=trial.sampling, batch=trial.batch, lr=trial.lr, tau_teacher=trial.tau_teacher,
@@ -315,10 +320,14 @@ def trials_by_part() -> dict[str, list[Trial]]:
 def main() -> None:
     """Run what is missing of the parts asked for, then draw."""
     given = arguments().parse_args()
-    common = ["runtime.threads=1"]
     options = {
-        "photos": ["experiment=photos", f"paths.photos={given.photos}", f"paths.artifacts={given.store}"],
-        "world": ["experiment=world", f"paths.artifacts={given.world_store}"],
+        "photos": [
+            "experiment=photos",
+            f"paths.photos={given.photos}",
+            f"paths.artifacts={given.store}",
+            "runtime.threads=1",
+        ],
+        "world": ["experiment=world", f"paths.artifacts={given.world_store}", "runtime.threads=1"],
     }
     benches: dict[str, Bench] = {}
     for part, trials in trials_by_part().items():
@@ -326,9 +335,8 @@ def main() -> None:
             if trial.seed not in given.seeds or _is_there(part, trial):
                 continue
             if trial.bench not in benches:
-                benches[trial.bench] = open_bench(trial.bench, options[trial.bench] + common)
-            record = {"part": part} | run(benches[trial.bench], trial)
-            keep([*recorded(), record])
+                benches[trial.bench] = open_bench(trial.bench, options[trial.bench])
+            add(record := {"part": part} | run(benches[trial.bench], trial))
             print(
                 part, asdict(trial), record["passes"], record["report"], f"{record['seconds']} s", flush=True
             )
@@ -350,13 +358,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="*", choices=parts, default=parts, metavar="PART", help=f"of: {', '.join(parts)}"
     )
-    parser.add_argument(
-        "--seeds",
-        nargs="*",
-        type=int,
-        default=(*SEEDS, TUNING),
-        help="of these seeds alone, for several processes",
-    )
+    seeds = (*SEEDS, TUNING)
+    parser.add_argument("--seeds", nargs="*", type=int, default=seeds, help="trials of these seeds alone")
     parser.add_argument("--picture", type=Path, help="where to draw the curves, such as docs/passes.png")
     return parser
 
@@ -366,15 +369,16 @@ def _is_there(part: str, trial: Trial) -> bool:
 
 
 def recorded() -> list[dict[str, Any]]:
-    """The trials in passes.json."""
-    return json.loads(CURVES.read_text(encoding="utf-8")) if CURVES.is_file() else []
+    """The trials in passes.jsonl."""
+    if not CURVES.is_file():
+        return []
+    return [json.loads(line) for line in CURVES.read_text(encoding="utf-8").splitlines()]
 
 
-def keep(records: list[dict[str, Any]]) -> None:
-    """Write passes.json, a trial a line."""
-    temporary = CURVES.with_suffix(".tmp")
-    temporary.write_text("[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n", encoding="utf-8")
-    os.replace(temporary, CURVES)
+def add(record: dict[str, Any]) -> None:
+    """Append a trial to passes.jsonl as a line, in one write, so that several processes may share the file."""
+    with open(CURVES, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
