@@ -17,7 +17,7 @@ from torch import Tensor
 
 PAIRS = ((0, 1), (0, 2), (1, 2))  # the order of similarities; the odd one of pair r is column 2 - r
 LOSSES = ("kl", "jsd", "hard")
-_BLOCK = 1 << 16  # triplets per block where features are gathered
+_GATHERED = 1 << 19  # numbers of a column's rows gathered at a time: measured best, they stay in cache
 
 
 def similarities(features: Tensor, triplets: Tensor) -> Tensor:
@@ -33,7 +33,15 @@ def similarities(features: Tensor, triplets: Tensor) -> Tensor:
         gram = (features @ features.T).flatten()  # index_select: three times as fast as gram[...]
         places = (first * m + second, first * m + third, second * m + third)
         return torch.stack([gram.index_select(0, place) for place in places], 1)
-    blocks = [similarities_of(features[block].unbind(1)) for block in triplets.split(_BLOCK)]
+    return gathered_similarities(features, triplets)
+
+
+def gathered_similarities(features: Tensor, triplets: Tensor) -> Tensor:
+    """`similarities` by gathering rows, block by block: for triplets that are few beside m^2."""
+    blocks = [
+        similarities_of(tuple(features.index_select(0, column) for column in block.unbind(1)))
+        for block in triplets.split(max(64, _GATHERED // max(1, features.shape[1])))
+    ]
     return torch.cat(blocks) if blocks else features.new_zeros((0, 3))
 
 

@@ -22,10 +22,13 @@ from benchmarks.vice_steps import OBJECTS, PUBLISHED, choices
 
 DIM, KEPT, LARGE = 100, 60, 900_000
 PRIOR = {"spike": PUBLISHED.spike, "slab": PUBLISHED.slab, "pi": PUBLISHED.pi}
-OURS = dataclasses.replace(PUBLISHED, lr=0.01, batch=8192, max_epochs=80, burn_in=30, window=3)  # experiment=photos
+OURS = dataclasses.replace(
+    PUBLISHED, lr=0.01, batch=8192, max_epochs=80, burn_in=30, window=3
+)  # experiment=photos
 
 # Counted by `python -m benchmarks.vice_steps FOLDER` on the real choices: the first epoch of the published settings in
-# which no more dimensions are kept than 10% above what OURS keeps. By then held-out cross-entropy has long been level.
+# which no more dimensions are kept than 10% above what OURS keeps (66 with seed 0). By then held-out cross-entropy has
+# long been level: .8501, .8503, .8506, .8505, .8495 after 13, 16, 22, 26, 30 epochs.
 PUBLISHED_STEPS, PUBLISHED_KEPT, PUBLISHED_NATS = 154_682, 72, 0.8506
 CLOSE, DIMENSIONS = 0.003, 0.10  # nats and share of the dimensions within which two fits count as equal
 
@@ -86,7 +89,7 @@ def step_case(batch: int, goal: float, published_steps: int) -> Case:
             "as if all came from memory, though it fits a cache",
         ),
         check=lambda: same_step(batch),
-        note="noise drawn anew in each step on both sides; ours: a quarter noise, two thirds complexity and Adam at 128",
+        note="noise drawn anew in each step on both sides; at 128 a quarter of ours is noise, two thirds are complexity and Adam",
     )  # fmt: skip
 
 
@@ -131,7 +134,8 @@ def fit_case(folder: Path, quick: bool) -> Case:
             assert nats < PUBLISHED_NATS + CLOSE, nats
             assert abs(kept / PUBLISHED_KEPT - 1) <= DIMENSIONS, kept
         return {
-            "held-out nats": nats, "published": PUBLISHED_NATS, "dimensions": kept, "dimensions, published": PUBLISHED_KEPT,
+            "held-out nats": nats, "published": PUBLISHED_NATS,
+            "dimensions": kept, "dimensions, published": PUBLISHED_KEPT,
             "epochs": len(fits[0].curves["nll"]), "steps, published": PUBLISHED_STEPS,
         }  # fmt: skip
 

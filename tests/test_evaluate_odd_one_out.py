@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from alignet import triplets as convention
 from alignet.evaluate import odd_one_out as module
 from alignet.evaluate.bootstrap import interval, object_draws
 from alignet.evaluate.odd_one_out import dot_products, odd_one_out
@@ -91,7 +92,7 @@ def test_blocks_and_gathered_rows_give_what_all_at_once_gives(monkeypatch):
             score = found[metric]
             assert score.value == pytest.approx(values[:, column].mean(), abs=1e-12)
             assert (score.low, score.high) == pytest.approx(interval(draws[column]), abs=1e-12)
-    monkeypatch.setattr(module, "_GATHERED", 18 * 11)
+    monkeypatch.setattr(convention, "_GATHERED", 6 * 70)
     many = torch.cat([x, torch.zeros(5000, 6, dtype=torch.float64)])  # too many rows for a Gram matrix
     torch.testing.assert_close(dot_products(many, triplets), whole, atol=1e-12, rtol=0)
 
@@ -150,6 +151,22 @@ def test_scale_and_rotation_change_nothing_but_the_entropy():
     before, after = scores(features, triplets), scores(7 * features.astype(float) @ turn, triplets, tau=49.0)
     for metric in before:
         assert after[metric].value == pytest.approx(before[metric].value, abs=1e-6)
+
+
+def test_without_draws_there_is_no_interval_and_the_values_stay():
+    features, triplets, _ = planted(n=500)
+    some, none = scores(features, triplets), scores(features, triplets, bootstrap=0)
+    for metric, score in none.items():
+        assert (score.low, score.high, score.over) == (None, None, "")
+        assert score.value == some[metric].value
+
+
+def test_threads_change_nothing(monkeypatch):
+    features, triplets, _ = planted(n=3000)
+    monkeypatch.setattr(module, "_BLOCK", 100)
+    one = scores(features, triplets, tau="spread")
+    monkeypatch.setattr(module.torch, "get_num_threads", lambda: 4)
+    assert scores(features, triplets, tau="spread") == one
 
 
 def test_units_are_what_the_interval_resamples():

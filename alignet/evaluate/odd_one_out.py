@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from alignet.evaluate.bootstrap import Score, interval, mean_draws, object_draws, share_interval
-from alignet.triplets import PAIRS, check_triplets, entropy, similarities_of
+from alignet.triplets import PAIRS, check_triplets, entropy, gathered_similarities
 
 _T = TypeVar("_T")
 CHANCE = 1 / 3
 _MOST_ROWS = 20_000  # whose Gram matrix is held: 3.2 GB
 _BLOCK = 1 << 15  # triplets measured at a time: what is computed of them stays in cache
 _GRAM_ROWS = 128  # of the Gram matrix at a time, from the diagonal on: half of the operations, and large products still
-_GATHERED = 1 << 24  # numbers of rows of features that are gathered at a time
 _DECIMALS = 10  # two similarities this close (relative to the triplet's largest) are a tie
 
 
@@ -119,10 +118,9 @@ def dot_products(features: torch.Tensor, triplets: np.ndarray) -> torch.Tensor:
 
 def _dot_columns(features: torch.Tensor, triplets: torch.Tensor) -> torch.Tensor:
     """`dot_products` as (3, n), of triplets (3, n) int64: whatever is computed of each runs along memory."""
-    m, width = features.shape
-    n = triplets.shape[1]
-    dots = torch.empty((3, n), dtype=torch.float64)
+    m, n = len(features), triplets.shape[1]
     if m <= 4096 or (m <= _MOST_ROWS and m * m <= 16 * n):
+        dots = torch.empty((3, n), dtype=torch.float64)
         gram = _upper_gram(features).flatten()
 
         def look_up(own: slice) -> None:
@@ -133,11 +131,7 @@ def _dot_columns(features: torch.Tensor, triplets: torch.Tensor) -> torch.Tensor
 
         _of_blocks(look_up, n)
         return dots
-    step = max(1, _GATHERED // (3 * width))
-    for start in range(0, n, step):
-        own = slice(start, start + step)
-        dots[:, own] = similarities_of(features[triplets[:, own]].unbind(0)).T
-    return dots
+    return gathered_similarities(features, triplets.T).T.contiguous()
 
 
 def _upper_gram(features: torch.Tensor) -> torch.Tensor:

@@ -171,7 +171,7 @@ class _Run:
                     shuffle = generator(self.settings.seed, "order", epoch, self.device)
                     order = torch.randperm(len(self.train), generator=shuffle, device=self.device)
                 rows = order[index * self.settings.batch : (index + 1) * self.settings.batch]
-                self.engine.step(self.train[rows], self.step)
+                self.engine.step(self.train.index_select(0, rows), self.step)
                 self.step += 1
                 if self.step % self.every == 0:
                     self._check_sums()
