@@ -37,6 +37,9 @@ def test_rows_become_float32_and_are_mapped(dtype):
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, WHOLE[:, ::2])
     np.testing.assert_array_equal(float32_rows(rows, lambda given: given.T.T * 2), 2 * found)
+    whole = np.ascontiguousarray(rows)
+    whole.flags.writeable = False
+    assert float32_rows(whole, lambda given: np.full_like(given, given.flags.writeable)).all()
 
 
 def test_halves_of_every_kind():

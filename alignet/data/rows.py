@@ -52,6 +52,8 @@ def float32_rows(rows: np.ndarray, transform: Transform | None = None) -> np.nda
     if rows.dtype == np.float16:  # torch converts halves many at a time, numpy one by one
         rows = torch.from_numpy(np.array(rows)).float().numpy()
     values = np.ascontiguousarray(rows, dtype=np.float32)
+    if transform is not None and not values.flags.writeable:  # torch warns about views of read-only memory
+        values = values.copy()
     return values if transform is None else np.ascontiguousarray(transform(values), dtype=np.float32)
 
 
