@@ -87,6 +87,10 @@ class RuntimeSettings:
     def __post_init__(self) -> None:
         _at_least("runtime", 1, threads=self.threads)
         _at_least("runtime", 0, workers=self.workers, processes=self.processes)
+        if self.compile and self.sharding != "none":
+            raise ValueError(
+                "runtime.compile: expected false with sharding=fsdp2, as both together are untried, found true"
+            )
         if self.launcher == "slurm" and not self.processes:
             raise ValueError(
                 "runtime.processes: expected the number of processes (GPUs) on each node with launcher=slurm, found 0"

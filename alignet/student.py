@@ -31,9 +31,7 @@ class Student:
         self.head: nn.Module = nn.Sequential()
         if settings.head:
             self.head = _random_head(encoder.width, settings).to(encoder.device)
-        self.trained = tuple(
-            _unfrozen(encoder, settings.frozen)
-        )  # names; the random head's are not among them
+        self.trained = tuple(_unfrozen(encoder, settings.frozen))  # names, without the random head's
         if settings.precision == "bf16":
             attend_by_products(encoder)
         self.network = Network(encoder)
