@@ -166,6 +166,6 @@ def test_every_file_of_also_composes_with_the_paper_and_with_own_images(name):
 
 
 def test_what_is_untried_together_is_refused():
-    with pytest.raises(ValueError, match="runtime.compile: expected false with sharding=fsdp2"):
+    with pytest.raises(ValueError, match=r"runtime.compile: expected false with sharding=fsdp2"):
         load(["runtime.compile=true", "runtime.sharding=fsdp2"])
     assert load(["runtime.sharding=fsdp2", "runtime.recompute=true"]).runtime.sharding == "fsdp2"
