@@ -125,10 +125,12 @@ class Artifact:
         for name, entry in self.manifest["files"].items():
             path = self.folder / name
             if not path.is_file():
-                raise ArtifactError(f"{path}: a file of a finished artifact is gone; {self._rebuild()}")
+                raise ArtifactError(
+                    f"{path}: expected a file of a finished artifact, found none; {self._rebuild()}"
+                )
             if path.stat().st_size != entry["size"] or file_digest(path) != entry["sha256"]:
                 raise ArtifactError(
-                    f"{path}: its bytes are not those that were written (checksum differs: damaged or "
+                    f"{path}: expected the bytes that were written, found others (checksum differs: damaged or "
                     f"edited); {self._rebuild()}"
                 )
 

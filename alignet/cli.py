@@ -318,7 +318,7 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
     from alignet.artifacts import ArtifactError
 
     if isinstance(error, (ArtifactError, ValueError, FileNotFoundError)) and not _is_foreign(error):
-        return str(error)
+        return shortened(str(error))
     number = _system_error(error)
     if number in DISK_FULL:
         what = getattr(error, "filename", None) or "a file"
@@ -334,6 +334,11 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
         found = " ".join(str(error).split())[:400]
         return f"expected files below {conf_folder()} in YAML, found {found}; mend that file."
     return _explain_hydra(error, typed)
+
+
+def shortened(text: str, most: int = 1500) -> str:
+    """A message of at most so many characters: one that quotes a cell of thousands is no help."""
+    return text if len(text) <= most else f"{text[: most - 400]} ... {text[-390:]}"
 
 
 def _system_error(error: BaseException) -> int:

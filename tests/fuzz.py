@@ -313,14 +313,15 @@ def _one(reader: Reader, data: bytes, told: str, own: Path) -> tuple[str, str]:
 def _message(error: Exception, path: Path) -> str:
     """'' for one clear message, else the traceback."""
     from alignet.artifacts import ArtifactError
+    from alignet.cli import shortened
 
-    text = str(error)
+    text = shortened(str(error))
     clear = (
         type(error) in (ValueError, ArtifactError)
         and text.strip()
         and len(text) <= MESSAGE + text.count(str(path)) * 200
     )
-    if clear and "expected" in text and len(text.splitlines()) <= 6:
+    if clear and "expected" in text and len(text.splitlines()) <= 12:
         return ""
     where = traceback.extract_tb(error.__traceback__)[-1]
     if (clear and "expected" in text) or len(text) > MESSAGE:

@@ -680,16 +680,15 @@ def _identity() -> Any:
 
 
 def _manifest_bytes() -> bytes:
-    from alignet.artifacts import file_digest, fingerprint
+    from alignet.artifacts import fingerprint
 
-    del file_digest
     sums = {"data.txt": "239f59ed55e737c77147cf55ad0c1b030b6d7ee748a7426952f9b852d5a935e5"}  # of `payload`
     manifest = {
         "identity": _identity().as_dict(), "fingerprint": _identity().fingerprint,
         "files": {name: {"size": 7, "sha256": one} for name, one in sums.items()}, "digest": fingerprint(sums),
         "built_from": {"a": "f" * 64}, "metrics": {"figure": 1.5}, "provenance": {"seconds": 1},
     }  # fmt: skip
-    return json.dumps(manifest, indent=1).encode()
+    return json.dumps(manifest | {"checksum": fingerprint(manifest)}, indent=1).encode()
 
 
 def _store(path: Path) -> Any:
@@ -832,6 +831,7 @@ def readers(kind: str) -> tuple[Reader, ...]:
         )  # fmt: skip
     if kind == "npy":
         floats = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+        six = np.abs(np.tile(floats, (2, 1)))[:6]
         last: Any = {"index_base": 0, "odd_one": "last"}
         return (
             Reader("a.npy", npy_bytes(floats), _read_npy, _fills_file, made=_made_npy),
@@ -839,7 +839,13 @@ def readers(kind: str) -> tuple[Reader, ...]:
             Reader(
                 "a.npy", npy_bytes(floats.astype(np.float16)), _load_features, _all_finite, made=_made_npy
             ),
-            Reader("a.npy", npy_bytes(np.abs(floats)), _load_embedding, _all_finite, made=_made_npy),
+            Reader(
+                "a.npy",
+                npy_bytes(np.abs(np.tile(floats, (2, 1)))[:6]),
+                _load_embedding,
+                _all_finite,
+                made=_made_npy,
+            ),
             Reader("a.npy", npy_bytes(_square()), _judged(), _is_similarity, made=_made_npy),
         )
     if kind == "csv":

@@ -242,6 +242,7 @@ def _rgb(image: Image.Image, policy: PixelPolicy) -> Image.Image:
 def _by_policy(pixels: np.ndarray, policy: PixelPolicy) -> Image.Image:
     """8-bit RGB of pixels (H, W, bands) of any number type."""
     bands = pixels.shape[2]
+    _check_size(pixels.shape[0] * pixels.shape[1], pixels.size)
     if policy.bands is not None:
         if max(policy.bands) >= bands:
             raise _Refused(
