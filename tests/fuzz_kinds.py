@@ -775,7 +775,7 @@ def _any(found: Any, size: int) -> str:
 
 
 _OVERRIDES = (
-    b"experiment=world\nseed=3\nvice.settings.lr=0.01\nruntime.threads=1\nfinetune.settings.steps=6\n"
+    b"experiment=world\nseed=3\nvice.settings.lr=0.01\nruntime.threads=1\nfinetune.settings.flip=0.25\n"
     b"cluster.grid=[2,3,4]\nbaselines={}\npaths.artifacts=/tmp/x,y\nrole=finetune[alignet]\nembed.precision=float16\n"
 )
 _CONCEPTS = (
@@ -841,7 +841,7 @@ def readers(kind: str) -> tuple[Reader, ...]:
             ),
             Reader(
                 "a.npy",
-                npy_bytes(np.abs(np.tile(floats, (2, 1)))[:6]),
+                npy_bytes(six),
                 _load_embedding,
                 _all_finite,
                 made=_made_npy,

@@ -359,8 +359,11 @@ def hook(event, details):
         touched = details[:1]
     else:
         return
-    for path in touched:
+    numbered = event in ("os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.utime") and details[-1]
+    for path in touched:  # a name may be relative to an open folder, as shutil.rmtree's are
         if isinstance(path, (str, bytes, os.PathLike)):
+            if isinstance(numbered, int) and numbered > 0:
+                path = os.path.join(os.readlink("/proc/self/fd/%d" % numbered), os.fsdecode(path))
             seen.add(os.path.realpath(os.fsdecode(path)))
 sys.addaudithook(hook)
 sys.argv = ["alignet", *{lines!r}]
