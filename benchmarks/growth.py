@@ -77,7 +77,7 @@ def _vice() -> Curve:
 
     def work(n: int) -> Work:
         steps = math.ceil(n / batch)
-        return formulas.vice_step(m, d, n / steps).times(steps)
+        return formulas.vice_step(m, d, n / steps).times(steps) + formulas.vice_epoch(m, d)
 
     return Curve("VICE, an epoch, 1,854 x 100", "triplets", (10**4, 10**5, 10**6, 10**7), run, work)
 
@@ -123,7 +123,7 @@ def _data_set(folder: Path) -> Iterator[Curve]:
     sizes = (10**4, 10**5, 10**6, 10**7)
     yield Curve(
         "drawing triplets, 1,281,167 images", "triplets", sizes,
-        lambda n: lambda: cluster_boundary(assignment, n, 0), formulas.draw,
+        lambda n: lambda: cluster_boundary(assignment, n, 0), lambda n: formulas.draw(n, POOL),
     )  # fmt: skip
     p, images = 1152, 100_000
     features = stored_features(folder, images, p)
@@ -193,13 +193,17 @@ def measured(curve: Curve, machine: Machine, most: int) -> list[tuple[int, float
     return rows
 
 
-def slope(sizes: list[int], seconds: list[float]) -> float:
-    """Of log seconds over log size, least squares, over runs that are long enough; NaN for fewer than two."""
+def slope(sizes: list[int], seconds: list[float]) -> float | None:
+    """Of log seconds over log size, least squares, over runs that are long enough; None for fewer than two."""
     pairs = [(math.log(n), math.log(s)) for n, s in zip(sizes, seconds) if s >= COUNTED]
     if len(pairs) < 2:
-        return math.nan
+        return None
     x, y = np.array(pairs).T
     return float(np.polyfit(x, y, 1)[0])
+
+
+def _two(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def draw_picture(found: dict[str, Any], path: Path) -> None:
@@ -214,7 +218,7 @@ def draw_picture(found: dict[str, Any], path: Path) -> None:
         sizes, seconds, predicted = zip(*curve["rows"])
         colour = f"C{number}"
         axis.plot(sizes, predicted, "-", color=colour, linewidth=1)
-        axis.plot(sizes, seconds, "o", color=colour, label=f"{name}: slope {curve['slope']:.2f}")
+        axis.plot(sizes, seconds, "o", color=colour, label=f"{name}: slope {_two(curve['slope'])}")
     axis.set(xscale="log", yscale="log", xlabel="triplets or images", ylabel="seconds")
     axis.set_title("Measured (dots) and predicted by plan (lines)", fontsize=10)
     axis.legend(fontsize=7, frameon=False)
@@ -244,7 +248,7 @@ def grow(machine: Machine, quick: bool) -> None:
         ratios = [value / guess for _, value, guess in curve["rows"] if value >= COUNTED]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""
         print(
-            f"| {name} | {' | '.join(cells)} | {curve['slope']:.2f} | {curve['predicted_slope']:.2f} | {spread} |"
+            f"| {name} | {' | '.join(cells)} | {_two(curve['slope'])} | {_two(curve['predicted_slope'])} | {spread} |"
         )
     if not quick:
         (HERE / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

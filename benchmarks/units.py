@@ -78,19 +78,21 @@ def _products(config: Config, known: dict[str, float]) -> dict[str, float]:
 
 def vice_step(config: Config, m: int, d: int, batch: int) -> float:
     """Seconds of a step of VICE: of a longer epoch less a shorter one."""
+    short, long = (3, 23) if m * d > 10_000 else (20, 220)
+    times = (vice_fit(config, m, d, batch, steps) for steps in (short, long))
+    return -float(np.subtract(*times)) / (long - short)
+
+
+def vice_fit(config: Config, m: int, d: int, batch: int, steps: int) -> float:
+    """Seconds of a fit of one epoch of so many steps."""
     from alignet.vice.fit import fit_vice
 
     assert config.vice is not None
     one = dataclasses.replace(
         config.vice.settings, dim=d, batch=batch, max_epochs=1, burn_in=0, window=1, k=0, lr=1e-4
     )
-
-    def run(steps: int) -> float:
-        rows = torch.from_numpy(triplets_of(m, steps * batch))
-        return fastest(lambda: fit_vice(rows, None, objects=m, settings=one))
-
-    short, long = (3, 23) if m * d > 10_000 else (20, 220)
-    return (run(long) - run(short)) / (long - short)
+    rows = torch.from_numpy(triplets_of(m, steps * batch))
+    return fastest(lambda: fit_vice(rows, None, objects=m, settings=one))
 
 
 def _vice(config: Config, known: dict[str, float]) -> dict[str, float]:
@@ -99,7 +101,9 @@ def _vice(config: Config, known: dict[str, float]) -> dict[str, float]:
     )
     value = (many - few) / (100 * (8192 - 128))
     entry = (few - tiny - 128 * 100 * value) / (1854 * 100)
-    return {"vice step": tiny, "vice value": value, "vice entry": entry}
+    one = vice_fit(config, 1854, 100, 128, 1)
+    epoch = (one - few) / (1854 * 100)
+    return {"vice epoch": epoch, "vice step": tiny, "vice value": value, "vice entry": entry}
 
 
 def _labels(config: Config, known: dict[str, float]) -> dict[str, float]:
@@ -154,12 +158,14 @@ def _triplets(config: Config, known: dict[str, float]) -> dict[str, float]:
     from alignet.sampling import cluster_boundary
 
     assignment = np.random.default_rng(0).integers(0, 500, 1_281_167)
-    draw = fastest(lambda: cluster_boundary(assignment, 1_000_000, 0), 2) / 1_000_000
+    few, many = (fastest(lambda n=n: cluster_boundary(assignment, n, 0), 2) for n in (10_000, 1_000_000))
+    draw = (many - few) / (1_000_000 - 10_000)
+    grouped = (few - 10_000 * draw) / len(assignment)
     with tempfile.TemporaryDirectory() as folder:
         features = stored_features(Path(folder), 100_000, 1152)
         drawn = cluster_boundary(assignment[:100_000], 50_000, 0)
         seconds = fastest(lambda: label(features, drawn), 2)
-    return {"draw": draw, "label value": seconds / (50_000 * 1152)}
+    return {"draw": draw, "grouped image": grouped, "label value": seconds / (50_000 * 1152)}
 
 
 def stored_features(folder: Path, images: int, width: int) -> np.ndarray:

@@ -87,12 +87,16 @@ def test_frozen_layers_cost_no_backward_pass() -> None:
 
 
 def test_names_of_the_configured_models_are_understood() -> None:
-    from alignet.cli import names_in
+    import yaml
+
+    from alignet.building import build
+    from alignet.cli import conf_folder, names_in
+    from alignet.config import ModelSettings
 
     for group in ("student", "teacher"):
         for name in names_in(group):
-            config = load([f"{group}={name}"])
-            model = getattr(config, group)
+            text = (conf_folder() / group / f"{name}.yaml").read_text(encoding="utf-8")
+            model = build(ModelSettings, yaml.safe_load(text), name)
             if model.library in ("timm", "open_clip"):
                 assert network_of(model).forward > 1e7, name
     assert network_of(load(["teacher=siglip_so400m"]).teacher).forward == pytest.approx(2.2e11, rel=0.01)

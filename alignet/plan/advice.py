@@ -18,6 +18,7 @@ from alignet.plan.sizes import Sizes
 BATCHES = (48, 96, 192, 384, 512)  # images at once, for the table of what fits
 PATIENCE = 86_400.0  # seconds of one node beyond which more GPUs are advised: a day
 PART = 1_000_000  # images of a part, where a set is cut into parts that are embedded by themselves
+LARGE = 1e12  # bytes of features that are no longer made, moved and kept as one artifact
 NODE = 8  # GPUs of one machine, at most
 CARD = "24gb"  # of plan.machines: whose GPU is asked about where the machine has none
 
@@ -95,17 +96,16 @@ def beyond(config: Config, machine: Machine, sizes: Sizes, costs: Sequence[Cost]
             f"(torchrun, or runtime.launcher=slurm; docs/scaling.md)"
         )
     images = sizes.images("pool")
-    if not any(
-        cost.host > machine.settings.memory for cost in costs if cost.stage in ("index", "embed", "cluster")
-    ):
+    stored = 2 * images * sizes.width("teacher")
+    lists = max(cost.host for cost in costs if cost.stage in ("index", "embed", "cluster", "triplets"))
+    if stored < LARGE and lists < machine.settings.memory:
         return
     library = config.teacher.library
     teacher = "MODEL" if library == "features" else f"{library}:{config.teacher.architecture}"
     parts = -(-images // PART)
-    stored = images * sizes.width("teacher") * 2
     few, settings = min(images, 10 * PART), config.finetune.settings
     passes = settings.steps * settings.batch * (settings.accumulate if settings.sampling == "in_batch" else 3)
-    yield f"a list of {images:,} images and {size(stored)} of features (float16) are no longer one machine's:"
+    yield f"a list of {images:,} images and {size(stored)} of features (float16) are no longer one machine's work:"
     yield (
         f"  1. embed in {parts:,} parts of WebDataset shards, one job of a SLURM array each "
         f"(sbatch --array=0-{parts - 1}):"

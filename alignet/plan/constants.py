@@ -1,7 +1,8 @@
 """Seconds of a unit of work on the reference machine, all from one command: `python -m benchmarks.growth --constants`.
 
 It runs the functions that the stages run, divides, and prints this table anew. On another machine a unit takes as much
-longer as the resource that bounds it is slower there (see machines). Nothing else in the package is measured.
+longer as the resource that bounds it is slower there (see machines). Nothing else in the package is measured. The figures below were taken while other work
+went on (`--busy`): CPU seconds of one thread, halved where both cores share the work.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ class Unit(NamedTuple):
 UNITS = {
     "vice entry": Unit(2.0e-09, "memory", "an entry of the embedding in a step of VICE: draw, complexity, Adam"),
     "vice value": Unit(1.2e-09, "memory", "a dimension of a triplet in a step of VICE: its rows, their gradient"),
+    "vice epoch": Unit(1.0e-7, "memory", "an entry of the embedding at the end of an epoch of VICE: pruning"),
     "vice step": Unit(1.8e-05, "one core", "what a step of VICE costs beside its arrays"),
-    "lookup": Unit(9.9e-08, "memory", "a triplet looked up in a matrix of similarities and its softmax"),
-    "answer": Unit(7.8e-08, "memory", "a triplet looked up in a matrix of similarities and answered"),
+    "lookup": Unit(1.3e-08, "memory", "a triplet looked up in a matrix of similarities and its softmax"),
+    "answer": Unit(5.4e-08, "memory", "a triplet looked up in a matrix of similarities and answered"),
     "product": Unit(5.3e-12, "products", "an operation of a float32 product of matrices"),
     "map triplet": Unit(1.8e-07, "memory", "a triplet in a step of the map's fit"),
     "map row": Unit(1.4e-06, "one core", "a triplet sorted into its fold and measured on, once a fit"),
     "distance": Unit(5.9e-12, "products", "an operation of k-means: a row against a centroid"),
-    "draw": Unit(2.6e-07, "one core", "a distinct triplet drawn"),
+    "grouped image": Unit(8.0e-8, "one core", "an image sorted by its cluster, before any is drawn"),
+    "draw": Unit(1.8e-07, "one core", "a distinct triplet drawn"),
     "label value": Unit(9.9e-10, "memory", "a feature of a triplet in labelling: three rows read, three products"),
     "transformer": Unit(6.2e-12, "products", "an operation of a transformer's forward pass"),
     "convolution": Unit(1.4e-11, "products", "an operation of a depthwise convolutional network's forward pass"),

@@ -53,6 +53,11 @@ def vice_step(m: float, d: float, b: float) -> Work:
     return Work(flops, moved, {"vice entry": m * d, "vice value": b * d, "vice step": 1})
 
 
+def vice_epoch(m: float, d: float) -> Work:
+    """The end of an epoch of VICE: which dimensions are kept."""
+    return Work(0, 16 * m * d, {"vice epoch": m * d})
+
+
 def probabilities(m: float, d: float, n: float) -> Work:
     """Softmax over the pairs of n triplets in one embedding, from its matrix of similarities."""
     return product(m, d, m) + Work(20 * n, 72 * n, {"lookup": n})
@@ -85,9 +90,9 @@ def clustering(images: float, p: float, k: float, iterations: float, starts: flo
     return kmeans(rows, p, k, iterations).times(starts) + kmeans(images, p, k, 1)
 
 
-def draw(n: float) -> Work:
-    """n distinct triplets: drawn, and sorted to find repeats."""
-    return Work(0, 24 * n * 6, {"draw": n})
+def draw(n: float, images: float) -> Work:
+    """n distinct triplets: images sorted by cluster, triplets drawn, and searched for repeats."""
+    return Work(0, 144 * n + 40 * images, {"draw": n, "grouped image": images})
 
 
 def label(n: float, p: float, size: float) -> Work:
@@ -117,7 +122,7 @@ def finetune_step(b: float, training: float, trained: float, triplets: float, ke
     """
     flops = b * training
     work = Work(flops, 2 * b * kept, {f"trained {kind}": flops})
-    work += Work(50 * triplets, 40 * triplets, {"in-batch triplet": triplets})
+    work += Work(14 * triplets, 40 * triplets, {"in-batch triplet": triplets})
     return work + Work(20 * trained, 4 * FINETUNE_ARRAYS * trained, {"parameter": trained})
 
 

@@ -123,7 +123,8 @@ class _Planner:
         one = vice.settings
         earliest = min(one.burn_in + one.window, one.max_epochs)
         epochs = round(earliest + EPOCHS * (one.max_epochs - earliest))
-        work = formulas.vice_step(m, one.dim, min(one.batch, n)).times(epochs * math.ceil(steps))
+        epoch = formulas.vice_step(m, one.dim, min(one.batch, n)).times(math.ceil(steps))
+        work = (epoch + formulas.vice_epoch(m, one.dim)).times(epochs)
         how = f"{epochs} epochs (assumed) of {math.ceil(steps):,} steps; {n:,} triplets, {m:,} objects"
         return work, how
 
@@ -254,7 +255,7 @@ class _Planner:
         if self.config.triplets.published:
             return self._fixed(node, 1e-6 * count, f"{count:,} triplets are copied", disk)
         stored = 2 if self.config.embed.precision == "float16" else 4
-        work = formulas.draw(count) + formulas.label(count, p, stored)
+        work = formulas.draw(count, images) + formulas.label(count, p, stored)
         held = 0
         if (
             node.role == "alignet"
