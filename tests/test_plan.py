@@ -167,6 +167,8 @@ def test_costs_follow_the_configuration() -> None:
     eight = planned("experiment=paper", "plan.machine=h200", "plan.count=8")
     assert eight["embed[teacher.pool]"].seconds == pytest.approx(teacher.seconds / 8, rel=0.01)
     assert eight["cluster[alignet]"].seconds == base["cluster[alignet]"].seconds
+    faster = planned("experiment=paper", "plan.machine=h200", "embed.compute=bf16")
+    assert faster["embed[teacher.pool]"].seconds < teacher.seconds / 2
     slower = planned("experiment=paper", "plan.machine=24gb")
     assert slower["finetune[alignet]"].seconds > base["finetune[alignet]"].seconds
 

@@ -1,8 +1,10 @@
 """Seconds of a unit of work on the reference machine, all from one command: `python -m benchmarks.growth --constants`.
 
 It runs the functions that the stages run, divides, and prints this table anew. On another machine a unit takes as much
-longer as the resource that bounds it is slower there (see machines). Nothing else in the package is measured. The figures below were taken while other work
-went on (`--busy`): CPU seconds of one thread, halved where both cores share the work.
+longer as the resource that bounds it is slower there (see machines). Nothing else in the package is measured.
+
+The figures below were taken while other work went on (`--busy`): CPU seconds of one thread, halved where both cores
+share the work.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ class _Planner:
         whole = self._of(formulas.read(images, size))  # with all cores at it
         reading = whole * cores / max(1, min(self.workers, cores))
         late = images * size / machine.settings.disk
-        computing = self._of(work, on_gpu=True)
+        computing = self._of(work, on_gpu=True, reduced=self.config.embed.compute == "bf16")
         if not self.workers:
             seconds = reading + computing
         else:
