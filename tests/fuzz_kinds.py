@@ -447,7 +447,7 @@ def _is_similarity(found: np.ndarray, size: int) -> str:
     wrong = _array(found)
     return wrong or (
         ""
-        if found.shape == (4, 4) and np.allclose(found, found.T, 1e-4, 1e-4)
+        if found.shape == (4, 4) and np.abs(found - found.T).max() <= 2e-5 * np.abs(found).max()
         else f"{found.shape}, not symmetric"
     )
 
