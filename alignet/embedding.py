@@ -37,7 +37,7 @@ from alignet.data.images import SUFFIXES, list_images
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy, open_image
 from alignet.interrupt import stop_if_asked
 from alignet.progress import progress
-from alignet.streaming import stream
+from alignet.streaming import stored, stream
 
 if TYPE_CHECKING:
     from alignet.api import Model
@@ -327,7 +327,7 @@ def _write_block(checkpoints: Path, number: int, rows: Rows, precision: str) -> 
     _block(checkpoints, number, "unreadable", "txt").write_text(refused, encoding="utf-8")
     temporary = _block(checkpoints, number, suffix="tmp")
     with open(temporary, "wb") as handle:
-        np.save(handle, rows.features.astype(precision))
+        np.save(handle, stored(rows.features, rows.ids, precision))
     os.replace(temporary, _block(checkpoints, number))
 
 

@@ -75,8 +75,8 @@ def stream(
     """Features of named images, a pass at a time, in the order of `names`.
 
     prepare: the pixels of one image; ValueError where it cannot be read. compute: features of a stack of them; several
-    threads call it. batch: images of a pass; on a CPU at most PASS of them. threads: passes at once; torch's threads
-    are shared among them. workers: processes that read in place of the threads. Held in memory are the pixels of
+    threads call it. batch: images of a pass; on a CPU at most PASS of them. threads: passes at once, on a CPU each
+    on one core. workers: processes that read in place of the threads. Held in memory are the pixels of
     `threads` passes, of 1 + 2 `workers` more with processes, and the activations of `threads` (on a GPU 2) passes.
     """
     there = torch.device(device)
@@ -111,16 +111,31 @@ def _one(read: Read, compute: Callable[[Tensor], np.ndarray], there: torch.devic
         return Pass(read.ids, compute(pinned), read.refused)
 
 
+def stored(features: np.ndarray, ids: Sequence[str], precision: str) -> np.ndarray:
+    """Features (m, p) in the number format they are kept in: float32 or float16.
+
+    ValueError where one is too large for float16, which would make it infinite.
+    """
+    with np.errstate(over="ignore"):
+        kept = features.astype(precision)
+    lost = ~np.isfinite(kept).all(1)
+    if lost.any():
+        raise ValueError(
+            f"embed.precision: expected features that fit into {precision}, found one of "
+            f"{np.abs(features[lost]).max():.3g} for {ids[int(lost.argmax())]}; take precision float32"
+        )
+    return kept
+
+
 @contextmanager
 def _threads(count: int, there: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose threads share torch's, and its GPU; what is not begun when it is left is given up."""
+    """A pool of threads on the caller's GPU, or each on one core; what is not begun when it is left is given up."""
     before = torch.get_num_threads()
     gpu = torch.cuda.current_device() if there.type == "cuda" else None
 
     def begin() -> None:
-        torch.set_num_threads(
-            max(1, before // count)
-        )  # of the calling thread, and of threads that begin later
+        # of the calling thread, and of threads that begin later. A pass that found several would sum in another order
+        torch.set_num_threads(max(1, before // count) if there.type == "cuda" else 1)
         if gpu is not None:
             torch.cuda.set_device(gpu)
 

@@ -196,9 +196,9 @@ def _plain(photos: Path, batch: int, workers: int, count: int, tuned: bool) -> C
     from safetensors.torch import load_file
 
     if tuned:
-        from alignet.pipeline import _keep_freed_memory
+        from alignet.pipeline import keep_freed_memory
 
-        _keep_freed_memory()
+        keep_freed_memory()
     torch.manual_seed(0)
     model = timm.create_model(NAME).eval()
     if _weights():

@@ -186,6 +186,14 @@ def test_a_map_is_applied_and_half_precision_is_stored(place: Path) -> None:
     assert np.allclose(stored, 2 * raw[:, ::-1] + 1, rtol=2e-3, atol=2e-3)
 
 
+def test_features_too_large_for_half_precision_are_refused(place: Path, capsys) -> None:
+    np.savez("map.npz", weights=np.eye(256) * 1e9, bias=np.zeros(256), mean=0.0, std=1.0)
+    with pytest.raises(SystemExit):
+        run("map=map.npz", "precision=float16")
+    assert "expected features that fit into float16" in capsys.readouterr().err
+    assert not Path("embeddings/photos-net-mapped").exists()
+
+
 def test_unreadable_images(place: Path, capsys) -> None:
     for row in (4, 5, 6, 7):  # the whole second block
         Path(f"photos/{row}.png").write_bytes(b"nothing")

@@ -43,6 +43,20 @@ def torch_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("count", [3, PASS + 3])
+def test_fewer_passes_than_threads_give_the_same_bytes(model, torch_threads, count) -> None:
+    names = [f"{100 + number}.png" for number in range(count)]
+
+    def run(threads: int) -> np.ndarray:
+        torch_threads(threads)
+        passes = stream(names, pixels, model.encode, batch=64, threads=threads)
+        return np.concatenate([one.features for one in passes])
+
+    alone = run(1)
+    for threads in (2, 4):
+        np.testing.assert_array_equal(run(threads), alone)
+
+
 @pytest.mark.parametrize(("threads", "workers"), [(2, 0), (3, 0), (1, 2), (2, 2)])
 def test_any_number_of_threads_and_processes_gives_the_same_bytes(
     model, torch_threads, threads, workers

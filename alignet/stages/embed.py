@@ -53,6 +53,7 @@ def _embed(work: StageRun, prepare: Any, compute: Any, at_least: int = 0) -> dic
     from alignet.processes import current
     from alignet.progress import progress
     from alignet.stages import _read
+    from alignet.streaming import stored
 
     everyone, settings = current(), work.section["embed"]
     source = _read.images(work, "images")
@@ -72,7 +73,7 @@ def _embed(work: StageRun, prepare: Any, compute: Any, at_least: int = 0) -> dic
             if number in done:
                 continue
             kept, features = _embed_shard(work, shards[number], opened, compute, advance)
-            _write_shard(work.folder, number, kept, _stored(features, kept, settings["precision"]))
+            _write_shard(work.folder, number, kept, stored(features, kept, settings["precision"]))
     everyone.wait()
     first = np.load(work.folder / "features-00000.npy", mmap_mode="r", allow_pickle=False)
     set_aside = _collect_unreadable(work) if everyone.first else 0
@@ -120,21 +121,6 @@ def _embed_shard(
     return kept, features
 
 
-def _stored(features: Any, ids: list[str], precision: str) -> Any:
-    """Features as they are stored; ValueError where one is too large for float16, which would make it infinite."""
-    import numpy as np
-
-    with np.errstate(over="ignore"):
-        stored = features.astype(precision)
-    lost = ~np.isfinite(stored).all(1)
-    if lost.any():
-        raise ValueError(
-            f"embed.precision: expected features that fit into {precision}, found one of "
-            f"{np.abs(features[lost]).max():.3g} for {ids[int(lost.argmax())]}; set embed.precision=float32"
-        )
-    return stored
-
-
 def _write_shard(folder: Any, number: int, ids: list[str], features: Any) -> None:
     import os
 
@@ -163,6 +149,7 @@ def _pick_rows(work: StageRun) -> dict[str, Any]:
     from alignet.data.features import load_features, rows_for
     from alignet.processes import current
     from alignet.stages import _read
+    from alignet.streaming import stored
 
     everyone = current()
     if not everyone.first:  # nothing to share: reading is all there is to do
@@ -172,7 +159,7 @@ def _pick_rows(work: StageRun) -> dict[str, Any]:
     if "images" in work.inputs:
         wanted = _read.listed_ids(work.inputs["images"])
         features, ids = features[rows_for(wanted, ids)], wanted
-    _write_shard(work.folder, 0, ids, _stored(features, ids, work.section["embed"]["precision"]))
+    _write_shard(work.folder, 0, ids, stored(features, ids, work.section["embed"]["precision"]))
     everyone.wait()
     return {"images": len(ids), "width": features.shape[1], "constant_columns": constant}
 
