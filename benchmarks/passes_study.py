@@ -8,10 +8,11 @@ one could stop, and is measured every few steps on the choices that settings may
 half). A trial ends some steps after it has reached the target. The state at the first point at or above the target is
 measured on the report half as well, in the three trials of each way that are reported, and nowhere else.
 
-    tune    settings of both ways, as many trials of each, with a seed that is not reported
+    tune    settings of both ways, with a seed that is not reported
     report  the chosen settings, seeds 0, 1, 2
+    slower  all triplets of a batch at half of the rate, whose curves are less noisy, seeds 0, 1, 2
     draws   all triplets of a batch: images drawn at random, or from some clusters, seeds 0, 1, 2
-    world   the same three in the embedded world
+    world tune, world   the same in the embedded world, where one set of choices serves for both
 
 Every trial is added to passes.jsonl as it ends, and one that is there is not run again. What the trials need of a store
 (features, map, clusters) is made there if it is missing. An hour and a half on one core.
@@ -73,6 +74,9 @@ class Trial:
 
 # What was chosen by the trials of part `tune`.
 IN_BATCH = Trial("photos", "in_batch", 48, lr=6e-4, tau_teacher=0.14, seed=TUNING, smooth=True, most=2880)
+SEPARATE = Trial(
+    "photos", "triplets", 16, lr=3e-4, tau_teacher=0.28, seed=TUNING, drawn="boundary", smooth=True, most=4800
+)
 WORLD_IN_BATCH = Trial("world", "in_batch", 32, lr=1e-4, tau_teacher=1.0, seed=TUNING, most=6400)
 WORLD_SEPARATE = Trial(
     "world", "triplets", 11, lr=1e-4, tau_teacher=1.0, seed=TUNING, drawn="boundary", most=6400
@@ -227,6 +231,14 @@ def passes_to(points: list[list[float]], target: float) -> float | None:
     return next((passes for _, passes, found in points if found >= target), None)
 
 
+def steadily(points: list[list[float]], target: float) -> float | None:
+    """Passes at the last of the first three points in a row whose mean is at or above the target; None without."""
+    for three in zip(points, points[1:], points[2:]):
+        if sum(found for _, _, found in three) / 3 >= target:
+            return three[-1][1]
+    return None
+
+
 def open_bench(name: str, overrides: list[str]) -> Bench:
     """Everything that trials need, out of a store, where it is made if it is missing."""
     from alignet.cli import load
@@ -306,15 +318,48 @@ def read_choices(pipeline: Pipeline, name: str, encoder: Encoder) -> dict[str, C
 
 def trials_by_part() -> dict[str, list[Trial]]:
     """Every trial of the study, in the order in which they are run."""
-    report = [replace(IN_BATCH, seed=seed, report=True, least=960) for seed in SEEDS]
+    own = [replace(IN_BATCH, seed=seed, report=True, least=960) for seed in SEEDS]
+    separate = [replace(SEPARATE, seed=seed, report=True, least=1920) for seed in SEEDS]
+    slower = [replace(IN_BATCH, lr=3e-4, seed=seed, least=960) for seed in SEEDS]
     draws = [replace(IN_BATCH, seed=seed, clusters=clusters) for clusters in (6, 8, 12) for seed in SEEDS]
-    world = [
+    world_tune = [
         replace(way, lr=lr, tau_teacher=tau)
         for way in (WORLD_IN_BATCH, WORLD_SEPARATE)
         for lr in (1e-4, 3e-4)
         for tau in (0.5, 1.0)
     ]
-    return {"tune": [], "report": report, "draws": draws, "world tune": world, "world": []}
+    world = [
+        replace(way, lr=3e-4, tau_teacher=0.5, seed=seed)
+        for way in (WORLD_IN_BATCH, replace(WORLD_IN_BATCH, clusters=8), WORLD_SEPARATE)
+        for seed in SEEDS
+    ]
+    return {
+        "tune": tuning(), "report": own + separate, "slower": slower, "draws": draws, "world tune": world_tune,
+        "world": world,
+    }  # fmt: skip
+
+
+def tuning() -> list[Trial]:
+    """What was tried on the tune half before settings were chosen."""
+    own = [
+        {"lr": 3e-4, "tau_teacher": 0.28}, {"lr": 6e-4, "tau_teacher": 0.28}, {"lr": 12e-4, "tau_teacher": 0.28},
+        {"lr": 6e-4, "tau_teacher": 0.14}, {"lr": 6e-4, "tau_teacher": 0.56},
+        *({"most": 1440} | one for one in (
+            {"lr": 3e-4, "tau_teacher": 0.14}, {"lr": 3e-4, "tau_teacher": 0.56},
+            {"lr": 3e-4, "tau_teacher": 0.28, "smooth": False}, {"lr": 2e-4, "tau_teacher": 0.28},
+            {"lr": 3e-4, "tau_teacher": 0.07}, {"lr": 6e-4, "tau_teacher": 0.07},
+            {"lr": 3e-4, "tau_teacher": 0.14, "batch": 24},
+        )),
+    ]  # fmt: skip
+    separate = [
+        *({"lr": lr, "tau_teacher": 0.28, "smooth": False} for lr in (3e-4, 6e-4)), {"lr": 3e-4, "tau_teacher": 0.28},
+        *({"most": 9600, "steps": 50} | one for one in (
+            {"lr": 3e-4, "tau_teacher": 0.28}, {"lr": 3e-4, "tau_teacher": 0.14}, {"lr": 1.5e-4, "tau_teacher": 0.14},
+        )),
+    ]  # fmt: skip
+    return [
+        replace(way, **changed) for way, tried in ((IN_BATCH, own), (SEPARATE, separate)) for changed in tried
+    ]
 
 
 def main() -> None:
