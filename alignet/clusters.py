@@ -56,7 +56,8 @@ def fit_clusters(
     Starts from k rows drawn at random; `redo` starts are tried and the one of least inertia is kept.
     Empty clusters are refilled by splitting large ones, so equal rows may leave a cluster without
     members at the end. threads: of faiss, None for its own number; it may change the last bits.
-    Raises ValueError for k outside 1..m, k above `sample`, and for values that are not finite.
+    Raises ValueError for k outside 1..m, k above `sample`, and for values that are not finite, be it as float32 or only
+    after the map.
     """
     training = _training(features, transform, sample, seed)
     return _fit(training, features, transform, k, seed, iterations, redo, threads)
@@ -92,6 +93,7 @@ def _fit(
         centroids = np.asarray(kmeans.centroids, dtype=np.float32).reshape(k, training.shape[1])
         assignment, total = np.empty(len(features), dtype=np.int64), 0.0
         for start, rows in blocks(features, transform):
+            _check_rows(rows, start)
             here = slice(start, start + len(rows))
             assignment[here] = kmeans.index.search(rows, 1)[1][:, 0]
             total += inertia(rows, centroids, assignment[here])
@@ -121,6 +123,7 @@ def _training(
     for start in range(0, len(drawn), BLOCK):
         here = place[start : start + BLOCK]
         training[here] = float32_rows(features[drawn[here].astype(np.int64)], transform)
+        _check_rows(training[here], drawn[here])
     return training
 
 
@@ -201,12 +204,19 @@ def _check_finite(features: np.ndarray | Stacked) -> None:
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"clusters: expected features of shape (images, features), found {features.shape}.")
     for start in range(0, len(features), BLOCK):
-        bad = ~np.isfinite(features[start : start + BLOCK]).all(axis=1)
-        if bad.any():
-            row = start + int(np.argmax(bad))
-            raise ValueError(
-                f"clusters: expected finite features, found NaN or infinity in row {row}; compute it again."
-            )
+        _check_rows(features[start : start + BLOCK], start)
+
+
+def _check_rows(rows: np.ndarray, at: int | np.ndarray) -> None:
+    """ValueError unless rows are finite; at: the number of the first one, or those of all."""
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        first = int(np.argmax(bad))
+        row = at + first if isinstance(at, int) else at[first]
+        raise ValueError(
+            f"clusters: expected finite features, as float32 and after the map, found NaN or infinity in row {row}; "
+            "compute it again."
+        )
 
 
 @contextmanager

@@ -153,6 +153,28 @@ def test_values_that_are_not_finite(value):
         fit_clusters(points.ravel(), k=2, seed=0)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("inside", [True, False])  # the sample that places the centroids
+@pytest.mark.parametrize("way", ["map", "float64"])
+def test_values_that_are_not_finite_as_float32_or_after_the_map(way, inside):
+    faiss = pytest.importorskip("faiss")
+    points = np.random.default_rng(0).normal(size=(200, 3))
+    drawn = np.empty(200, dtype=np.int32)
+    faiss.rand_perm(faiss.swig_ptr(drawn), 200, 0)
+    row = int(drawn[7] if inside else drawn[150])
+    if way == "float64":
+        points[row, 1] = 1e300  # finite, but no float32
+        transform = None
+    else:
+        points[row, 1] = -5.0
+
+        def transform(rows):
+            return np.where(rows < -4.9, np.nan, rows).astype(np.float32)
+
+    with pytest.raises(ValueError, match=rf"found NaN or infinity in row {row};"):
+        fit_clusters(points, k=4, seed=0, sample=100, transform=transform)
+
+
 def test_elbow_of_one_over_k_is_the_root():
     # the point of 1/k farthest below the chord between 1 and K is sqrt(K)
     for last in (25, 100, 400):
