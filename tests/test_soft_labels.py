@@ -109,6 +109,23 @@ def test_posteriors_that_make_no_sense(loc, scale, message):
         soft_labels(loc, scale, TRIPLETS[:1], samples=2, seed=0)
 
 
+@pytest.mark.parametrize("row", [[0, 1, 5], [-1, 1, 2], [0, 1, 10**9], [1, 1, 2]])
+def test_triplets_of_other_objects(row):
+    loc, scale = posterior()
+    with pytest.raises(ValueError, match="soft labels: expected"):
+        soft_labels(loc, scale, torch.tensor([[0, 1, 2], row]), samples=1, seed=0)
+
+
+@pytest.mark.parametrize("most_rows", [0, 4096])
+def test_a_choice_costs_at_most_87_nats(monkeypatch, most_rows):
+    """By rows and by lookup: e^-300 is 0 in float32, and its logarithm would be infinite."""
+    monkeypatch.setattr(module, "_MOST_ROWS", most_rows)
+    for gap, expected in ((300.0, 87), (60.0, 60)):
+        loc = torch.tensor([[gap**0.5, 0], [0, 1.0], [gap**0.5, 0]])
+        found = heldout_metrics(loc, torch.full_like(loc, 1e-9), TRIPLETS[:1], samples=2, seed=0)
+        assert found["cross_entropy"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_needs_a_sample():
     with pytest.raises(ValueError, match="at least 1 posterior sample"):
         soft_labels(torch.ones(3, 1), torch.ones(3, 1), TRIPLETS[:1], samples=0, seed=0)

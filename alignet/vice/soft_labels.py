@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from alignet.triplets import PAIRS, correct, probabilities, similarities
+from alignet.triplets import PAIRS, check_triplets, correct, probabilities, similarities
 
+_MOST_NATS = 87.0  # of one choice: the compiled exponential is never below e^-87
 _MOST_ROWS = 4096  # whose Gram matrix is looked up: 64 MB
 
 
@@ -20,7 +21,7 @@ def soft_labels(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, s
 
     loc, scale: (m, d) float, the pruned posterior Y = loc + scale * eps. triplets: (n, 3) int64.
     samples: R (50 in the paper). Returns (n, 3) float32, ordered [p01, p02, p12], rows summing to 1.
-    ValueError where the posterior is not finite or has no dimension.
+    ValueError where the posterior is not finite or has no dimension, and for triplets that are not of its objects.
     """
     if loc.shape != scale.shape or loc.ndim != 2:
         raise ValueError(
@@ -38,11 +39,15 @@ def soft_labels(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, s
         raise ValueError(
             "VICE posterior: expected finite loc and finite scale of at least 0; fit VICE again."
         )
+    check_triplets(triplets.cpu().numpy(), len(loc), "soft labels")
     return mean_probabilities(loc, scale, triplets, samples=samples, seed=seed)
 
 
 def mean_probabilities(loc: Tensor, scale: Tensor, triplets: Tensor, *, samples: int, seed: int) -> Tensor:
-    """What `soft_labels` computes, without its checks; a posterior without dimensions gives 1/3."""
+    """What `soft_labels` computes, without its checks; a posterior without dimensions gives 1/3.
+
+    The caller has checked the triplets (`check_triplets`): compiled loops read whatever memory lies at an index.
+    """
     generator = torch.Generator(loc.device).manual_seed(seed)
     draws = (
         (loc + scale * torch.randn(loc.shape, generator=generator, dtype=loc.dtype, device=loc.device)).relu()
@@ -72,10 +77,12 @@ def heldout_metrics(
 ) -> dict[str, float]:
     """How well the mean over posterior samples predicts choices (n, 3) that were not fitted.
 
-    Returns `accuracy` (a tie is never correct; chance 1/3), `cross_entropy` in nats (chance log 3) and `n`.
+    The caller has checked the triplets (`check_triplets`). Returns `accuracy` (a tie is never correct; chance 1/3),
+    `cross_entropy` in nats (chance log 3; a choice counts at most 87 nats, as its probability in float32 may be 0) and
+    `n`.
     """
     probs = mean_probabilities(loc, scale, triplets, samples=samples, seed=seed)
-    nll = -probs[:, 0].double().log()
+    nll = -probs[:, 0].double().log().clamp_min(-_MOST_NATS)
     return {
         "accuracy": correct(probs).double().mean().item(),
         "cross_entropy": nll.mean().item(),
