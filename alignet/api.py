@@ -22,12 +22,10 @@ from alignet.backbones import LIBRARIES, Backbone, Encoder, encode, folder_backb
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy
 from alignet.embedding import GivenImages, given_images, rows_of
 from alignet.progress import progress
-from alignet.triplets import check_triplets, probabilities, similarities
+from alignet.triplets import check_triplets, near_largest, probabilities, similarities
 
 if TYPE_CHECKING:
     from alignet.distill import AffineMap
-
-_DECIMALS = 10  # similarities this close, relative to the triplet's largest, are a tie
 
 
 class Embedding(NamedTuple):
@@ -275,11 +273,8 @@ def odd_one_out(features: np.ndarray | Embedding, triplets: Any = None, *, tau: 
         raise ValueError(f"tau: expected a temperature above 0, found {tau}.")
     index = _triplets(triplets, features.ids if isinstance(features, Embedding) else None, len(values))
     sims = similarities(torch.from_numpy(values.astype(np.float64)), torch.from_numpy(index))
-    largest = sims.abs().amax(1, keepdim=True)
-    # rounded, so that the last bit of a product does not break a tie
-    rounded = torch.round(sims / torch.where(largest == 0, 1.0, largest), decimals=_DECIMALS)
-    best = rounded.amax(1, keepdim=True)
-    position = torch.where((rounded == best).sum(1) > 1, -1, 2 - rounded.argmax(1))
+    near = near_largest(sims.T)
+    position = torch.where(near.sum(0) > 1, -1, 2 - near.int().argmax(0))
     return OddOneOut(position.numpy(), probabilities(sims, tau).float().numpy(), sims.numpy())
 
 

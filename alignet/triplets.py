@@ -17,6 +17,7 @@ from torch import Tensor
 
 PAIRS = ((0, 1), (0, 2), (1, 2))  # the order of similarities; the odd one of pair r is column 2 - r
 LOSSES = ("kl", "jsd", "hard")
+_TIE = 1e-10  # two similarities this close, relative to the triplet's largest, are a tie
 _GATHERED = 1 << 19  # numbers of a column's rows gathered at a time: measured best, they stay in cache
 
 
@@ -107,6 +108,26 @@ def triplet_loss(
 def correct(sims: Tensor) -> Tensor:
     """Whether the chosen pair (entry 0) is strictly the most similar; a tie never counts. (n,) bool."""
     return (sims[..., 0] > sims[..., 1]) & (sims[..., 0] > sims[..., 2])
+
+
+def near_largest(sims: Tensor) -> Tensor:
+    """Which of similarities (3, b) float64 are the largest of their triplet, (3, b) bool: several where they tie.
+
+    Two tie where they differ by at most 1e-10 of the triplet's largest magnitude, so that rounding error cannot break a
+    tie. The three pairs come first, so that memory is read in order.
+    """
+    largest = sims.amax(0)
+    return sims >= largest - _TIE * torch.maximum(largest.abs(), sims.amin(0).abs())
+
+
+def decided(sims: Tensor) -> tuple[Tensor, int]:
+    """Whether the chosen pair, entry 0 of similarities (3, b), is largest by `near_largest`; a tie never counts.
+
+    Returns (b,) bool, and how many triplets tie for the largest.
+    """
+    near = near_largest(sims)
+    tied = (near[0] & near[1]) | (near[0] & near[2]) | (near[1] & near[2])
+    return near[0] & ~tied, int(tied.sum())
 
 
 def accuracy(sims: Tensor) -> float:

@@ -92,13 +92,13 @@ class Choices:
 
     def accuracy(self, encoder: Encoder) -> float:
         """Odd-one-out accuracy of an encoder's features by dot product; a tie is wrong."""
-        from alignet.evaluate.odd_one_out import dot_products, rounded
-        from alignet.triplets import correct
+        from alignet.evaluate.odd_one_out import dot_products
+        from alignet.triplets import decided
 
         with torch.no_grad():
             parts = [encoder.features(encoder.normalise(part)) for part in self.pixels.split(50)]
         dots = dot_products(torch.cat(parts).double(), self.triplets)
-        return float(correct(rounded(dots)).double().mean())
+        return float(decided(dots.T)[0].double().mean())
 
 
 @dataclass(frozen=True)

@@ -161,12 +161,18 @@ def test_without_draws_there_is_no_interval_and_the_values_stay():
         assert score.value == some[metric].value
 
 
-def test_threads_change_nothing(monkeypatch):
-    features, triplets, _ = planted(n=3000)
-    monkeypatch.setattr(module, "_BLOCK", 100)
-    one = scores(features, triplets, tau="spread")
-    monkeypatch.setattr(module.torch, "get_num_threads", lambda: 4)
-    assert scores(features, triplets, tau="spread") == one
+def test_threads_change_nothing():
+    """So many triplets that PyTorch would share each of its sums among its threads."""
+    features, triplets, _ = planted(n=120_000)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(scores(features, triplets, tau="spread", bootstrap=20))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
 
 
 def test_units_are_what_the_interval_resamples():

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+import alignet
 import alignet.triplets as t
+from alignet.evaluate.odd_one_out import odd_one_out
 
 FIVE = torch.tensor([[1.0, 2, 0], [0, 1, -1], [2, -1, 1], [0.5, 0, 3], [-1, 1, 1]], dtype=torch.float64)
 ALL = t.all_triplets(5)
@@ -150,6 +152,26 @@ def test_odd_one_last_is_a_permutation_that_puts_the_best_pair_first():
         assert old.index(new[0]) < old.index(new[1])
     again = t.odd_one_last(triplets, ordered)
     assert torch.equal(again[0], triplets)
+
+
+def test_similarities_that_only_rounding_tells_apart_tie():
+    """By each of the ways that a triplet is decided: evaluation, calibration, and the answer to a caller."""
+    close, clear = 1 - 7e-11, 1 - 2e-10
+    rows = [[1.0, close, 0.0], [1.0, clear, 0.0], [close, 1.0, 0.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -2.0]]
+    sims = torch.tensor(rows, dtype=torch.float64)
+    for scale in (1.0, 1e-150, -1.0):
+        right, ties = t.decided(scale * sims.T)
+        if scale > 0:
+            assert right.tolist() == [False, True, False, False, True]
+            assert ties == 3
+        else:  # the second and third are largest, alike or 0 by itself
+            assert right.tolist() == [False] * 5
+            assert ties == 2
+    for third, tied in ((close, True), (clear, False)):
+        rows = np.array([[1.0, 0.0], [1.0, 0.0], [third, 0.0]])
+        assert alignet.odd_one_out(rows).position.tolist() == [-1 if tied else 2]
+        scores = odd_one_out(rows, np.array([[0, 1, 2]]), dataset="x", tau=1.0, seed=0, bootstrap=0)
+        assert [scores[0].value, scores[-1].value] == ([0, 1] if tied else [1, 0])
 
 
 def test_odd_one_last_on_ties():

@@ -22,12 +22,11 @@ from alignet.evaluate.odd_one_out import (
     checked_features,
     checked_probabilities,
     dot_products,
-    rounded,
     spread,
 )
 from alignet.evaluate.result import Result
 from alignet.evaluate.temperature import temperatures
-from alignet.triplets import correct, entropy
+from alignet.triplets import decided, entropy
 
 LOWEST = 1 / 3  # the least probability of a likeliest answer
 _SIMULATIONS = 20  # of choices that the probabilities are true of
@@ -74,7 +73,7 @@ def calibration(
     dots = dot_products(x, triplets)
     at = spread(dots)
     used = temperatures(dots, triplets, tau, fit, seed, dataset)
-    right = correct(rounded(dots)).double().numpy()
+    right = decided(dots.T)[0].double().numpy()
     log_q = _log_softmax(dots, torch.from_numpy(used.tau)[:, None])
     losses = _losses(log_q, probabilities)
     rows = np.arange(len(features)) if units is None else np.asarray(units)

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from alignet.evaluate.bootstrap import Score, interval, mean_draws, object_draws, share_interval
-from alignet.triplets import PAIRS, check_triplets, entropy, gathered_similarities
+from alignet.triplets import PAIRS, check_triplets, decided, entropy, gathered_similarities
 
 _T = TypeVar("_T")
 CHANCE = 1 / 3
 _MOST_ROWS = 20_000  # whose Gram matrix is held: 3.2 GB
 _BLOCK = 1 << 15  # triplets measured at a time: what is computed of them stays in cache
 _GRAM_ROWS = 128  # of the Gram matrix at a time, from the diagonal on: half of the operations, and large products still
-_DECIMALS = 10  # two similarities this close (relative to the triplet's largest) are a tie
 
 
 def odd_one_out(
@@ -149,15 +148,20 @@ def _columns(triplets: np.ndarray) -> torch.Tensor:
 
 
 def _of_blocks(work: Callable[[slice], _T], n: int) -> list[_T]:
-    """What `work` gives of each block of n triplets. PyTorch's threads take whole blocks, which are too small for it to
-    share; results do not depend on their number."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return list(pool.map(work, (slice(at, min(at + _BLOCK, n)) for at in range(0, n, _BLOCK))))
+    """What `work` gives of each block of n triplets. As many threads as PyTorch has take whole blocks, each of them with
+    one thread of PyTorch's own; results do not depend on their number."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, (slice(at, min(at + _BLOCK, n)) for at in range(0, n, _BLOCK))))
+    finally:
+        torch.set_num_threads(threads)  # threads that begin later take it from the last that was set
 
 
 def spread(dots: torch.Tensor) -> float:
     """The standard deviation of the triplets' similarities, a temperature at which spaces of any scale compare."""
-    return max(dots.std().item(), 1e-300)
+    # by numpy, whose sums do not depend on the number of threads
+    return max(float(dots.numpy().std(ddof=1)), 1e-300)
 
 
 def _measured(
@@ -172,25 +176,13 @@ def _measured(
         cosines = torch.stack(
             [sims[pair] * scale[one] * scale[other] for pair, (one, other) in enumerate(PAIRS)]
         )
-        values[0, own], ties = _decided(sims)
-        values[1, own], ties_cosine = _decided(cosines)
+        values[0, own], ties = decided(sims)
+        values[1, own], ties_cosine = decided(cosines)
         values[2, own] = _entropy((sims - sims.amax(0)) / tau)
         return ties, ties_cosine
 
     tied = _of_blocks(measure, dots.shape[1])
     return values.numpy(), sum(ties for ties, _ in tied), sum(ties for _, ties in tied)
-
-
-def _decided(sims: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Whether entry 0 of similarities (3, b) is the largest, without a tie: (b,) bool; how many tie for the largest.
-
-    Two tie where they differ by less than 10^-_DECIMALS of the triplet's largest magnitude, so that rounding error
-    cannot break a tie.
-    """
-    largest = sims.amax(0)
-    near = sims >= largest - 10.0**-_DECIMALS * torch.maximum(largest.abs(), sims.amin(0).abs())
-    tied = (near[0] & near[1]) | (near[0] & near[2]) | (near[1] & near[2])
-    return near[0] & ~tied, int(tied.sum())
 
 
 def _entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -246,9 +238,3 @@ def checked_probabilities(exact: np.ndarray, n: int, dataset: str) -> None:
             f"{dataset}: expected probabilities of shape {(n, 3)}, at least 0, whose rows sum to 1, "
             f"found shape {exact.shape}, smallest {exact.min() if exact.size else 'none'}."
         )
-
-
-def rounded(sims: torch.Tensor) -> torch.Tensor:
-    """Similarities (n, 3) relative to each triplet's largest, so that rounding error cannot break a tie."""
-    largest = sims.abs().amax(1, keepdim=True)
-    return torch.round(sims / torch.where(largest == 0, 1.0, largest), decimals=_DECIMALS)
