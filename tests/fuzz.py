@@ -23,7 +23,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -279,8 +278,8 @@ def _one(reader: Reader, data: bytes, told: str, own: Path) -> tuple[str, str]:
     """accepted | refused | what is wrong; and the words for it."""
     path = own / reader.file
     path.write_bytes(data)
+    before = _forget_peak()
     _written.clear()
-    before = _peak()
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         found = reader.read(path)
@@ -331,8 +330,15 @@ def _message(error: Exception, path: Path) -> str:
 
 
 def _peak() -> int:
-    """The most bytes that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most bytes that this process has held since `_forget_peak`."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def _forget_peak() -> int:
+    """Begin the record of the peak anew (proc(5), clear_refs); the bytes that are held now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    return _peak()
 
 
 def same(first: Any, second: Any) -> bool:

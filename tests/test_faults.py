@@ -376,7 +376,9 @@ print("\\n".join(["written:", *sorted(seen)]))
 """
     environment = os.environ | {"HOME": str(home), "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
     environment = {
-        key: value for key, value in environment.items() if not key.startswith(("XDG_", "MPL", "NUMBA_"))
+        key: value
+        for key, value in environment.items()
+        if not key.startswith(("XDG_", "MPL", "NUMBA_", "TORCHINDUCTOR_"))
     }
     repository = Path(__file__).parents[1]
     environment["PYTHONPATH"] = str(repository)

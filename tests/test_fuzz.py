@@ -32,7 +32,7 @@ def test_no_damaged_file_ends_in_a_traceback_a_hang_or_a_silent_wrong_result(kin
 
 
 def test_damaged_configurations_are_one_message(tmp_path):
-    for reader in readers("yaml")[:2]:
+    for reader in readers("yaml")[1:]:
         path = tmp_path / reader.file
         for data in (
             reader.seed.replace(b":", b"\0"),

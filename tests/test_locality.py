@@ -1,6 +1,7 @@
 """The hard loss and gLocal's local term: closed forms, scipy, planted neighbourhoods, and what depends on what."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -204,11 +205,12 @@ def test_direct_fine_tuning_has_no_teacher():
         build_graph(load(["evaluate.datasets.all.settings=[direct]", "finetune.direct=null"]))
 
 
-def test_the_rows_are_made_on_the_tiny_world(tiny):
+def test_the_rows_are_made_on_the_tiny_world(tiny, tmp_path):
     from alignet.pipeline import Pipeline
 
+    shutil.copytree(tiny, tmp_path / "store")  # others count on what the shared one holds
     rows = "evaluate.datasets.all.settings=[original,global,glocal,direct]"
-    chain = Pipeline(load(overrides(tiny, rows, "finetune.direct.batch=32")))
+    chain = Pipeline(load(overrides(tmp_path / "store", rows, "finetune.direct.batch=32")))
     targets = [f"evaluate[{name}.all]" for name in ("global", "glocal", "direct")]
     ran = chain.make_all(targets)
     assert {"distill[global]", "distill[glocal]", "finetune[direct]", *targets} <= set(ran)
