@@ -24,7 +24,9 @@ import numpy as np
 _BLOCK = 1 << 16  # draws per generator
 _LISTABLE = 10_000_000  # up to here all possible triplets are listed where most of them are wanted
 _FEWEST = 0.02  # share of a round's draws that must be new, else drawing on is given up
-_ROUND = 256  # blocks drawn between two searches for repeats, at most
+# Blocks drawn before repeats are first searched, at most. Later rounds may double what there is: as each search goes
+# through all of it, rounds of one size would cost n^2, and these together cost about two of the last.
+_ROUND = 256
 _ODD = np.uint64(
     0x9E3779B97F4A7C15
 )  # 2^64 / golden ratio: multiplying by it spreads keys over the upper bits
@@ -261,7 +263,7 @@ def _distinct(draw: Draw, n: int, seed: int, threads: int) -> np.ndarray:
     """The first n different triplets of the stream of blocks; fewer where new ones have become rare."""
     kept, drawn, acceptance = np.empty((0, 3), dtype=np.int64), 0, 1.0
     while len(kept) < n and acceptance >= _FEWEST:
-        rounds = min(int((n - len(kept)) / acceptance * 1.01) // _BLOCK + 1, _ROUND)
+        rounds = min(int((n - len(kept)) / acceptance * 1.01) // _BLOCK + 1, max(_ROUND, drawn))
         new = np.empty((rounds * _BLOCK, 3), dtype=np.int64)
 
         def fill(block: int, new: np.ndarray = new, drawn: int = drawn) -> None:
@@ -296,6 +298,7 @@ def _repeats(triplets: np.ndarray, threads: int) -> np.ndarray:
     near = np.zeros(1 << 20, dtype=bool)  # by upper bits alone: a table that fits the cache
     near[repeated >> 12] = True
     suspects = np.flatnonzero(near[hashes >> 12])
+    suspects = suspects[np.isin(hashes[suspects], repeated)]  # where many repeat, most upper bits are marked
     low, middle, high = np.sort(triplets[suspects], axis=1).T
     order = np.lexsort((high, middle, low))  # stable, so of equal sets the earliest comes first
     same = [column[order[1:]] == column[order[:-1]] for column in (low, middle, high)]

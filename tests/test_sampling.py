@@ -319,3 +319,15 @@ def test_batches_by_clusters():
 def test_unfit_batches(options, message):
     with pytest.raises(ValueError, match=message):
         InBatch(10, seed=0, **options)
+
+
+def test_rounds_leave_no_trace(monkeypatch):
+    """However often repeats are searched, the triplets are the first different ones of the same stream."""
+    assignment = np.random.default_rng(0).integers(0, 20, 1500)
+    found = []
+    for rounds in (1, 2, 256):
+        monkeypatch.setattr(alignet.sampling, "_ROUND", rounds)
+        found.append((random_triplets(700, 300_000, 3), cluster_boundary(assignment, 300_000, 3)))
+    for one in found[1:]:
+        for triplets, same in zip(one, found[0], strict=True):
+            np.testing.assert_array_equal(triplets, same)

@@ -148,11 +148,8 @@ def _columns(triplets: np.ndarray) -> torch.Tensor:
 
 
 def _of_blocks(work: Callable[[slice], _T], n: int) -> list[_T]:
-    """What `work` gives of each block of n triplets.
-
-    As many threads as PyTorch has take whole blocks, each with one thread of PyTorch's own, so results do not depend on
-    their number.
-    """
+    """What `work` gives of each block of n triplets. As many threads as PyTorch has take whole blocks, each with one
+    thread of PyTorch's own; results do not depend on their number."""
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
