@@ -94,14 +94,18 @@ def step_case(batch: int, goal: float, published_steps: int) -> Case:
 
 
 def same_step(batch: int) -> Mapping[str, float]:
-    """Loss and gradients of both sides on one noise: AssertionError where they differ."""
+    """Loss and gradients of both sides on one noise: AssertionError where they differ.
+
+    For so few choices that the complexity's share of each gradient is far above what is let pass.
+    """
+    n = 500
     triplets, (loc, log_scale) = random_triplets(batch, 1), start(1)
     noise = torch.randn(loc.shape, generator=torch.Generator().manual_seed(2))
     model = published_vice.Vice(loc, log_scale)
     one_hot = published_vice.encode(torch.eye(OBJECTS), triplets)
-    value = published_vice.loss(model, one_hot, n=LARGE, noise=noise, **PRIOR)
+    value = published_vice.loss(model, one_hot, n=n, noise=noise, **PRIOR)
     value.backward()
-    engine = CompiledEngine(loc, log_scale, n=LARGE, prior=spike_slab(PUBLISHED), lr=0.001, seed=0)
+    engine = CompiledEngine(loc, log_scale, n=n, prior=spike_slab(PUBLISHED), lr=0.001, seed=0)
     engine.step_with_noise(triplets, noise, 0)
     assert abs(sum(engine.sums()) - value.item()) < 1e-5 * abs(value.item()), (engine.sums(), value)
     for own, other in ((engine.slope, model.loc.grad), (engine.noise, model.log_scale.grad)):
