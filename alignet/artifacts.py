@@ -233,7 +233,7 @@ class Work:
                 os.fsync(handle.fileno())
             files[name] = {"size": path.stat().st_size, "sha256": file_digest(path)}
         digest = fingerprint({name: entry["sha256"] for name, entry in files.items()})
-        manifest = {
+        written = {
             "identity": self.identity.as_dict(),
             "fingerprint": self.identity.fingerprint,
             "files": files,
@@ -242,6 +242,7 @@ class Work:
             "metrics": dict(metrics),
             "provenance": dict(provenance),
         }
+        manifest = json.loads(canonical(written))  # as it is read: keys are text, and sort as text
         write_json(self.folder / MANIFEST, manifest | {"checksum": fingerprint(manifest)})
         return self.publish()
 
@@ -316,7 +317,7 @@ def _is_whole(manifest: Any) -> bool:
         for entry in entries
     )
     content = {key: value for key, value in manifest.items() if key != "checksum"}
-    return typed and manifest.get("checksum", fingerprint(content)) == fingerprint(content)
+    return typed and ("checksum" not in manifest or manifest["checksum"] == fingerprint(content))
 
 
 def _started_from(partial: Path) -> dict[str, str] | None:

@@ -84,7 +84,7 @@ class Checkpoints:
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{path}: expected the checkpoint that was written, found a damaged file ({str(error)[:200]}); delete "
-                "it, and the run goes on from the one before."
+                "it, and the run goes on from the one before, or from the beginning."
             ) from None
 
     def _steps(self) -> list[int]:

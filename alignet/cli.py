@@ -208,13 +208,20 @@ def config_section(name: str) -> str:
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration as plain values, from conf/ and Hydra overrides."""
+    import yaml
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
 
     _check_aliases()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        composed = hydra_compose("config", overrides=[quoted(item) for item in _based(overrides)])
+        try:
+            composed = hydra_compose("config", overrides=[quoted(item) for item in _based(overrides)])
+        except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+            found = " ".join(str(error).split())[:400]
+            raise ValueError(
+                f"expected files below {conf_folder()} in YAML, found {found}; mend that file."
+            ) from None
     return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
 
 
@@ -317,7 +324,8 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
     """
     from alignet.artifacts import ArtifactError
 
-    if isinstance(error, (ArtifactError, ValueError, FileNotFoundError)) and not _is_foreign(error):
+    ours = isinstance(error, (ArtifactError, ValueError, FileNotFoundError)) and not _is_foreign(error)
+    if ours and not isinstance(error, UnicodeDecodeError):  # a codec's message names no file
         return shortened(str(error))
     number = _system_error(error)
     if number in DISK_FULL:
@@ -328,11 +336,6 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"cannot write or read {error.filename}: {error.strerror}; check its permissions or paths.artifacts."
-    if type(error).__module__.partition(".")[0] == "yaml" or isinstance(
-        error, (RecursionError, UnicodeDecodeError)
-    ):
-        found = " ".join(str(error).split())[:400]
-        return f"expected files below {conf_folder()} in YAML, found {found}; mend that file."
     return _explain_hydra(error, typed)
 
 

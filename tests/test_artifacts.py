@@ -50,6 +50,15 @@ def test_an_artifact_exists_only_after_its_commit(tmp_path):
     found.verify()
 
 
+def test_figures_whose_names_are_numbers_do_not_look_damaged(tmp_path):
+    store, one = Store(tmp_path), identity()
+    with store.work(one, {}, fresh=False) as work:
+        work.commit({"clusters": {10: 1, 2: 1}}, {})
+    found = store.find(one)
+    assert found is not None
+    assert found.metrics["clusters"] == {"2": 1, "10": 1}
+
+
 def test_checkpoints_survive_an_exception_and_are_dropped_at_the_commit(tmp_path):
     store, one = Store(tmp_path), identity()
     with pytest.raises(RuntimeError, match="interrupted"), store.work(one, {}, fresh=False) as work:

@@ -1,12 +1,14 @@
 """Configuration: the values in conf/ are complete, and a wrong one is named with what was expected."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from alignet.cli import compose, explain, help_text, load, names_in, product
+from alignet.cli import compose, conf_folder, explain, help_text, load, names_in, product
 from alignet.graph import build_graph
 
+CONF = conf_folder()
 PHOTOS = ["experiment=photos", "paths.photos=/nowhere"]
 
 
@@ -30,6 +32,18 @@ def test_a_key_that_does_not_exist_is_named_with_the_nearest():
     text = message(["finetune.settings.pul=3"])
     assert "finetune.settings.pul" in text
     assert "finetune.settings.pull" in text
+
+
+@pytest.mark.parametrize("content", [b"seed: [1", b"seed: caf\xe9", b"seed: " + b"[" * 5000])
+def test_a_damaged_file_of_the_configuration_is_named_and_a_defect_of_ours_is_not(
+    tmp_path, monkeypatch, content
+):
+    monkeypatch.setattr("alignet.cli.conf_folder", lambda: tmp_path)
+    shutil.copytree(CONF, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "experiment" / "mine.yaml").write_bytes(content)
+    assert message(["experiment=mine"]).startswith(f"expected files below {tmp_path} in YAML, found ")
+    assert explain(RecursionError("maximum recursion depth exceeded")) is None
+    assert explain(UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid")) is None
 
 
 def test_a_new_key_forced_in_is_refused_too():

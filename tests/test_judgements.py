@@ -261,6 +261,20 @@ def test_as_many_participants_as_pairs_could_be_either_axis(tmp_path):
         load_judgements(tmp_path / "x.npy", format="matrix", images=4, kind="similarity")
 
 
+def test_bombs_are_judged_by_the_sum_of_what_a_file_holds(tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    monkeypatch.setattr("alignet.data.matlab.MOST_UNPACKED", 1 << 20)
+    path = tmp_path / "x.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name in "abcd":  # each within the limit
+            file.create_dataset(name, shape=(100, 1000), dtype="f8", compression="gzip", fillvalue=0)
+    with open(path, "r+b") as handle:
+        handle.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + bytes([0, 2]) + b"IM")
+    monkeypatch.setattr("alignet.data.matlab.MOST_EXPANSION", 1)
+    with pytest.raises(ValueError, match="found 1,600,000 or more bytes, as of a decompression bomb"):
+        load_judgements(path, format="cichy", images=M)
+
+
 @pytest.mark.parametrize("how", ["external", "virtual"])
 def test_numbers_that_stand_in_other_files_are_not_opened(tmp_path, how):
     h5py = pytest.importorskip("h5py")

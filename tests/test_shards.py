@@ -292,6 +292,11 @@ def test_labels_that_are_none(tmp_path):
         written(path, {"x.png": encoded("PNG"), "x.json": json.dumps(value).encode()})
         with pytest.raises(ValueError, match=r"expected a whole number as 'label' in x\.json"):
             shard_labels(path, field="label")
+    written(path, {"x.png": encoded("PNG"), "x.cls": b"1", "./x.cls": b"2"})
+    with pytest.raises(
+        ValueError, match=r"expected each member once, found 'x\.cls' twice; write the shard again"
+    ):
+        shard_labels(path)
     written(path, {"f.o/x.seg.png": encoded("PNG"), "f.o/x.cls": b" 3\n"})
     assert shard_labels(path) == {"f.o/x.seg.png": 3}
 

@@ -109,8 +109,10 @@ def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
             "install it (pip install h5py), or save the file with save(..., '-v7')."
         ) from None
     arrays: dict[str, np.ndarray] = {}
+    most, total = max(MOST_UNPACKED, MOST_EXPANSION * path.stat().st_size), 0
 
     def visit(name: str, item: Any) -> None:
+        nonlocal total
         if name.startswith("#"):  # what cells and objects refer to
             return
         kind = item.attrs.get("MATLAB_class", b"")
@@ -122,12 +124,11 @@ def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
                 f"{path}: expected all numbers within the file, found {name} stored in other files, which are not "
                 "opened; save the matrix alone: save('judgments.mat', 'matrix', '-v7')."
             )
-        if isinstance(item, h5py.Dataset) and item.nbytes > max(
-            MOST_UNPACKED, MOST_EXPANSION * path.stat().st_size
-        ):
-            raise _bomb(path, f"{item.nbytes:,}")
         passed_over = kind in ("char", "cell") or "MATLAB_empty" in item.attrs
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and not passed_over:
+            total += item.nbytes
+            if total > most:
+                raise _bomb(path, f"{total:,} or more")
             arrays[name.replace("/", ".")] = _without_ones(item[()].T)  # HDF5 has MATLAB's axes reversed
 
     try:

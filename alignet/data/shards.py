@@ -121,13 +121,20 @@ def list_shards(path: Path | str) -> ShardListing:
 
 
 def _members(file: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Name and header of every regular member that is not hidden, in the order of the file."""
+    """Name and header of every regular member that is not hidden, in the order of the file; none stands twice."""
+    seen: set[str] = set()
     try:
         with tarfile.open(file, "r:") as archive:
             for member in archive:
                 name = _checked_name(file, member)
-                if member.isreg() and not any(part.startswith(".") for part in name.split("/")):
-                    yield name, member
+                if not member.isreg() or any(part.startswith(".") for part in name.split("/")):
+                    continue
+                if name in seen:
+                    raise ValueError(
+                        f"{file}: expected each member once, found {name!r} twice; write the shard again."
+                    )
+                seen.add(name)
+                yield name, member
             end = archive.offset
     except (tarfile.TarError, EOFError, OSError) as error:
         raise _broken(file, str(error)) from None
