@@ -199,8 +199,8 @@ def embed(
     ValueError at an image that cannot be read, "skip" sets it aside. max_pixels: larger images are refused before they
     are decoded. pixels: what pixels of more than 8 bits and of several bands mean. threads: how many share the work, by
     default as many as torch has (on a CPU a forward pass has at most 16 images, and one thread). decode: "fast" lets
-    libjpeg reduce photographs that are more than twice as large as the network needs; features then differ a little.
-    compute: "bf16" runs the network in bfloat16. docs/embed.md says how far features move.
+    libjpeg reduce photographs both of whose sides are at least four times what the network needs, so that twice
+    remains; features then differ a little. compute: "bf16" runs the network in bfloat16. docs/embed.md says how far features move.
 
     The features go into scikit-learn as they are:
 

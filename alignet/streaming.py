@@ -28,7 +28,9 @@ from alignet.interrupt import ignore
 PASS = (
     16  # images of a pass on a CPU: more are no faster, and from 16 on one thread has oneDNN's convolutions
 )
-_ON_DEVICE = 2  # passes that a GPU holds: one computes, one is copied
+_ON_DEVICE = (
+    2  # passes that a GPU holds: the next is queued behind the one that computes, so that the GPU never waits
+)
 
 
 class Read(NamedTuple):
