@@ -11,12 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from alignet.cli import load
 from alignet.graph import build_graph
-from alignet.plan import advice, formulas
+from alignet.plan import advice, formulas, nodes
 from alignet.plan.constants import REFERENCE, UNITS
 from alignet.plan.formulas import Work
 from alignet.plan.machines import machine_of
 from alignet.plan.networks import counted, network_of, saved, vit_of
-from alignet.plan.nodes import distinct_images, plan_nodes
+from alignet.plan.nodes import distinct_images, embed_bytes, kept_bytes, plan_nodes
 from alignet.plan.sizes import Sizes
 from alignet.stages.plan import main, rows
 
@@ -59,11 +59,14 @@ def test_closed_form_of_transformers_is_what_torch_counts(name: str) -> None:
     assert network.parameters / 1e6 == pytest.approx(parameters, rel=0.02)
 
 
-@pytest.mark.parametrize("reduced", [False, True])
-def test_activations_of_a_transformer_are_what_autograd_keeps(reduced: bool) -> None:
+@pytest.mark.parametrize(("reduced", "products"), [(False, False), (True, False), (True, True)])
+def test_activations_of_a_transformer_are_what_autograd_keeps(reduced: bool, products: bool) -> None:
     import timm
 
     module = timm.create_model("vit_small_patch16_224", num_classes=0, depth=2).eval()
+    for part in module.modules():
+        if products and hasattr(part, "fused_attn"):
+            part.fused_attn = False
     kept = []
     for images in (1, 3):  # copies of weights in bfloat16 are kept once
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
@@ -72,7 +75,7 @@ def test_activations_of_a_transformer_are_what_autograd_keeps(reduced: bool) -> 
     vit = vit_of("timm", "vit_small_patch16_224", 0)
     assert vit is not None
     network = vit.network()
-    assert (network.kept16 if reduced else network.kept32) / 6 == pytest.approx(each, rel=0.12)
+    assert kept_bytes(network, reduced, False, products=products) / 6 == pytest.approx(each, rel=0.12)
 
 
 def test_frozen_layers_cost_no_backward_pass() -> None:
@@ -101,7 +104,8 @@ def test_names_of_the_configured_models_are_understood() -> None:
                 assert network_of(model).forward > 1e7, name
     assert network_of(load(["teacher=siglip_so400m"]).teacher).forward == pytest.approx(2.2e11, rel=0.01)
     with pytest.raises(
-        ValueError, match=r"plan: expected a vision transformer known by its name.*student=vit_base_16"
+        ValueError,
+        match=r"known by its name.*, found transformers dinov2; give the model a shape known by its name",
     ):
         network_of(load(["student.library=transformers", "student.architecture=dinov2"]).student)
 
@@ -171,6 +175,49 @@ def test_costs_follow_the_configuration() -> None:
     assert faster["embed[teacher.pool]"].seconds < teacher.seconds / 2
     slower = planned("experiment=paper", "plan.machine=24gb")
     assert slower["finetune[alignet]"].seconds > base["finetune[alignet]"].seconds
+
+
+def test_embedding_is_planned_as_it_streams() -> None:
+    from alignet import streaming
+
+    assert (nodes.PASS, nodes.ON_DEVICE) == (streaming.PASS, streaming._ON_DEVICE)
+    pool, machines = "embed[teacher.pool]", load([]).plan.machines
+    images = 1_281_167
+
+    def of(machine: str, *more: str):
+        return planned("experiment=paper", f"plan.machine={machine}", *more)[pool]
+
+    network = network_of(load(["experiment=paper"]).teacher)
+    here, h200 = machine_of("2cores", machines, 1), machine_of("h200", machines, 1)
+    read, forward = formulas.read(images, 115_000), formulas.forward(images, network.forward, network.kind)
+    # cores do one thing at a time, whoever reads
+    for workers in (0, 2):
+        assert of("2cores", f"plan.workers={workers}").seconds == pytest.approx(
+            here.seconds(read) + here.seconds(forward), rel=1e-3
+        )
+    # beside a GPU threads read
+    cores = machines["h200"].cores
+    alone = of("h200", "plan.workers=0", "runtime.threads=1", "embed.compute=bf16")
+    assert alone.seconds == pytest.approx(h200.seconds(read) * cores, rel=1e-3)
+    assert of("h200").seconds == pytest.approx(h200.seconds(forward, on_gpu=True), rel=1e-3)
+    # memory: of a pass for each thread on a CPU, of two on a GPU
+    more = of("2cores", "runtime.threads=3").host - of("2cores").host
+    assert more == pytest.approx(16 * (network.working + 3 * network.size**2))
+    assert of("2cores", "embed.batch=128").host == of("2cores").host
+    assert of("h200").gpu == pytest.approx(nodes.CONTEXT + embed_bytes(network, 64, 2, True))
+    assert of("h200", "embed.batch=128").gpu - of("h200").gpu == pytest.approx(2 * 64 * network.working)
+
+
+def test_memory_that_is_counted_once_and_files_that_are_waited_for() -> None:
+    here, there = (planned("experiment=paper", f"plan.machine={name}") for name in ("2cores", "h200"))
+    n, arrays = 4_120_663, 8 * 1854 * load(["experiment=paper"]).vice.settings.dim * formulas.ENTRY_ARRAYS
+    assert there["vice"].gpu == pytest.approx(nodes.CONTEXT + 24 * n + arrays, rel=0.01)
+    assert here["vice"].host == pytest.approx(nodes.PROCESS + 24 * n + arrays, rel=0.01)
+    # mapped features beyond a quarter of the memory stand in a file, which is written and read
+    drawn, disk = here["triplets[alignet]"], 1e9
+    machine = machine_of("2cores", load([]).plan.machines, 1)
+    mapped = 4 * 1_281_167 * 1152
+    assert drawn.seconds == pytest.approx(machine.seconds(drawn.work) + 2 * mapped / disk, rel=0.02)
 
 
 def test_the_world_and_photographs_need_no_numbers() -> None:
@@ -269,7 +316,8 @@ def test_a_billion_images_on_the_command_line(capsys) -> None:
         assert said in printed
     command = re.search(r"alignet\.stages\.pipeline (.*)", printed)
     assert command is not None
-    load(command[1].split())  # what it says to run next composes
+    # what it says to run next composes
+    assert load(command[1].split()).triplets.count == 10**8
 
 
 def test_folders_may_be_left_out_and_mistakes_have_one_message(tmp_path) -> None:

@@ -12,7 +12,7 @@ from alignet.config import Config
 from alignet.doctor.findings import duration, size
 from alignet.plan.machines import WORDS, Machine
 from alignet.plan.networks import Network
-from alignet.plan.nodes import CONTEXT, Cost, finetune_bytes, kept_bytes
+from alignet.plan.nodes import CONTEXT, Cost, embed_bytes, finetune_bytes, kept_bytes
 from alignet.plan.sizes import Sizes
 
 BATCHES = (48, 96, 192, 384, 512)  # images at once, for the table of what fits
@@ -76,7 +76,7 @@ def fits(config: Config, machine: Machine, sizes: Sizes) -> Iterator[str]:
         if config.models[name].library in ("features", "pixels", "histogram"):
             continue
         one, batch = sizes.network(name), config.embed.batch
-        needed = 4 * one.parameters + batch * one.working
+        needed = embed_bytes(one, batch, config.runtime.threads, on_gpu=True)
         fit = "fits" if needed <= room else "does not fit"
         yield f"  embedding with {config.models[name].name}, {batch} images: {size(needed)}, {fit}"
 
@@ -125,8 +125,10 @@ def beyond(config: Config, machine: Machine, sizes: Sizes, costs: Sequence[Cost]
     )
 
 
-def following(config: Config, machine: Machine, given: str) -> Iterator[str]:
+def following(config: Config, machine: Machine, sizes: Sizes, given: str) -> Iterator[str]:
     """Commands to run next. given: the command line's own options, without those of plan."""
+    count = sizes.drawn_triplets()
+    given += f" triplets.count={count}" if count != config.triplets.count else ""
     device = f" runtime.device=cuda runtime.workers={machine.settings.cores}" if machine.gpu else ""
     yield f"python -m alignet.stages.doctor{given}{device}   # on that machine: measures, and checks the data"
     if machine.count > 1:

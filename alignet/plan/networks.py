@@ -32,6 +32,9 @@ class Network:
         float  # bytes under autocast where only the input of each block is kept (activation checkpointing)
     )
     working: float  # bytes of the widest layer of a forward pass in float32, in and out
+    attention16: float = (
+        0.0  # bytes more than kept16 where attention is by products (counted networks: within kept16)
+    )
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,17 @@ class Vit:
         kept32 = tokens * (4 * (8 * w + 2 * h) + 4 * 4)
         kept16 = tokens * (2 * 4 * w + 2 * (6 * w + 2 * h) + 4 * 4)
         one = t * (2 * 4 * w + 2 * (6 * w + 2 * h))
+        # shares of attention, in place of the fused kernel's sums and of a copy of its output
+        heads = min(w // 64, 16)
+        by_products = tokens * (2 * heads * t - 2 * w - 4 * heads) if self.patches <= PATCHES else 0
         return Network(
             "transformer", self.forward, 3 * self.forward, self.parameters, self.parameters,
             self.projection or w, self.size, kept32, kept16, tokens * 4 * w + one, 4 * t * (3 * w + max(3 * w, h)),
+            by_products,
         )  # fmt: skip
 
 
+PATCHES = 256  # beyond so many, attention is never computed by products (alignet.student.attend_by_products)
 # depth, width, hidden units. Touvron et al. 2021 (Ti, S), Dosovitskiy et al. 2021, table 1 (B, L, H), Alabdulmohsin et
 # al. 2023, "Getting ViT in Shape" (So400m)
 SHAPES = {
@@ -148,8 +156,7 @@ def network_of(model: ModelSettings, frozen: Sequence[str] = ()) -> Network:
     if model.library != "timm":
         raise ValueError(
             f"plan: expected a vision transformer known by its name ({', '.join(SHAPES)}) or a network of timm, found "
-            f" {model.library} {model.architecture}; plan with one of the same shape, such as "
-            f"student=vit_base_16"
+            f"{model.library} {model.architecture}; give the model a shape known by its name"
         )
     return counted(model.architecture, dict(model.model_args), model.image_size, tuple(frozen))
 

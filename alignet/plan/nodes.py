@@ -25,6 +25,8 @@ PROCESS = 700_000_000  # bytes of a process that has loaded torch, faiss and tim
 CONTEXT = 600_000_000  # bytes of a GPU that CUDA, its kernels and libraries take [assumed]
 IDENTITY = 120  # bytes of an image in an index: its name and checksum
 NAME = 100  # bytes of an id in memory, as Python keeps it
+PASS = 16  # images of a pass on a CPU, at most [alignet.streaming.PASS, without torch]
+ON_DEVICE = 2  # passes that a GPU holds [alignet.streaming]
 REPORT = 20.0  # seconds of the page, its tables and figures
 FAMILIES = ASSUMED | {  # seconds of an evaluation on a few hundred images and thousands of triplets [measured there]
     "odd_one_out": 0.7, "agreement": 1.0, "teacher_labels": 1.0, "top1": 2.0, "linear_probe": 3.0, "few_shot": 4.0,
@@ -74,10 +76,10 @@ class _Planner:
 
     def _cost(
         self, node: Node, work: Work, how: str, *, on_gpu: bool = False, reduced: bool = False, host: float = 0.0,
-        gpu: float = 0.0, disk: float = 4_000, more: float = 0.0,
+        gpu: float = 0.0, disk: float = 4_000, more: float = 0.0, waiting: float = 0.0,
     ) -> Cost:  # fmt: skip
-        """more: seconds beside the work's."""
-        times = self.machine.by_bound(work, on_gpu, reduced)
+        """more: seconds beside the work's. waiting: and those of the disk."""
+        times = self.machine.by_bound(work, on_gpu, reduced) | ({"disk": waiting} if waiting else {})
         bound = max(times, key=lambda name: times[name]) if times else ""
         there = CONTEXT + gpu if on_gpu and self.machine.gpu else 0.0
         kept = host + (0.0 if there else gpu)
@@ -97,7 +99,7 @@ class _Planner:
         late = max(0.0, images * size / self.machine.settings.disk - self._of(formulas.hashed(images * size)))
         return self._cost(
             node, formulas.hashed(images * size), f"{images:,} images", host=images * (NAME + IDENTITY),
-            disk=images * IDENTITY, more=late,
+            disk=images * IDENTITY, waiting=late,
         )  # fmt: skip
 
     def _of(self, work: Work, on_gpu: bool = False, reduced: bool = False) -> float:
@@ -113,7 +115,8 @@ class _Planner:
         held = self.sizes.triplets(str(vice.val)) if vice.val else 0
         measured = formulas.probabilities(m, vice.settings.dim / 2, held).times(vice.settings.samples)
         arrays = 8 * m * vice.settings.dim * formulas.ENTRY_ARRAYS
-        return self._cost(node, work + measured, how, on_gpu=True, host=24 * n, gpu=24 * n + arrays,
+        copied = 24 * n if self.machine.gpu else 0
+        return self._cost(node, work + measured, how, on_gpu=True, host=24 * n, gpu=copied + arrays,
                           disk=24 * m * vice.settings.dim)  # fmt: skip
 
     def _fit(self, m: int, n: int, steps: float) -> tuple[Work, str]:
@@ -183,15 +186,13 @@ class _Planner:
             return self._read(node, many, self.sizes.image_bytes(images), Work(), disk, 8 * shard * width)
         network = self.sizes.network(model)
         work = formulas.forward(many, network.forward, network.kind)
+        threads, on_gpu = self.config.runtime.threads, self.machine.gpu is not None
+        ahead = threads + (1 + 2 * self.workers if self.workers else 0)  # passes whose pixels are held
         host = (
-            8 * shard * width + self.sizes_of_workers() * embed.batch * 3 * 4 * network.size**2 + NAME * many
+            8 * shard * width + ahead * pass_images(embed.batch, on_gpu) * 3 * network.size**2 + NAME * many
         )
-        gpu = 4 * network.parameters + embed.batch * network.working
+        gpu = embed_bytes(network, embed.batch, threads, on_gpu)
         return self._read(node, many, self.sizes.image_bytes(images), work, disk, host, gpu)
-
-    def sizes_of_workers(self) -> int:
-        """Batches that are read ahead, and the one that is computed."""
-        return 1 + 2 * self.workers
 
     @property
     def workers(self) -> int:
@@ -204,17 +205,14 @@ class _Planner:
     def _read(
         self, node: Node, images: int, size: int, work: Work, disk: float, host: float, gpu: float = 0.0
     ) -> Cost:
-        """Images read and computed, whichever takes longer where others read ahead, dealt to plan.count."""
+        """Images read and computed, dealt to plan.count. Threads read while a GPU computes; cores do either."""
         machine, cores = self.machine, self.machine.settings.cores
-        whole = self._of(formulas.read(images, size))  # with all cores at it
-        reading = whole * cores / max(1, min(self.workers, cores))
-        late = images * size / machine.settings.disk
+        reading = self._of(formulas.read(images, size))  # with all cores at it
         computing = self._of(work, on_gpu=True, reduced=self.config.embed.compute == "bf16")
-        if not self.workers:
-            seconds = reading + computing
-        else:
-            seconds = max(reading, computing) if machine.gpu else max(reading, whole + computing)
-        seconds = max(seconds, late)
+        late = images * size / machine.settings.disk
+        if machine.gpu:
+            reading *= cores / min(self.workers or self.config.runtime.threads, cores)
+        seconds = max(late, max(reading, computing) if machine.gpu else reading + computing)
         shared = min(machine.count, math.ceil(images / self.config.embed.shard))
         seconds = SMALL + seconds / shared
         bound = "products" if computing > max(reading, late) else "disk" if late > reading else "cores"
@@ -262,10 +260,12 @@ class _Planner:
         ):  # mapped rows are held in memory, or in a file until the triplets are answered
             work += formulas.mapped(images, p)
             held = 4 * images * p
-        if held > self.machine.settings.memory / 4:
-            disk, held = disk + held, 0
+        waiting = 0.0
+        if held > self.machine.settings.memory / 4:  # written once, and read once
+            waiting, disk, held = 2 * held / self.machine.settings.disk, disk + held, 0
         how = f"{count:,} triplets of {images:,} images, {p:,} features"
-        return self._cost(node, work, how, host=held + 150 * count + NAME * images, disk=disk)
+        host = held + 150 * count + NAME * images
+        return self._cost(node, work, how, host=host, disk=disk, waiting=waiting)
 
     def _smooth(self, node: Node) -> Cost:
         images, p, q = self.sizes.images("pool"), self.sizes.width("teacher"), self.sizes.width("student")
@@ -287,8 +287,9 @@ class _Planner:
         images = distinct_images(batch, one.accumulate, in_batch, self.sizes.part())
         triplets = one.accumulate * math.comb(one.batch, 3) if in_batch else batch
         reduced = one.precision == "bf16"
-        kept, training = kept_bytes(network, reduced, self.config.runtime.recompute), network.training
-        if self.config.runtime.recompute:
+        recompute, training = self.config.runtime.recompute, network.training
+        kept = kept_bytes(network, reduced, recompute, products=self.machine.gpu is None)
+        if recompute:
             training += (training - network.forward) / 2  # the forward pass of what trains, once more
         step = formulas.finetune_step(images, training, network.trained, triplets, kept, network.kind)
         work, passes = step.times(one.steps), one.steps * images
@@ -390,9 +391,23 @@ def distinct_images(batch: int, accumulate: int, in_batch: bool, pool: int) -> i
     return round(pool * -math.expm1(-part / pool) * accumulate)
 
 
-def kept_bytes(network: Network, reduced: bool, recompute: bool) -> float:
-    """Bytes that the backward pass keeps of an image; recompute: of each block its input alone."""
-    kept = network.kept16 if reduced else network.kept32
+def pass_images(batch: int, on_gpu: bool) -> int:
+    """Images of a pass of embedding."""
+    return batch if on_gpu else min(batch, PASS)
+
+
+def embed_bytes(network: Network, batch: int, threads: int, on_gpu: bool) -> float:
+    """Bytes of weights and of the activations of all passes that are computed at once in embedding."""
+    passes = min(threads, ON_DEVICE) if on_gpu else threads
+    return 4 * network.parameters + passes * pass_images(batch, on_gpu) * network.working
+
+
+def kept_bytes(network: Network, reduced: bool, recompute: bool, *, products: bool = False) -> float:
+    """Bytes that the backward pass keeps of an image; recompute: of each block its input alone.
+
+    products: on a CPU, where attention under bf16 is computed by products (alignet.student.attend_by_products).
+    """
+    kept = network.kept16 + products * network.attention16 if reduced else network.kept32
     return kept * network.recomputed16 / network.kept16 if recompute else kept
 
 

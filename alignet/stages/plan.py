@@ -71,9 +71,8 @@ def show(config: Config, given: str) -> None:
     machine, sizes = machine_of(plan.machine, plan.machines, plan.count), Sizes(config)
     costs = plan_nodes(config, machine)
     many = f"{machine.count} x " if machine.count > 1 else ""
-    print(
-        f"plan: {config.experiment_name}; {sizes.images('pool'):,} images of {plan.image_bytes / 1000:,.0f} kB"
-    )
+    each = sizes.image_bytes("pool") / 1000
+    print(f"plan: {config.experiment_name}; {sizes.images('pool'):,} images of {each:,.3g} kB")
     print(f"machine: {many}{machine.name}, {machine.settings.about}")
     print()
     _table(costs)
@@ -82,7 +81,7 @@ def show(config: Config, given: str) -> None:
         ("does not fit", advice.too_large(costs, machine)),
         ("what fits at once", advice.fits(config, machine, sizes)),
         ("where one machine no longer serves", advice.beyond(config, machine, sizes, costs)),
-        ("next", advice.following(config, machine, given)),
+        ("next", advice.following(config, machine, sizes, given)),
     ):
         _section(title, list(lines))
 
