@@ -200,7 +200,8 @@ def embed(
     are decoded. pixels: what pixels of more than 8 bits and of several bands mean. threads: how many share the work, by
     default as many as torch has (on a CPU a forward pass has at most 16 images, and one thread). decode: "fast" lets
     libjpeg reduce photographs both of whose sides are at least four times what the network needs, so that twice
-    remains; features then differ a little. compute: "bf16" runs the network in bfloat16. docs/embed.md says how far features move.
+    remains; features then differ a little. compute: "bf16" runs the network in bfloat16. docs/embed.md says
+    how far features move.
 
     The features go into scikit-learn as they are:
 

@@ -1,13 +1,14 @@
 """Does cost grow as `plan` says? Stages measured at 10^4 to 10^7 triplets or images, beside the prediction.
 
-    uv run python -m benchmarks.growth               curves: a table, benchmarks/growth.json, docs/growth.png
-    uv run python -m benchmarks.growth --constants   the table of alignet/plan/constants.py, and this machine's rates
+    uv run python -m benchmarks.growth               curves: benchmarks/growth.json, docs/scaling.md, docs/growth.png
+    uv run python -m benchmarks.growth --constants   alignet/plan/constants.py, and what follows from it
     uv run python -m benchmarks.growth --run experiment=photos paths.photos=FOLDER paths.artifacts=FINISHED_STORE
 
-`--quick` stops at 10^5 and writes nothing. `--busy`, where other work shares the machine, counts CPU seconds of one
-thread, beside the prediction for one core of the two. A size that is predicted to take longer than PATIENCE is left out
-and said so. Run it on a quiet machine; after `--constants` put its table into constants.py. `--run` ends with status 1
-where a stage above 3 s is off by more than a factor of 2.
+Both write what they measure where it stands (benchmarks/scaling.py); `--constants` writes the rates of plan.machines
+in conf/config.yaml too. `--quick` stops at 10^5 and writes nothing. `--busy`, where other work shares the machine,
+counts CPU seconds of one thread, beside the prediction for one core of the two, and leaves rates as they are. A size
+that is predicted to take longer than PATIENCE is left out and said so. Run it on a quiet machine, `--constants` first.
+`--run` ends with status 1 where a stage above 3 s is off by more than a factor of 2.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,13 +34,13 @@ from alignet.plan import formulas
 from alignet.plan.constants import REFERENCE, UNITS
 from alignet.plan.formulas import Work
 from alignet.plan.machines import Machine, machine_of
-from benchmarks import units
+from benchmarks import scaling, units
+from benchmarks.__main__ import _machine
 from benchmarks.frame import machine_rates
 from benchmarks.units import fastest, jpeg, measure, stored_features, triplets_of
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0  # seconds that one size may be predicted to take
-COUNTED = 0.02  # seconds: below them a run is mostly what does not grow, and is left out of the slope
 POOL = 1_281_167
 
 
@@ -170,9 +172,7 @@ def _embedding(folder: Path) -> Curve:
         return lambda: embed(model, paths[:n])
 
     def work(n: int) -> Work:
-        # one core reads
-        read = formulas.read(n, len(image)).times(torch.get_num_threads())
-        return read + formulas.forward(n, network.forward, network.kind)
+        return formulas.read(n, len(image)) + formulas.forward(n, network.forward, network.kind)
 
     return Curve("embedding, 96 px JPEG, a tiny network", "images", (10**3, 10**4), run, work)
 
@@ -195,40 +195,15 @@ def measured(curve: Curve, machine: Machine, most: int) -> list[tuple[int, float
 
 def slope(sizes: list[int], seconds: list[float]) -> float | None:
     """Of log seconds over log size, least squares, over runs that are long enough; None for fewer than two."""
-    pairs = [(math.log(n), math.log(s)) for n, s in zip(sizes, seconds) if s >= COUNTED]
+    pairs = [(math.log(n), math.log(s)) for n, s in zip(sizes, seconds) if s >= scaling.COUNTED]
     if len(pairs) < 2:
         return None
     x, y = np.array(pairs).T
     return float(np.polyfit(x, y, 1)[0])
 
 
-def _two(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def draw_picture(found: dict[str, Any], path: Path) -> None:
-    """Measured points and predicted lines, both axes logarithmic."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 5))
-    for number, (name, curve) in enumerate(found.items()):
-        sizes, seconds, predicted = zip(*curve["rows"])
-        colour = f"C{number}"
-        axis.plot(sizes, predicted, "-", color=colour, linewidth=1)
-        axis.plot(sizes, seconds, "o", color=colour, label=f"{name}: slope {_two(curve['slope'])}")
-    axis.set(xscale="log", yscale="log", xlabel="triplets or images", ylabel="seconds")
-    axis.set_title("Measured (dots) and predicted by plan (lines)", fontsize=10)
-    axis.legend(fontsize=7, frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def grow(machine: Machine, quick: bool) -> None:
-    """Measure every curve, print, write."""
+def grow(machine: Machine, quick: bool, busy: bool) -> None:
+    """Measure every curve, print, and write benchmarks/growth.json, docs/scaling.md and its picture."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for curve in curves(Path(folder)):
@@ -238,21 +213,12 @@ def grow(machine: Machine, quick: bool) -> None:
                 "counts": curve.counts, "rows": rows, "slope": slope(sizes, seconds),
                 "predicted_slope": slope(sizes, predicted),
             }  # fmt: skip
-    print(
-        f"\n| stage | {'| '.join(f'10^{power} ' for power in range(3, 8))}| slope | predicted | measured / predicted |"
-    )
-    print("|---|" + "---|" * 8)
-    for name, curve in found.items():
-        seconds = {size: value for size, value, _ in curve["rows"]}
-        cells = [f"{seconds[10**power]:.3g} s" if 10**power in seconds else "" for power in range(3, 8)]
-        ratios = [value / guess for _, value, guess in curve["rows"] if value >= COUNTED]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""
-        print(
-            f"| {name} | {' | '.join(cells)} | {_two(curve['slope'])} | {_two(curve['predicted_slope'])} | {spread} |"
-        )
+    all_of_it = {"machine": _machine(), "busy": busy, "curves": found}
+    print("\n" + scaling.growth(all_of_it))
     if not quick:
-        (HERE / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        draw_picture(found, HERE.parent / "docs" / "growth.png")
+        scaling.CURVES.write_text(json.dumps(all_of_it, indent=1) + "\n", encoding="utf-8")
+        scaling.draw_picture(found, scaling.PICTURE)
+        scaling.main()
 
 
 def half(settings: MachineSettings) -> MachineSettings:
@@ -262,13 +228,16 @@ def half(settings: MachineSettings) -> MachineSettings:
 
 
 def constants(busy: bool) -> None:
-    """Print the rates of this machine and the table of constants.py as measured here.
+    """Measure the constants of `plan` and write them where they stand; with nothing else going on, the rates too.
 
     busy: seconds are of one thread, and what has all cores to itself is taken to need half of them on two.
     """
     if not busy:
-        rates = ", ".join(f"{name} {value:.2e}" for name, value in machine_rates().items())
-        print(f"rates for plan.machines.{REFERENCE}: {rates}")
+        rates = machine_rates()
+        print("  " + ", ".join(f"{name} {value:.2e}" for name, value in rates.items()), flush=True)
+        scaling.CONF.write_text(
+            scaling.with_rates(scaling.CONF.read_text(encoding="utf-8"), rates), encoding="utf-8"
+        )
     found = measure(load(["experiment=paper"]))
     read = ("decoded byte", "image", "hashed byte")  # measured on one core already
     if busy:
@@ -276,10 +245,10 @@ def constants(busy: bool) -> None:
             name: seconds / (1 if UNITS[name].bound == "one core" or name in read else 2)
             for name, seconds in found.items()
         }
-    print("\nUNITS = {")
-    for name, unit in UNITS.items():
-        print(f'    "{name}": Unit({found[name]:.2g}, "{unit.bound}", "{unit.what}"),')
-    print("}  # fmt: skip")
+    source = scaling.CONSTANTS.read_text(encoding="utf-8")
+    scaling.CONSTANTS.write_text(scaling.with_units(source, found, busy), encoding="utf-8")
+    # examples on the page follow from the new constants, which this process has not read
+    subprocess.run([sys.executable, "-m", "benchmarks.scaling"], check=True, cwd=HERE.parent)
 
 
 def against_run(overrides: list[str]) -> bool:
@@ -329,7 +298,11 @@ def main() -> None:
     else:
         config = load(["experiment=paper"])
         machine = machine_of(REFERENCE, config.plan.machines, 1)
-        grow(replace(machine, settings=half(machine.settings)) if given.busy else machine, given.quick)
+        grow(
+            replace(machine, settings=half(machine.settings)) if given.busy else machine,
+            given.quick,
+            given.busy,
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """Seconds of a unit of work on the reference machine, all from one command: `python -m benchmarks.growth --constants`.
 
-It runs the functions that the stages run, divides, and prints this table anew. On another machine a unit takes as much
-longer as the resource that bounds it is slower there (see machines). Nothing else in the package is measured.
-
-The figures below were taken while other work went on (`--busy`): CPU seconds of one thread, halved where both cores
-share the work.
+It runs the functions that the stages run, divides, and writes BUSY and UNITS anew. On another machine a unit takes as
+much longer as the resource that bounds it is slower there (see machines). Nothing else in the package is measured.
 """
 
 from __future__ import annotations
@@ -24,6 +21,7 @@ class Unit(NamedTuple):
     what: str
 
 
+BUSY = True  # whether other work went on: then CPU seconds of one thread, halved where both cores share
 UNITS = {
     "vice entry": Unit(2.0e-09, "memory", "an entry of the embedding in a step of VICE: draw, complexity, Adam"),
     "vice value": Unit(1.2e-09, "memory", "a dimension of a triplet in a step of VICE: its rows, their gradient"),
