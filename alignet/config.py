@@ -839,6 +839,7 @@ class PlanSettings:
     images: int | None  # N, pool images; over `size`
     triplets: int | None  # n', drawn triplets; over `size`
     image_bytes: int  # of a pool image's file, mean
+    assume: Mapping[str, int]  # set -> its images or rows, beside doctor.assume, which wins
     machine: str  # one of `machines`
     count: int  # GPUs, or machines without one, that share the work that can be shared
     workers: (

@@ -166,7 +166,7 @@ class _Planner:
         return self._cost(node, work, how, host=host, disk=disk)
 
     def _has(self, images: str) -> bool:
-        assumed, sets = self.config.doctor.assume, self.config.data.sets
+        assumed, sets = self.sizes.assumed, self.config.data.sets
         return images in assumed or (images in sets and self.config.data.drawn(images))
 
     # ---- features
@@ -360,7 +360,7 @@ class _Planner:
         return self._cost(node, work, f"family {family}: assumed", more=FAMILIES.get(family, 5.0))
 
     def _counted(self, triplets: str) -> bool:
-        return triplets in self.config.doctor.assume or self.config.data.drawn(triplets)
+        return triplets in self.sizes.assumed or self.config.data.drawn(triplets)
 
     def _width(self, setting: str) -> int:
         model = SETTINGS[setting][0]

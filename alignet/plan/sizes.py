@@ -1,6 +1,7 @@
 """How many images, triplets and objects a configuration is planned for, none of which need be on this machine.
 
-The pool's number comes from `plan`; the others from `doctor.assume`, or from the settings of a drawn world.
+The pool's number comes from `plan`; the others from `plan.assume` and `doctor.assume`, or from the settings of a
+drawn world.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Sizes:
 
     def __post_init__(self) -> None:
         self._networks: dict[tuple[str, bool], Network] = {}
+        self.assumed = {**self.config.plan.assume, **self.config.doctor.assume}
 
     def images(self, name: str) -> int:
         """Images of an image set."""
@@ -32,8 +34,8 @@ class Sizes:
             return plan.sizes[plan.size].images
         if self.config.data.drawn(name) if name in self.config.data.sets else False:
             return self._drawn(name)
-        if name in self.config.doctor.assume:
-            return self.config.doctor.assume[name]
+        if name in self.assumed:
+            return self.assumed[name]
         add = "plan.images=NUMBER" if name == "pool" else f"+doctor.assume.{name}=NUMBER"
         raise ValueError(f"plan: expected the number of images of {name}, found none; add {add}")
 
@@ -55,8 +57,8 @@ class Sizes:
         if self.config.data.drawn(name) and world is not None:
             known = {"train": world.train_triplets, "val": world.val_triplets}
             return known.get(path.stem, world.test_triplets)
-        if name in self.config.doctor.assume:
-            return self.config.doctor.assume[name]
+        if name in self.assumed:
+            return self.assumed[name]
         raise ValueError(
             f"plan: expected the number of triplets of {name}, found none; add +doctor.assume.{name}=NUMBER"
         )
@@ -91,7 +93,7 @@ class Sizes:
         settings = self.config.models[model]
         if settings.library == "features":
             names = sorted({rows.features for rows in settings.rows.values()})
-            known = [self.config.doctor.assume[name] for name in names if name in self.config.doctor.assume]
+            known = [self.assumed[name] for name in names if name in self.assumed]
             if not known:
                 key = f"+doctor.assume.{names[0] if names else model}=NUMBER"
                 raise ValueError(
