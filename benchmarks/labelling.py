@@ -73,15 +73,16 @@ def _raw(features: np.ndarray, triplets: np.ndarray, less: int, quick: bool) -> 
     floor = Floor(
         bytes=3 * WIDTH * 2, text="three rows of halves read; a quarter of memcpy speed is four times that"
     )
-    note = f"the baseline answers {less:,}, {BATCH} at a time"
+    note, threads = f"the baseline answers {less:,}, {BATCH} at a time", torch.get_num_threads()
     yield Case(
         name, "triplet", Side("alignet", ours, len(triplets)), Side("gather, astype, products, numpy", by_numpy, less),
-        4, floor, check=curve, note=note,
+        4, floor, check=curve, note=f"{note}, in one thread, as numpy does; ours has {threads}",
     )  # fmt: skip
     yield Case(
         f"{name}, torch's gather", "triplet", Side("alignet", ours, len(triplets)),
         Side("gather, float(), products, torch", by_torch, less), 1, floor, check=same,
-        note=f"{note}; no goal was set: numpy widens halves one by one, which torch does not",
+        note=f"{note}, with {threads} threads as ours; no goal was set: "
+        "numpy widens halves one by one, which torch does not",
     )  # fmt: skip
 
 
@@ -113,7 +114,8 @@ def _through_a_map(features: np.ndarray, triplets: np.ndarray, less: int) -> Cas
         f"{n:,} triplets through an affine map, {m:,} x {WIDTH} halves", "triplet", Side("alignet", ours, n),
         Side("gather, map, products, numpy", plain, less), 4, floor, rounds=3,
         check=lambda: _agree(last["ours"], last["baseline"], features, triplets, transform),
-        note=f"the baseline answers {less:,} and maps a row wherever it occurs; ours maps each of {m:,} once",
+        note=f"the baseline answers {less:,} and maps a row wherever it occurs; ours maps each of {m:,} once. "
+        f"The gather and the products have one thread, as numpy's do; the map and ours have {torch.get_num_threads()}",
     )  # fmt: skip
 
 

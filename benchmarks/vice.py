@@ -6,13 +6,17 @@ which is said.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from alignet.config import ViceSettings
 from alignet.vice.compiled import CompiledEngine
 from alignet.vice.fit import fit_vice, spike_slab
 from alignet.vice.soft_labels import mean_probabilities
@@ -26,19 +30,32 @@ OURS = dataclasses.replace(
     PUBLISHED, lr=0.01, batch=8192, max_epochs=80, burn_in=30, window=3
 )  # experiment=photos
 
-# Counted by `python -m benchmarks.vice_steps FOLDER` on the real choices: the first epoch of the published settings in
-# which no more dimensions are kept than 10% above what OURS keeps (66 with seed 0). By then held-out cross-entropy has
-# long been level: .8501, .8503, .8506, .8505, .8495 after 13, 16, 22, 26, 30 epochs.
-PUBLISHED_STEPS, PUBLISHED_KEPT, PUBLISHED_NATS = 154_704, 72, 0.8506
+
+@dataclass(frozen=True)
+class Published:
+    """Where the published settings are after so many steps; counted by `python -m benchmarks.vice_steps FOLDER`."""
+
+    steps: int
+    nats: float  # held-out cross-entropy
+    kept: int  # dimensions
+
+
+# The first epoch (22) in which no more dimensions are kept than 10% above what OURS keeps at its end: 66 with seed 0,
+# at OURS_NATS. By then held-out cross-entropy has long been level: .8501, .8503, .8506, .8505, .8495 after 13, 16, 22,
+# 26 and 30 epochs.
+BOTH = Published(154_704, 0.8506, 72)
+# The first epoch (5) in which cross-entropy is within CLOSE of OURS_NATS, whatever dimensions are kept; .8532 after 4.
+# OURS is first so close in epoch 11 (.8525); .8543, .8537, .8531, .8532 after 4, 5, 6, 10.
+NATS_ALONE, OURS_CLOSE, OURS_NATS = Published(35_160, 0.8513, 93), 11, 0.8496
 CLOSE, DIMENSIONS = 0.003, 0.10  # nats and share of the dimensions within which two fits count as equal
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    """Steps at two batches, the fit, soft labels against two baselines."""
+    """Steps at two batches, fits, soft labels against two baselines."""
     yield step_case(128, 8, 10 if quick else 40)
     yield step_case(4096, 30, 1 if quick else 3)
     if "ALIGNET_PHOTOS" in os.environ:
-        yield fit_case(Path(os.environ["ALIGNET_PHOTOS"]), quick)
+        yield from fit_cases(Path(os.environ["ALIGNET_PHOTOS"]), quick)
     else:
         print("  without --photos: the fit of the real choices is left out", flush=True)
     yield from soft_label_cases(100_000 if quick else 1_000_000, quick)
@@ -114,10 +131,37 @@ def same_step(batch: int) -> Mapping[str, float]:
     return {}
 
 
-def fit_case(folder: Path, quick: bool) -> Case:
-    """Our fit until it has converged, against the published steps to equal held-out cross-entropy and dimensions."""
-    train, held = choices(folder)
-    settings = dataclasses.replace(OURS, max_epochs=2) if quick else OURS
+def fit_cases(folder: Path, quick: bool) -> Iterator[Case]:
+    """Our fit until it has converged, against the published steps to equal held-out cross-entropy and dimensions; and
+    both until cross-entropy alone is close to where ours ends."""
+    choices_of = choices(folder)
+    measured = (
+        "cross-entropy of test_10 by the mean of 50 posterior draws of the pruned embedding. The published steps were "
+        "counted with our engine (benchmarks.vice_steps); the time of the published program's own validation and "
+        "convergence is not counted against it. "
+    )
+    yield fit_case(
+        "fit of 900,000 choices" + (", 2 epochs only" if quick else ""), choices_of,
+        dataclasses.replace(OURS, max_epochs=2) if quick else OURS, BOTH, (BOTH.nats, DIMENSIONS), quick,
+        measured + "Level from epoch 13 on at the latest on the published side, while the number of kept dimensions "
+        "still falls: the steps are those until both agree. By cross-entropy alone fewer would do: the next row",
+    )  # fmt: skip
+    if not quick:
+        yield fit_case(
+            "the same until cross-entropy alone is close", choices_of,
+            dataclasses.replace(OURS, max_epochs=OURS_CLOSE), NATS_ALONE, (OURS_NATS, None), quick,
+            measured + f"Each side until the first epoch within {CLOSE} of the {OURS_NATS} nats where ours ends: "
+            f"epoch 5 of the published settings, {OURS_CLOSE} of ours (5 of ours give .8537). Neither has converged",
+        )  # fmt: skip
+
+
+def fit_case(
+    name: str, choices_of: tuple[torch.Tensor, torch.Tensor], settings: ViceSettings, published: Published,
+    goals: tuple[float, float | None], quick: bool, note: str,
+) -> Case:  # fmt: skip
+    """One fit. goals: the nats that ours must be within CLOSE of, or below; the share of dimensions within which both
+    must agree, None where they need not."""
+    train, held = choices_of
     eye, published_steps = torch.eye(OBJECTS), 10 if quick else 40
     loc, log_scale = start(0)
     model = published_vice.Vice(loc, log_scale)
@@ -125,7 +169,8 @@ def fit_case(folder: Path, quick: bool) -> Case:
     fits = []
 
     def ours() -> None:
-        fits[:] = [fit_vice(train, held, objects=OBJECTS, settings=settings)]
+        with contextlib.redirect_stderr(io.StringIO()):  # where it is stopped early, it warns
+            fits[:] = [fit_vice(train, held, objects=OBJECTS, settings=settings)]
 
     def theirs() -> None:
         for index in range(published_steps):
@@ -133,28 +178,24 @@ def fit_case(folder: Path, quick: bool) -> Case:
             published_vice.step(model, adam, eye, batch, n=len(train), **PRIOR)
 
     def check() -> Mapping[str, float]:
-        nats, kept = fits[0].validation["cross_entropy"], len(fits[0].kept)
+        found, kept = fits[0].validation["cross_entropy"], len(fits[0].kept)
+        nats, dimensions = goals
         if not quick:
-            assert nats < PUBLISHED_NATS + CLOSE, nats
-            assert abs(kept / PUBLISHED_KEPT - 1) <= DIMENSIONS, kept
+            assert found < nats + CLOSE, found
+            assert dimensions is None or abs(kept / published.kept - 1) <= dimensions, kept
         return {
-            "held-out nats": nats, "published": PUBLISHED_NATS,
-            "dimensions": kept, "dimensions, published": PUBLISHED_KEPT,
-            "epochs": len(fits[0].curves["nll"]), "steps, published": PUBLISHED_STEPS,
+            "held-out nats": found, "published": published.nats,
+            "dimensions": kept, "dimensions, published": published.kept,
+            "epochs": len(fits[0].curves["nll"]), "steps, published": published.steps,
         }  # fmt: skip
 
     return Case(
-        "fit of 900,000 choices" + (", 2 epochs only" if quick else ""), "fit",
-        Side(f"alignet, batch {OURS.batch}, rate {OURS.lr}, to its end", ours),
+        name, "fit", Side(f"alignet, batch {OURS.batch}, rate {OURS.lr}, {settings.max_epochs} epochs at most", ours),
         Side(
-            f"published: {PUBLISHED_STEPS:,} steps of batch {PUBLISHED.batch}, rate {PUBLISHED.lr}, of which "
-            f"{published_steps} are measured", theirs, published_steps / PUBLISHED_STEPS,
+            f"published: {published.steps:,} steps of batch {PUBLISHED.batch}, rate {PUBLISHED.lr}, of which "
+            f"{published_steps} are measured", theirs, published_steps / published.steps,
         ),
-        goal=30, rounds=1 if quick else 5, check=check,
-        note="cross-entropy of test_10 by the mean of 50 posterior draws of the pruned embedding. Level from epoch 13 "
-        "on at the latest on the published side, while the number of kept dimensions still falls: the steps are those "
-        "until both agree. The steps were counted with our engine (benchmarks.vice_steps); the time of the published "
-        "program's own validation and convergence is not counted against it",
+        goal=30, rounds=1 if quick else 5, check=check, note=note,
     )  # fmt: skip
 
 

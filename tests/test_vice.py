@@ -284,3 +284,13 @@ def test_bad_triplets_and_checkpoints(world, tmp_path):
     Checkpoints(tmp_path).save(1, {"loc": torch.zeros(2, 2)}, {})
     with pytest.raises(ValueError, match=r"expected loc of shape \(24, 10\), found \(2, 2\)"):
         fit_vice(world[1], None, objects=24, settings=SETTINGS, checkpoints=Checkpoints(tmp_path))
+
+
+def test_the_benchmark_fits_with_the_settings_of_the_experiments():
+    """benchmarks.vice states them as constants; a change of either experiment's must reach it."""
+    from alignet.cli import compose
+    from benchmarks.vice import OURS, PUBLISHED
+
+    for settings, experiment in ((PUBLISHED, "paper"), (OURS, "photos")):
+        composed = compose([f"experiment={experiment}"])["vice"]["settings"]
+        assert composed | {"seed": 0} == dataclasses.asdict(settings) | {"seed": 0}

@@ -76,7 +76,7 @@ def fit_vice(
     One posterior sample a step, Adam on loc and log scale at a constant rate (VICE, section 3). Stops
     once the number of kept dimensions, at least one, was the same for `window` epochs after `burn_in`;
     otherwise at `max_epochs`, which is reported in `warning` and printed. Every random draw depends on
-    the seed and the step alone, so a fit resumed from `checkpoints` ends in the same bytes.
+    the seed and the step alone, so a fit resumed from `checkpoints` ends in the same bytes (on a CPU).
     """
     check_triplets(train.numpy(), objects, "VICE training triplets")
     if val is not None:
