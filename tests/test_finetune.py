@@ -1,10 +1,9 @@
-"""Fine-tuning: losses by enumeration, decay in closed form, exact resume, and a planted structure."""
+"""Fine-tuning: the loop, exact resume, a planted structure, and keeping the classifier's answers."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,11 @@ import torch
 from torch import nn
 
 from alignet.answers import AnsweredTriplets, ImageBatches, PoolTeacher, TripletAnswers
-from alignet.augmentation import augment, recolour
 from alignet.backbones import Backbone, Encoder, embed_images, load_encoder
 from alignet.checkpoints import Checkpoints
 from alignet.finetune import FinetuneSettings, best_temperature, finetune
-from alignet.optimizer import Optimizer, decay_to_init, learning_rate
+from alignet.optimizer import Optimizer
 from alignet.retention import Retention
-from alignet.student import Student
 from alignet.triplets import accuracy, all_triplets, odd_one_last, similarities
 
 SETTINGS = FinetuneSettings(
@@ -67,73 +64,6 @@ def test_best_temperature_recovers_the_scale_of_the_student() -> None:
     for scale in (0.03, 1.0, 250.0):
         found = best_temperature(scale * sims, sims, changed(tau_teacher=0.5))
         assert found == pytest.approx(0.5 * scale, rel=1e-3)
-
-
-# ---- schedule and decay ----------------------------------------------------------------------------
-
-
-def test_warm_up_is_linear_and_the_cosine_ends_at_zero() -> None:
-    settings = changed(steps=100, warmup=10, lr=2.0, pull=0.1)
-    rates = [learning_rate(step, settings) for step in range(101)]
-    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
-    assert rates[10] == pytest.approx(2.0)
-    assert rates[55] == pytest.approx(1.0)
-    assert rates[100] == pytest.approx(0.0, abs=1e-12)
-    assert learning_rate(0, changed(steps=5, warmup=0, lr=2.0, pull=0.1)) == 2.0
-    assert learning_rate(4, changed(steps=5, warmup=5, lr=2.0, pull=0.1)) == 2.0
-
-
-def test_decay_takes_back_its_share_of_the_way() -> None:
-    now, start = [torch.tensor([5.0, -1.0])], [torch.tensor([1.0, 3.0])]
-    decay_to_init(now, start, 0.25)
-    torch.testing.assert_close(now[0], torch.tensor([4.0, 0.0]))
-
-
-def test_without_a_gradient_only_the_decay_moves_the_weights() -> None:
-    encoder = load_encoder(TOY, seed=0)
-    settings = changed(steps=4, warmup=0, lr=0.01, pull=30.0)
-    optimizer = Optimizer(Student(encoder, settings), settings)
-    offsets = [torch.randn_like(start) for start in optimizer.initial]
-    with torch.no_grad():
-        for held, offset in zip(optimizer.held, offsets, strict=True):
-            held.add_(offset)
-    left = 1.0
-    for step in range(4):
-        for held in optimizer.held:
-            held.grad = torch.zeros_like(held)  # Adam then moves nothing
-        left *= 1 - learning_rate(step, settings) * 30.0
-        _, distance = optimizer.step(step)
-        expected = left * math.sqrt(sum(offset.pow(2).sum().item() for offset in offsets))
-        assert distance == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_decay_is_outside_adam() -> None:
-    """After one step: Adam's own move (lr * sign of the gradient), then the pull on that move."""
-    encoder = load_encoder(TOY, seed=0)
-    settings = changed(steps=1, warmup=0, lr=1e-3, pull=300.0, epsilon=0.0)
-    optimizer = Optimizer(Student(encoder, settings), settings)
-    gradients = [torch.randn_like(held).sign() * 0.37 for held in optimizer.held]
-    for held, gradient in zip(optimizer.held, gradients, strict=True):
-        held.grad = gradient.clone()
-    optimizer.step(0)
-    for held, start, gradient in zip(optimizer.held, optimizer.initial, gradients, strict=True):
-        torch.testing.assert_close(held - start, -1e-3 * (1 - 0.3) * gradient.sign(), rtol=1e-2, atol=1e-6)
-
-
-def test_the_random_head_is_not_pulled() -> None:
-    encoder = load_encoder(TOY, seed=0)
-    settings = changed(head=6, lr=0.01, pull=100.0)
-    student = Student(encoder, settings)
-    optimizer = Optimizer(student, settings)
-    assert student.head.weight.shape == (6, encoder.width)
-    assert {id(parameter) for parameter in optimizer.held}.isdisjoint(map(id, student.head.parameters()))
-    start = student.head.weight.detach().clone()
-    for parameter in optimizer.parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step(0)
-    assert torch.equal(student.head.weight, start)
-    again = Student(load_encoder(TOY, seed=0), changed(head=6))
-    assert torch.equal(again.head.weight, start)
 
 
 # ---- the loop --------------------------------------------------------------------------------------
@@ -265,58 +195,6 @@ def test_resumed_work_ends_in_the_same_bytes(settings: FinetuneSettings, tmp_pat
     assert not same(whole.state, other.state)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("architecture", ["test_efficientnet", "test_vit"])
-def test_computing_blocks_again_gives_the_same_bytes_and_keeps_less(
-    architecture: str, precision: str
-) -> None:
-    backbone = dataclasses.replace(TOY, architecture=architecture, image_size=0)
-    settings = changed(steps=3, precision=precision, frozen=("patch_embed",) if "vit" in architecture else ())
-    pictures = images(size=160) if "vit" in architecture else images()
-    results, kept = [], []
-    for recompute in (False, True):
-        encoder = load_encoder(backbone, seed=0)
-        results.append(finetune(encoder, pictures, pool_teacher(), settings, recompute=recompute))
-        held: list[int] = []
-        hooks = torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor, held=held: (held.append(tensor.nbytes), tensor)[1], lambda tensor: tensor
-        )
-        with hooks:
-            Student(load_encoder(backbone, seed=0), settings, recompute=recompute).encode(pictures)
-        kept.append(sum(held))
-    assert same(results[0].state, results[1].state)
-    assert np.array_equal(results[0].curves["loss"], results[1].curves["loss"])
-    assert kept[1] < (0.6 if "vit" in architecture else 0.9) * kept[0]
-
-
-def test_a_compiled_network_has_the_same_curve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through torch.compile's tracing, without its C++ compiler, which takes a minute."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    plain, compiled = (
-        finetune(*_toy_run(), changed(steps=3, precision="bf16"), compiled=compiled)
-        for compiled in (False, True)
-    )
-    np.testing.assert_allclose(compiled.curves["loss"], plain.curves["loss"], rtol=1e-5)
-
-
-def _toy_run() -> tuple[Encoder, torch.Tensor, PoolTeacher]:
-    encoder, pictures, structure = _planted(0)
-    return encoder, pictures[:20], PoolTeacher(structure[:20], None)
-
-
-def test_attention_by_products_is_attention_and_large_images_keep_the_fused_kernel() -> None:
-    draw = torch.Generator().manual_seed(0)
-    for size, plain in ((160, True), (288, False)):  # 100 and 324 patches
-        encoder = load_encoder(dataclasses.replace(TOY, architecture="test_vit", image_size=size), seed=0)
-        pictures = torch.rand((3, 3, size, size), generator=draw)
-        before = encoder.features(pictures)
-        Student(encoder, changed(precision="float32"))
-        assert all(block.attn.fused_attn for block in encoder.module.blocks)
-        Student(encoder, changed(precision="bf16"))
-        assert all(block.attn.fused_attn != plain for block in encoder.module.blocks)
-        torch.testing.assert_close(encoder.features(pictures), before, rtol=1e-4, atol=1e-5)
-
-
 def test_draws_leave_the_global_generator_alone() -> None:
     torch.manual_seed(11)
     expected = torch.rand(1)
@@ -393,39 +271,6 @@ def test_what_is_not_finite_stops_the_run_and_the_last_good_checkpoint_stays(
     assert same(resumed.state, finetune(load_encoder(TOY, seed=0), images(), pool_teacher(), SETTINGS).state)
 
 
-def test_augmentation_mirrors_and_crops_within_the_image() -> None:
-    ramp = torch.linspace(0, 1, 16).expand(40, 3, 16, 16).contiguous()
-    draw = torch.Generator().manual_seed(0)
-    assert torch.equal(augment(ramp, 0.0, 1.0, draw), ramp)
-    torch.testing.assert_close(augment(ramp, 1.0, 1.0, draw), ramp.flip(-1), rtol=0, atol=1e-5)
-    mirrored = augment(ramp, 0.5, 1.0, draw)[:, 0, 0, 0] > 0.5
-    assert 5 < mirrored.sum() < 35
-    cropped = augment(ramp, 0.0, 0.25, draw)
-    ranges = cropped[:, 0, 8, -1] - cropped[:, 0, 8, 0]  # of the ramp's 1: the width of the part
-    assert 0.4 < ranges.min() < 0.7
-    assert cropped.min() >= 0
-    assert cropped.max() <= 1
-
-
-def test_colours_change_within_their_bounds_and_grey_images_are_grey() -> None:
-    draw = torch.Generator().manual_seed(0)
-    pictures = torch.randn((200, 3, 6, 6), generator=draw)
-    assert torch.equal(recolour(pictures, 0.0, 0.0, draw), pictures)
-    grey = recolour(pictures, 0.0, 0.3, draw)
-    flat = (grey - grey.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-6
-    assert 30 < flat.sum() < 90
-    torch.testing.assert_close(grey.mean(1), pictures.mean(1))  # the shade of every pixel stays
-    torch.testing.assert_close(grey[~flat], pictures[~flat])
-    strong = recolour(pictures, 0.4, 0.0, draw)
-    moved = strong.mean((1, 2, 3)) - pictures.mean((1, 2, 3))
-    assert 0.1 < moved.abs().max() <= 0.2 + 1e-5
-    # what is left of the differences between channels: saturation times contrast, each within 0.6..1.4
-    spread = lambda x: (x - x.mean(1, keepdim=True)).std((1, 2, 3))  # noqa: E731
-    factors = spread(strong) / spread(pictures)
-    assert 0.36 - 1e-5 <= factors.min() < 0.6
-    assert 1.4 < factors.max() <= 1.96 + 1e-5
-
-
 # ---- planted structure -----------------------------------------------------------------------------
 
 
@@ -444,7 +289,7 @@ class _Colours(nn.Module):
         return nn.Identity()
 
 
-def _planted(seed: int) -> tuple[Encoder, torch.Tensor, np.ndarray]:
+def planted(seed: int) -> tuple[Encoder, torch.Tensor, np.ndarray]:
     """An encoder, images (m, 3, 4, 4), and a teacher that hears only three of the twelve colours."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -461,7 +306,7 @@ def _planted(seed: int) -> tuple[Encoder, torch.Tensor, np.ndarray]:
 def test_a_planted_structure_is_learned_and_a_shuffled_one_is_not(sampling: str) -> None:
     scores = {}
     for shuffle in (False, True):
-        encoder, pictures, structure = _planted(0)
+        encoder, pictures, structure = planted(0)
         generator = np.random.default_rng(0)
         drawn = torch.from_numpy(np.stack([generator.permutation(200)[:3] for _ in range(4000)]))
         triplets, sims = odd_one_last(drawn, similarities(torch.from_numpy(structure), drawn))
