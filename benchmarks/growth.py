@@ -182,7 +182,9 @@ def measured(curve: Curve, machine: Machine, most: int) -> list[tuple[int, float
     rows = []
     for size in curve.sizes:
         predicted = machine.seconds(curve.work(size))
-        if size > most or predicted > PATIENCE:
+        if size > most:
+            continue
+        if predicted > PATIENCE:
             print(f"  {curve.name}: {size:,} left out, predicted to take {predicted:.0f} s", flush=True)
             continue
         run = curve.run(size)

@@ -1,6 +1,6 @@
 """What measurements of growth become: docs/scaling.md with its picture, the constants of `plan`, the machine's rates.
 
-    benchmarks/growth.json, and what `plan` prints -> the blocks of docs/scaling.md between `<!-- ... -->` and `<!-- end -->`
+    benchmarks/growth.json, and what `plan` prints -> docs/scaling.md, from `<!-- ... -->` to `<!-- end -->`
     seconds of each unit -> alignet/plan/constants.py; rates -> plan.machines of conf/config.yaml
 
     uv run python -m benchmarks.scaling    fill the blocks of docs/scaling.md anew; measures nothing
@@ -95,8 +95,8 @@ def _growth(curves: Mapping[str, Any], machine: str, busy: bool) -> Iterator[str
     yield f"{machine}: {HOW[busy]}."
     if ratios and apart:
         yield (
-            f"Slopes are of log seconds over log size, over runs above {COUNTED} s; they are at most {max(apart):.2f} from "
-            f"the predicted ones, and measured times are {min(ratios):.2f} to {max(ratios):.2f} of the predicted ones."
+            f"Slopes are of log seconds over log size, over runs above {COUNTED} s; they are at most {max(apart):.2f} "
+            f"from the predicted ones, and measured times {min(ratios):.2f} to {max(ratios):.2f} of the predicted ones."
         )
 
 
@@ -131,7 +131,7 @@ def draw_picture(curves: Mapping[str, Any], path: Path) -> None:
 def with_units(source: str, seconds: Mapping[str, float], busy: bool) -> str:
     """The text of constants.py with these seconds of each unit."""
     lines = [
-        f"BUSY = {busy}  # whether other work went on: then CPU seconds of one thread, halved where both cores share"
+        f"BUSY = {busy}  # whether other work went on: then CPU seconds of one thread, halved where both share"
     ]
     lines += ["UNITS = {"]
     for name, unit in UNITS.items():

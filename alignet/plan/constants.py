@@ -21,7 +21,7 @@ class Unit(NamedTuple):
     what: str
 
 
-BUSY = True  # whether other work went on: then CPU seconds of one thread, halved where both cores share
+BUSY = True  # whether other work went on: then CPU seconds of one thread, halved where both share
 UNITS = {
     "vice entry": Unit(2.0e-09, "memory", "an entry of the embedding in a step of VICE: draw, complexity, Adam"),
     "vice value": Unit(1.2e-09, "memory", "a dimension of a triplet in a step of VICE: its rows, their gradient"),
