@@ -10,25 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from alignet.bounds import at_least, between, positive
 from alignet.building import build
-
-
-def _at_least(where: str, low: float, **values: float) -> None:
-    for name, value in values.items():
-        if value < low:
-            raise ValueError(f"{where}.{name}: expected at least {low}, found {value}")
-
-
-def _positive(where: str, **values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{where}.{name}: expected a positive number, found {value}")
-
-
-def _between(where: str, low: float, high: float, **values: float) -> None:
-    for name, value in values.items():
-        if not low < value < high:
-            raise ValueError(f"{where}.{name}: expected a number inside ({low}, {high}), found {value}")
+from alignet.config_plan import PlanSettings
 
 
 @dataclass(frozen=True)
@@ -64,8 +48,8 @@ class SlurmSettings:
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        _at_least("runtime.slurm", 1, nodes=self.nodes, minutes=self.minutes, cpus=self.cpus)
-        _at_least("runtime.slurm", 0, memory_gb=self.memory_gb, grace=self.grace)
+        at_least("runtime.slurm", 1, nodes=self.nodes, minutes=self.minutes, cpus=self.cpus)
+        at_least("runtime.slurm", 0, memory_gb=self.memory_gb, grace=self.grace)
 
 
 @dataclass(frozen=True)
@@ -85,8 +69,8 @@ class RuntimeSettings:
     slurm: SlurmSettings
 
     def __post_init__(self) -> None:
-        _at_least("runtime", 1, threads=self.threads)
-        _at_least("runtime", 0, workers=self.workers, processes=self.processes)
+        at_least("runtime", 1, threads=self.threads)
+        at_least("runtime", 0, workers=self.workers, processes=self.processes)
         if self.compile and self.sharding != "none":
             raise ValueError(
                 "runtime.compile: expected false with sharding=fsdp2, as both together are untried, found true"
@@ -180,7 +164,7 @@ class DataSettings:
     sets: Mapping[str, SetSettings]
 
     def __post_init__(self) -> None:
-        _at_least("data", 3, pool_images=3 if self.pool_images is None else self.pool_images)
+        at_least("data", 3, pool_images=3 if self.pool_images is None else self.pool_images)
         if self.objects is not None and self.objects not in self.sets:
             raise ValueError(f"data.objects: expected one of {', '.join(self.sets)}, found {self.objects!r}")
 
@@ -306,7 +290,7 @@ class SoftLabelsSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        _at_least("soft_labels", 1, samples=self.samples)
+        at_least("soft_labels", 1, samples=self.samples)
 
 
 @dataclass(frozen=True)
@@ -322,7 +306,7 @@ class PixelsSettings:
         for name, value, count in (("range", self.range, 2), ("bands", self.bands, 3)):
             if value is not None and len(value) != count:
                 raise ValueError(f"pixels.{name}: expected null or {count} numbers, found {list(value)}")
-        _at_least("pixels", 1, max_pixels=self.max_pixels)
+        at_least("pixels", 1, max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -337,7 +321,7 @@ class EmbedSettings:
     unreadable: Literal["stop", "skip"]
 
     def __post_init__(self) -> None:
-        _at_least("embed", 1, batch=self.batch, shard=self.shard)
+        at_least("embed", 1, batch=self.batch, shard=self.shard)
 
 
 @dataclass(frozen=True)
@@ -359,9 +343,9 @@ class LocalSettings:
     batch: int  # images a step
 
     def __post_init__(self) -> None:
-        _between("distill.others.*.local", 0, 1, weight=self.weight)
-        _positive("distill.others.*.local", temperature=self.temperature)
-        _at_least("distill.others.*.local", 3, batch=self.batch)
+        between("distill.others.*.local", 0, 1, weight=self.weight)
+        positive("distill.others.*.local", temperature=self.temperature)
+        at_least("distill.others.*.local", 3, batch=self.batch)
 
 
 @dataclass(frozen=True)
@@ -386,7 +370,7 @@ class ClusterSettings:
 
     def __post_init__(self) -> None:
         if self.rows_per_cluster is not None:
-            _at_least("cluster", 1, rows_per_cluster=self.rows_per_cluster)
+            at_least("cluster", 1, rows_per_cluster=self.rows_per_cluster)
 
 
 @dataclass(frozen=True)
@@ -400,7 +384,7 @@ class TripletsSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        _at_least("triplets", 1, count=self.count)
+        at_least("triplets", 1, count=self.count)
         if self.labels_from not in ("", "wnid", "cls") and "." not in self.labels_from:
             raise ValueError(
                 f"triplets.labels_from: expected '', wnid, cls, or a table set and its column as set.column, found "
@@ -669,7 +653,7 @@ class FinetuneSection:
     direct: DirectSettings | None  # the row `direct`, made where the table asks for it
 
     def __post_init__(self) -> None:
-        _positive("finetune", tau_distillation=self.tau_distillation)
+        positive("finetune", tau_distillation=self.tau_distillation)
 
 
 @dataclass(frozen=True)
@@ -691,8 +675,8 @@ class LevelsSection:
     shared_sets: Literal["first", "all"]
 
     def __post_init__(self) -> None:
-        _at_least("levels", 0, catch_accuracy=self.catch_accuracy, max_misses=self.max_misses)
-        _positive("levels", slow_ms=self.slow_ms)
+        at_least("levels", 0, catch_accuracy=self.catch_accuracy, max_misses=self.max_misses)
+        positive("levels", slow_ms=self.slow_ms)
 
 
 @dataclass(frozen=True)
@@ -781,81 +765,8 @@ class DoctorSettings:
     ]  # set -> its images or rows (features: columns), where it is not on this machine
 
     def __post_init__(self) -> None:
-        _positive("doctor", seconds=self.seconds)
-        _at_least("doctor", 0, images=0 if self.images == "all" else self.images, seed=self.seed)
-
-
-@dataclass(frozen=True)
-class GpuSettings:
-    """A GPU by its data sheet, for `plan`."""
-
-    float32: float  # FLOP a second
-    bfloat16: float  # FLOP a second of dense products
-    copy: float  # bytes a second of its memory
-    memory: float  # bytes
-    share: float  # of these rates of products that networks reach [assumed]
-
-    def __post_init__(self) -> None:
-        rates = {"float32": self.float32, "bfloat16": self.bfloat16, "copy": self.copy, "memory": self.memory}
-        _positive("plan.machines.*.gpu", share=self.share, **rates)
-
-
-@dataclass(frozen=True)
-class MachineSettings:
-    """A machine that `plan` reckons with: a whole one, or the part of one that belongs to a GPU."""
-
-    about: str
-    cores: int
-    float32: float  # FLOP a second of float32 products, all cores
-    bfloat16: float
-    copy: float  # bytes a second read and written, all cores
-    memory: float  # bytes
-    disk: float  # bytes a second that files are read with
-    gpu: GpuSettings | None
-
-    def __post_init__(self) -> None:
-        _at_least("plan.machines.*", 1, cores=self.cores)
-        rates = {"float32": self.float32, "bfloat16": self.bfloat16, "copy": self.copy}
-        _positive("plan.machines.*", memory=self.memory, disk=self.disk, **rates)
-
-
-@dataclass(frozen=True)
-class PlanSize:
-    """A number of pool images, and of triplets drawn from them."""
-
-    images: int
-    triplets: int
-
-    def __post_init__(self) -> None:
-        _at_least("plan.sizes.*", 3, images=self.images)
-        _at_least("plan.sizes.*", 1, triplets=self.triplets)
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """For how much, and for which machine, `plan` reckons; never part of an artifact's identity."""
-
-    size: str | None  # one of `sizes`
-    images: int | None  # N, pool images; over `size`
-    triplets: int | None  # n', drawn triplets; over `size`
-    image_bytes: int  # of a pool image's file, mean
-    assume: Mapping[str, int]  # set -> its images or rows, beside doctor.assume, which wins
-    machine: str  # one of `machines`
-    count: int  # GPUs, or machines without one, that share the work that can be shared
-    workers: (
-        int | None
-    )  # processes that read images, for each GPU; null: all cores beside a GPU, else runtime.workers
-    sizes: Mapping[str, PlanSize]
-    machines: Mapping[str, MachineSettings]
-
-    def __post_init__(self) -> None:
-        _at_least("plan", 1, count=self.count, image_bytes=self.image_bytes)
-        _at_least("plan", 3, images=3 if self.images is None else self.images)
-        _at_least("plan", 1, triplets=1 if self.triplets is None else self.triplets)
-        _at_least("plan", 0, workers=0 if self.workers is None else self.workers)
-        for key, value, known in (("size", self.size, self.sizes), ("machine", self.machine, self.machines)):
-            if value is not None and value not in known:
-                raise ValueError(f"plan.{key}: expected one of {', '.join(known)}, found {value!r}")
+        positive("doctor", seconds=self.seconds)
+        at_least("doctor", 0, images=0 if self.images == "all" else self.images, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -899,14 +810,14 @@ class SurveySettings:
 
     def __post_init__(self) -> None:
         for name in ("triplets", "candidates", "per_pair", "trials"):
-            _at_least("survey", 1, **{name: getattr(self, name)})
+            at_least("survey", 1, **{name: getattr(self, name)})
         for name in ("objects", "catch", "practice", "max_misses", "fast_ms", "seed"):
-            _at_least("survey", 0, **{name: getattr(self, name)})
-        _at_least("survey", 16, pixels=self.pixels)
-        _at_least("survey", 2, samples=self.samples)
-        _positive("survey", max_megabytes=self.max_megabytes)
-        _between("survey", 0, 96, quality=self.quality)
-        _between("survey", 0, 1, validation=self.validation)
+            at_least("survey", 0, **{name: getattr(self, name)})
+        at_least("survey", 16, pixels=self.pixels)
+        at_least("survey", 2, samples=self.samples)
+        positive("survey", max_megabytes=self.max_megabytes)
+        between("survey", 0, 96, quality=self.quality)
+        between("survey", 0, 1, validation=self.validation)
         if not 0 <= self.catch_accuracy <= 1:
             raise ValueError(
                 f"survey.catch_accuracy: expected a share within [0, 1], found {self.catch_accuracy}"

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from alignet.cli import load
-from alignet.config import MachineSettings
+from alignet.config_plan import MachineSettings
 from alignet.plan import formulas
 from alignet.plan.constants import REFERENCE, UNITS
 from alignet.plan.formulas import Work

@@ -1,7 +1,7 @@
 """Seconds of each unit of work that `plan` reckons with (alignet/plan/constants.py), by the functions that stages run.
 
-`python -m benchmarks.growth --constants` writes them there. A step that several units share is measured at two sizes, so
-that each unit has an equation of its own.
+`python -m benchmarks.growth --constants` writes them there. A step that several units share is measured at two sizes,
+so that each unit has an equation of its own.
 """
 
 from __future__ import annotations
