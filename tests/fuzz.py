@@ -36,7 +36,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzz_kinds import KINDS, SHARES, Reader, input_of, readers
+from fuzz_kinds import KINDS, SHARES, readers
+from fuzz_reader import Reader, input_of
 
 SECONDS = 10.0  # of processor time for one input; a reader takes milliseconds
 MEGABYTES = 400  # that one input may add

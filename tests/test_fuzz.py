@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz_kinds import KINDS, bomb, npy_of, png_of, readers, zip_of
+from fuzz_archives import bomb, npy_of, zip_of
+from fuzz_kinds import KINDS, readers
 from fuzz_mutations import mutate
+from fuzz_pictures import png_of
 
 INPUTS = 2400
 
