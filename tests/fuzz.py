@@ -226,15 +226,18 @@ def _drawn(kind: str, number: int, seed: int) -> tuple[Reader, bytes, str]:
 
 _written: list[str] = []
 _watched: list[str] = []
-_expected: dict[int, Any] = {}
+_expected: dict[
+    int, tuple[Reader, Any]
+] = {}  # of a reader's undamaged seed; the reader is kept, so its id stays its own
+_prepared: list[bool] = []
 
 
 def _prepare(own: Path) -> None:
     """Once for each worker: limits, warnings that are no finding, and the watch over files."""
     _watched[:] = [str(own)]
-    if _expected:
+    if _prepared:
         return
-    _expected[0] = None
+    _prepared.append(True)
     warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
@@ -302,8 +305,8 @@ def _one(reader: Reader, data: bytes, told: str, own: Path) -> tuple[str, str]:
     if outcome == "accepted" and (told == "as it is" or (reader.sealed and told == "mutated")):
         if id(reader) not in _expected:
             path.write_bytes(reader.seed)
-            _expected[id(reader)] = reader.read(path)
-        if not same(found, _expected[id(reader)]):
+            _expected[id(reader)] = reader, reader.read(path)
+        if not same(found, _expected[id(reader)][1]):
             return "wrong", "another result than the undamaged file's"
     elif told == "as it is":
         return "wrong", "the undamaged file is refused"

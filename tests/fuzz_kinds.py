@@ -8,6 +8,8 @@ what the seed held. Otherwise what is accepted has the stated shape and range.
 
 from __future__ import annotations
 
+from functools import cache
+
 import fuzz_archives
 import fuzz_arrays
 import fuzz_people
@@ -35,6 +37,7 @@ SHARES = {"jpeg": 10, "png": 12, "image": 8, "tar": 10, "npz": 14, "npy": 14, "c
           "parquet": 2, "weights": 1.5, "yaml": 0.5}  # fmt: skip
 
 
+@cache
 def readers(kind: str) -> tuple[Reader, ...]:
     """Every seed of a kind, with its reader."""
     if kind not in KINDS:

@@ -148,7 +148,8 @@ def test_work_begun_on_other_images_is_not_gone_on_with(place: Path, monkeypatch
     monkeypatch.setattr(module, "rows_of", kept)
     Image.new("RGB", (40, 50), "red").save("photos/0.png")
     run("output=out")
-    assert np.array_equal(np.load("out/features.npy"), alignet.embed("net", "photos").features)
+    # passes of 4 images there and of 10 here: the last bits may differ
+    assert np.allclose(np.load("out/features.npy"), alignet.embed("net", "photos").features, atol=1e-6)
 
 
 def test_a_finished_output_is_never_overwritten_unasked(place: Path, capsys) -> None:

@@ -1,5 +1,6 @@
 """Damaged files of every kind, a fixed budget: `python -m tests.fuzz` reads many more and says what it looks for."""
 
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,11 @@ def test_the_harness_finds_what_it_is_to_find(tmp_path):
         while True:
             pass
 
+    def large(path):
+        held = mmap.mmap(-1, 1 << 29)  # new pages, whatever an earlier test has left to malloc
+        held.write(b"x" * len(held))
+        return 1
+
     own = tmp_path / "own"
     own.mkdir()
     fuzz._prepare(own)
@@ -77,7 +83,7 @@ def test_the_harness_finds_what_it_is_to_find(tmp_path):
             fuzz._one(one, b"other", "mutated", own)[0]
             for one in (
                 reader(lambda path: [][1]), reader(lambda path: int("x")), reader(slow), reader(outside),
-                reader(lambda path: np.ones(1 << 26)), reader(lambda path: 1, lambda found, size: "too small"),
+                reader(large), reader(lambda path: 1, lambda found, size: "too small"),
                 reader(lambda path: path.read_bytes(), sealed=True), reader(lambda path: path.read_bytes()),
             )
         ]  # fmt: skip
