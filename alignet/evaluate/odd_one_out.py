@@ -48,12 +48,12 @@ def odd_one_out(
     notes. Entropy is in nats, within [0, ln 3]. A tie for the largest similarity counts as wrong. bootstrap: draws
     behind each interval; 0 for none.
     """
-    x = checked_features(features, triplets, dataset)
+    columns_of = _checked_columns(triplets, len(features), dataset)
+    x = _as_float64(features, dataset)
     ceiling, exact = _ceiling(probabilities, ceiling, len(triplets), dataset)
     ceiling_note = exact or ceiling_note
     if not (tau == "spread" or (not isinstance(tau, str) and tau > 0)):
         raise ValueError(f"{dataset}: expected tau above 0, or spread, for the triplet entropy, found {tau}")
-    columns_of = _columns(triplets)
     dots = _dot_columns(x, columns_of)
     at = spread(dots) if isinstance(tau, str) else tau
     lengths = torch.linalg.vector_norm(x, dim=1)
@@ -144,7 +144,30 @@ def _upper_gram(features: torch.Tensor) -> torch.Tensor:
 
 def _columns(triplets: np.ndarray) -> torch.Tensor:
     """Triplets (b, 3) of any integers as (3, b) int64, each column contiguous."""
-    return torch.from_numpy(np.ascontiguousarray(triplets.T, dtype=np.int64))
+    columns = torch.empty((3, len(triplets)), dtype=torch.int64)
+    held = columns.numpy()
+
+    def turn(own: slice) -> None:
+        held[:, own] = triplets[own].T
+
+    _of_blocks(turn, len(triplets))
+    return columns
+
+
+def _checked_columns(triplets: np.ndarray, objects: int, dataset: str) -> torch.Tensor:
+    """`_columns`; ValueError as of `check_triplets`, which is asked for its words where a block is not right."""
+    if triplets.shape[1:] != (3,) or len(triplets) == 0 or triplets.dtype.kind not in "iu":
+        check_triplets(triplets, objects, dataset)
+    columns = _columns(triplets)
+
+    def right(own: slice) -> bool:
+        first, second, third = columns[:, own].numpy()
+        within = bool(columns[:, own].amin() >= 0) and bool(columns[:, own].amax() < objects)
+        return within and not ((first == second) | (first == third) | (second == third)).any()
+
+    if not all(_of_blocks(right, len(triplets))):
+        check_triplets(triplets, objects, dataset)
+    return columns
 
 
 def _of_blocks(work: Callable[[slice], _T], n: int) -> list[_T]:
@@ -208,9 +231,13 @@ def _said(ties: int) -> str:
 
 def checked_features(features: np.ndarray, triplets: np.ndarray, dataset: str) -> torch.Tensor:
     """The features (m, p) as float64; ValueError unless they are finite and `triplets` are rows of them."""
+    check_triplets(triplets, len(features), dataset)
+    return _as_float64(features, dataset)
+
+
+def _as_float64(features: np.ndarray, dataset: str) -> torch.Tensor:
     if features.ndim != 2:
         raise ValueError(f"{dataset}: expected features of shape (objects, width), found {features.shape}")
-    check_triplets(triplets, len(features), dataset)
     bad = np.flatnonzero(~np.isfinite(features).all(1))
     if len(bad):
         raise ValueError(
