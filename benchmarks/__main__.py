@@ -29,6 +29,7 @@ FILES = {  # name -> threads; the module is benchmarks.NAME
     "vice": 1,
     "odd_one_out": 2,
     "clusters": 2,
+    "sampling": 2,
     "labelling": 2,
     "embedding": 2,
     "finetune": 2,
@@ -117,7 +118,7 @@ def line(row: Mapping[str, Any]) -> str:
     """A row in a line of text."""
     if row["kind"] == "limit":
         return f"{row['name']}: {row['found']['median']:.3g} {row['unit']}, limit {row['limit']:g}"
-    text = f"{row['name']}: {row['ratio']:.3g}x of {row['baseline']['name']} (goal {row['goal']:g}x)"
+    text = f"{row['name']}: {_ratio(row)}x of {row['baseline']['name']} (goal {row['goal']:g}x)"
     if row["kind"] == "time":
         text += f"; {_time(row['ours'])} against {_time(row['baseline'])} per {row['unit']}"
     if "floor" in row:
@@ -172,7 +173,7 @@ def _cells(row: Mapping[str, Any]) -> str:
         value = _time(side) if row["kind"] == "time" else _count(side)
         sides.append(f"{side['name']}: {value}")
     floor = _seconds(row["floor"]["seconds"]) if "floor" in row else ""
-    ratio = f"{row['ratio']:.3g}x | {row['goal']:g}x"
+    ratio = f"{_ratio(row)}x | {row['goal']:g}x"
     return f"| {row['name']} (per {row['unit']}) | {sides[0]} | {sides[1]} | {ratio} | {floor} | {met} |"
 
 
@@ -180,11 +181,17 @@ def _time(side: Mapping[str, float]) -> str:
     return f"{_seconds(side['median'])} [{_seconds(side['low'])}, {_seconds(side['high'])}]"
 
 
+def _ratio(row: Mapping[str, Any]) -> str:
+    return f"{row['ratio']:,.0f}" if row["ratio"] >= 100 else f"{row['ratio']:.3g}"
+
+
 def _count(side: Mapping[str, float]) -> str:
     return f"{side['median']:.4g} [{side['low']:.4g}, {side['high']:.4g}]"
 
 
 def _seconds(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f} s"
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
         if value * factor >= 1:
             return f"{value * factor:.3g} {unit}"

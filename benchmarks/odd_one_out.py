@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from alignet.evaluate.odd_one_out import odd_one_out
+from alignet.pipeline import keep_freed_memory
 from benchmarks.frame import Case, Floor, Side
 
 OBJECTS, WIDTH = 1854, 768
@@ -22,7 +23,8 @@ PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    """Without an interval, and with one of 1,000 draws of objects."""
+    """Without an interval, and with one of 1,000 draws of objects; with the memory settings that every stage has."""
+    keep_freed_memory()
     number, few, rows = (100_000, 500, 20_000) if quick else (1_000_000, 2_000, 100_000)
     generator = np.random.default_rng(0)
     features = generator.normal(size=(OBJECTS, WIDTH)).astype(np.float32)

@@ -48,7 +48,11 @@ def case(name: str, options: list[str], rounds: int) -> Limit:
         command("status", options)
         found.append(time.perf_counter() - began)
     return Limit(
-        f"`status`, experiment={name}, everything cached", "s", found, LIMIT, note=f"{lines[-1].strip()}"
+        f"`status`, experiment={name}, everything cached",
+        "s",
+        found,
+        LIMIT,
+        note=lines[-1].partition(";")[0].strip(),
     )
 
 

@@ -29,6 +29,7 @@ NOT_HERE = {
     r"uv (sync|pip)\b|pip install\b": "installs packages",
     r"uv run .*\bmkdocs\b": "CI builds the site",
     r"(uv run )?python -m benchmarks\.\w+": "takes minutes; that the file is there is checked",
+    r"(uv run )?python -m tests\.fuzz\b": "takes minutes; tests/test_fuzz.py runs it with fewer inputs",
     r"(torchrun|accelerate launch|srun|sbatch)\b": "starts processes; the stage that it starts is composed",
     r"(export|cd|mkdir|cp|ls|cat|tar|scp|rsync|squeue|tail) ": "of the shell",
 }
