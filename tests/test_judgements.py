@@ -293,3 +293,17 @@ def test_numbers_that_stand_in_other_files_are_not_opened(tmp_path, how):
         handle.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + bytes([0, 2]) + b"IM")
     with pytest.raises(ValueError, match="found judgments stored in other files, which are not opened"):
         load_judgements(path, format="cichy", images=M)
+
+
+def test_a_reader_that_breaks_off_ends_a_child_and_is_one_message(tmp_path, monkeypatch):
+    import os
+
+    path = tmp_path / "a.mat"
+    savemat(path, {"matrix": symmetric(0)})
+    monkeypatch.setattr(
+        "alignet.data.matlab._read", lambda path: os.abort()
+    )  # as scipy's does on some damaged bytes
+    with pytest.raises(
+        ValueError, match=r"expected a whole MATLAB file, found .* \(its reader ended with status -9\)"
+    ):
+        read_mat(path)

@@ -21,6 +21,7 @@ from pathlib import Path
 from alignet.data.text import open_text, separator_of
 
 COLUMNS = ("index", "unique_id", "category", "photo", "split")
+_DIGITS = 9  # of an index: a billion concepts
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def _rows(path: Path, reader: csv.DictReader) -> Iterable[Concept]:
                 f"{path}: expected {len(reader.fieldnames or ())} values on line {reader.line_num}, found "
                 f"another number; quote values that contain commas."
             )
-        if not values["index"].isascii() or not values["index"].isdigit():
+        if not values["index"].isascii() or not values["index"].isdigit() or len(values["index"]) > _DIGITS:
             raise ValueError(
                 f"{path}: expected a whole number from 0 as index on line {reader.line_num}, "
-                f"found {values['index']!r}; number the concepts from 0."
+                f"found {values['index'][:40]!r}; number the concepts from 0."
             )
         if not values["unique_id"] or not values["split"]:
             raise ValueError(

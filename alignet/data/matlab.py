@@ -7,8 +7,12 @@ and virtual storage); cells and text are passed over.
 
 from __future__ import annotations
 
+import io
+import json
+import multiprocessing
 import struct
 import zlib
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +31,44 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
     Raises ValueError for a file that is missing, damaged, no .mat file, holds objects, or needs h5py where it is not
     installed.
     """
-    from scipy.io import loadmat
-
     if not path.is_file():
         raise ValueError(f"{path}: expected a .mat file, found none; check the path.")
     _check_unpacked(path)
+    # on damaged bytes scipy's compiled reader may end the whole process; a child is all that it ends then
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=_send, args=(there, path))
+    child.start()
+    there.close()
+    try:
+        told, packed = json.loads(here.recv_bytes()), here.recv_bytes()
+    except EOFError:
+        child.join()
+        raise _damaged(path, RuntimeError(f"its reader ended with status {child.exitcode}")) from None
+    child.join()
+    if told["refused"]:
+        raise ValueError(told["refused"])
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        return {name: arrays[f"arr_{row}"] for row, name in enumerate(told["names"])}
+
+
+def _send(there: Connection, path: Path) -> None:
+    """In the child: send the names and, as an .npz, the arrays, or the words of a refusal."""
+    packed = io.BytesIO()
+    told: dict[str, Any] = {"names": [], "refused": ""}
+    try:
+        arrays = _read(path)
+        told["names"] = list(arrays)
+        np.savez(packed, *arrays.values())
+    except ValueError as error:
+        told["refused"] = str(error)
+    there.send_bytes(json.dumps(told).encode())
+    there.send_bytes(packed.getvalue())
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat
+
     try:
         found = loadmat(path, struct_as_record=True, squeeze_me=False, chars_as_strings=False)
     except NotImplementedError:  # version 7.3

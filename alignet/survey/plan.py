@@ -67,7 +67,7 @@ def load_survey(path: Path | str) -> Survey:
         for name in ("objects", "pictures"):
             values[name] = tuple(values[name])
         return Survey(**values)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         found = f"found something else ({type(error).__name__}: {error})"
         raise ValueError(
             f"{path}: expected a survey's survey.json, {found}; build the same survey again."
