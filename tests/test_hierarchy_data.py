@@ -223,3 +223,12 @@ def test_a_short_row_is_a_message(tmp_path):
     path.write_text("class,basic,superordinate\ndog,dog,animal\ncat\n")
     with pytest.raises(ValueError, match="3 cells in every row, as in the header, found 1 in line 3"):
         table_hierarchy(path, class_="class", basic="basic", superordinate="superordinate", merge={})
+
+
+def test_a_line_that_promises_billions_of_pointers_is_refused_at_once(tmp_path):
+    from alignet.data.hierarchy import read_hypernyms
+
+    path = tmp_path / "data.noun"
+    path.write_text("00000100 03 n 01 word 0 99999999999 | a thing  \n")
+    with pytest.raises(ValueError, match=r"expected a synset of WordNet's data\.noun on line 1"):
+        read_hypernyms(path)

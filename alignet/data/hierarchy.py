@@ -186,6 +186,8 @@ def _synset(path: Path, number: int, line: str) -> tuple[str, list[str]]:
     try:
         words = 4 + 2 * int(fields[3], 16)
         pointers = int(fields[words])
+        if not 0 <= 4 * pointers < len(fields) - words:  # before so many are looked for
+            raise IndexError
         entries = [fields[words + 1 + 4 * index :][:4] for index in range(pointers)]
         whole = fields[2] == "n" and len(fields[0]) == 8 and fields[0].isdigit()
         if not whole or any(len(entry) < 4 for entry in entries):
