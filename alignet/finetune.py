@@ -105,6 +105,7 @@ def finetune(
     saved = done
     compare = Comparison(settings.loss, settings.tau_teacher, tau)
     parts = _loader(batches, images, range(done, settings.steps), student, workers, everyone)
+    pixels = next(parts, None)
     with progress("finetune", settings.steps, "steps", done) as advance:
         for step in range(done, settings.steps):
             sums = torch.zeros(2, dtype=torch.float64, device=encoder.device)
@@ -112,7 +113,8 @@ def finetune(
                 rows = batches.rows(step, part)
                 own = everyone.share(len(rows))
                 among = (len(rows), _computed(own))
-                vectors = student.encode(next(parts), _generator(settings.seed, 3, step, part), among)
+                assert pixels is not None
+                vectors = student.encode(pixels, _generator(settings.seed, 3, step, part), among)
                 vectors = vectors[: own.stop - own.start]
                 # both terms meet here: one backward pass behind it
                 held = everyone.gather(vectors, len(rows)).requires_grad_()
@@ -122,6 +124,7 @@ def finetune(
                     sums[1] += keep.backward(held, order[rows], shares, settings.retain)
                 assert held.grad is not None
                 vectors.backward(held.grad[own])
+                pixels = next(parts, None)  # a GPU is still busy: nothing was waited for yet
             # GPUs need not agree on the last bit
             loss, retained = everyone.copy(sums).tolist()
             _check("loss", loss + settings.retain * retained, step, saved, settings, tau)

@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -372,6 +373,9 @@ def set_up(runtime: RuntimeSettings, together: bool = False) -> None:
     # read when the first CUDA context is made; without it cuBLAS may differ from run to run
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # of a GPU's attention: results are equal to the byte on CPUs alone; and of a thread's first product on a GPU
+    for message in (".*defaults to a non-deterministic algorithm", ".*there was no current CUDA context"):
+        warnings.filterwarnings("ignore", message=message)
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if runtime.device == "cuda":

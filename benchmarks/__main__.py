@@ -4,7 +4,7 @@
 
 Each file of benchmarks runs in a process of its own, with the number of threads named in FILES. `--only` keeps the
 other rows of results.json as they were. `--quick` takes smaller sizes and writes nothing. Run it with nothing else on
-the machine.
+the machine. `gpu` is left out where there is none.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ FILES = {  # name -> threads; the module is benchmarks.NAME
     "in_batch": 2,
     "passes": 2,
     "status": 2,
+    "gpu": 16,
 }
 INTRODUCTION = """\
 Made by `uv run python -m benchmarks` from results.json; do not edit. Both sides were measured in turn in one process;
@@ -65,7 +66,7 @@ def main() -> None:
     path = HERE / "results.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     failed = []
-    for name in given.only or FILES:
+    for name in given.only or _possible():
         print(f"{name}: {FILES[name]} thread{'s' * (FILES[name] > 1)}", flush=True)
         found = run_apart(name, given.quick)
         if found is None:
@@ -77,6 +78,16 @@ def main() -> None:
             (HERE / "RESULTS.md").write_text(page(results), encoding="utf-8")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _possible() -> list[str]:
+    """All files, without `gpu` where there is none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return list(FILES)
+    print("no GPU on this machine: gpu is left out", flush=True)
+    return [name for name in FILES if name != "gpu"]
 
 
 def run_apart(name: str, quick: bool) -> dict[str, Any] | None:
@@ -103,14 +114,15 @@ def run_here(name: str, quick: bool) -> dict[str, Any]:
 
     torch.set_num_threads(FILES[name])
     began = time.monotonic()
-    rates = machine_rates()
+    device = "cuda" if name == "gpu" else "cpu"
+    rates = machine_rates(device)
     rows = []
     for case in importlib.import_module(f"benchmarks.{name}").cases(quick):
         rows.append(measure(case, rates))
         print("  " + line(rows[-1]), flush=True)
     return {
         "rows": rows, "rates": rates, "threads": FILES[name], "seconds": time.monotonic() - began,
-        "machine": _machine(), "versions": _versions(), "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": _machine(device), "versions": _versions(), "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }  # fmt: skip
 
 
@@ -198,7 +210,11 @@ def _seconds(value: float) -> str:
     return f"{value * 1e9:.3g} ns"
 
 
-def _machine() -> str:
+def _machine(device: str = "cpu") -> str:
+    if device == "cuda":
+        import torch
+
+        return f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores of its host"
     names = [
         line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")
     ]

@@ -48,10 +48,10 @@ def cases(quick: bool) -> Iterator[Case | Limit]:
     images = torch.randint(0, 256, (pool, 3, 224, 224), dtype=torch.uint8, generator=draw)
     teacher = PoolTeacher(np.random.default_rng(0).normal(size=(pool, 256)).astype(np.float32) / 16, None)
     # each side keeps a network, whose weights no run moves far
-    ours = partial(_ours, _encoder(), images, teacher, settings)
-    plain = partial(_bare, _encoder(), images, teacher, settings, bf16=False)
-    long = partial(_ours, _half(), images, teacher, longer)
-    half = partial(_bare, _half(), images, teacher, longer, bf16=True)
+    own = partial(ours, _encoder(), images, teacher, settings)
+    plain = partial(bare, _encoder(), images, teacher, settings, bf16=False)
+    long = partial(ours, _half(), images, teacher, longer)
+    half = partial(bare, _half(), images, teacher, longer, bf16=True)
     what = f"fine-tuning step, ViT-S/16, {settings.batch} images"
     floor = Floor(
         operations=OPERATIONS * settings.batch,
@@ -59,7 +59,7 @@ def cases(quick: bool) -> Iterator[Case | Limit]:
         text="matrix products of forward and backward",
     )
     yield Case(
-        what, "step", Side("ours, bf16", ours, settings.steps), Side("bare loop, float32", plain, settings.steps),
+        what, "step", Side("ours, bf16", own, settings.steps), Side("bare loop, float32", plain, settings.steps),
         goal=1.8, floor=floor, check=lambda: _check(images, teacher, settings),
         note="random weights, pixels in memory, no augmentation; matrix products are what bfloat16 makes faster, "
         "and the rest (normalisation, softmax, GELU, the optimizer) is not",
@@ -72,7 +72,8 @@ def cases(quick: bool) -> Iterator[Case | Limit]:
     yield _share(images, quick)
 
 
-def _ours(encoder: Encoder, images: Tensor, teacher: PoolTeacher, settings: FinetuneSettings) -> np.ndarray:
+def ours(encoder: Encoder, images: Tensor, teacher: PoolTeacher, settings: FinetuneSettings) -> np.ndarray:
+    """The losses of `finetune`."""
     return finetune(encoder, images, teacher, settings).curves["loss"]
 
 
@@ -86,7 +87,7 @@ def _half() -> Encoder:
     return encoder
 
 
-def _bare(
+def bare(
     encoder: Encoder, images: Tensor, teacher: PoolTeacher, settings: FinetuneSettings, *, bf16: bool
 ) -> np.ndarray:
     """The losses of the same steps on the same images."""
@@ -101,9 +102,10 @@ def _bare(
     term: Callable[[Tensor, Tensor], Tensor] = _closed if bf16 else _listed
     for step in range(settings.steps):
         rows = batches.rows(step, 0)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            features = model(encoder.normalise(images[rows]))
-        loss = term(features.float(), torch.from_numpy(teacher.features[rows]))
+        batch = images[rows].to(encoder.device)
+        with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
+            features = model(encoder.normalise(batch))
+        loss = term(features.float(), torch.from_numpy(teacher.features[rows]).to(encoder.device))
         rate = settings.lr * 0.5 * (1 + np.cos(np.pi * step / settings.steps))
         for group in adam.param_groups:
             group["lr"] = rate
@@ -113,11 +115,12 @@ def _bare(
             for parameter, start in zip(model.parameters(), initial, strict=True):
                 parameter.sub_(parameter - start, alpha=rate * settings.pull)
         losses.append(loss.item())
+    _ = {name: held.cpu().clone() for name, held in model.state_dict().items()}  # what a loop is run for
     return np.array(losses)
 
 
 def _listed(features: Tensor, answers: Tensor) -> Tensor:
-    i, j, k = all_triplets(len(features)).unbind(1)
+    i, j, k = all_triplets(len(features)).to(features.device).unbind(1)
     own, other = features @ features.T, answers @ answers.T
     pairs = (torch.stack([gram[i, j], gram[i, k], gram[j, k]], 1) for gram in (other, own))
     loss = Comparison(SETTINGS.loss, SETTINGS.tau_teacher, float(SETTINGS.tau_student))(*pairs).mean()
@@ -141,8 +144,8 @@ def _check(images: Tensor, teacher: PoolTeacher, settings: FinetuneSettings) -> 
     settings = replace(settings, steps=3, batch=6)
     full, half = (
         np.abs(
-            _ours(_encoder(), images, teacher, replace(settings, precision=precision))
-            - _bare(
+            ours(_encoder(), images, teacher, replace(settings, precision=precision))
+            - bare(
                 _half() if precision == "bf16" else _encoder(),
                 images,
                 teacher,

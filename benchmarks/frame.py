@@ -91,12 +91,12 @@ def measure(case: Case | Count | Limit, rates: Mapping[str, float]) -> dict[str,
             | _met(case, row)
         )
     for side in (case.baseline, case.ours):
-        side.run()
+        _finished(side)
     seconds: dict[str, list[float]] = {"ours": [], "baseline": []}
     for _ in range(case.rounds):
         for which, side in (("baseline", case.baseline), ("ours", case.ours)):
             began = time.perf_counter()
-            side.run()
+            _finished(side)
             seconds[which].append((time.perf_counter() - began) / side.work)
     row = _row(
         case, "time", case.ours.name, spread(seconds["ours"]), case.baseline.name, spread(seconds["baseline"])
@@ -107,6 +107,13 @@ def measure(case: Case | Count | Limit, rates: Mapping[str, float]) -> dict[str,
         row["floor"] = _floor(case.floor, rates) | {"text": case.floor.text}
     row["figures"] = dict(case.check()) if case.check is not None else {}
     return row | _met(case, row)
+
+
+def _finished(side: Side) -> None:
+    """Run a side and wait for the GPU, where one is used."""
+    side.run()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -129,23 +136,27 @@ def _floor(floor: Floor, rates: Mapping[str, float]) -> dict[str, float]:
     return {"seconds": max(by_bytes, floor.operations / rates[floor.precision])}
 
 
-def machine_rates() -> dict[str, float]:
+def machine_rates(device: str = "cpu") -> dict[str, float]:
     """What this machine does with the present number of threads: `copy` bytes a second that are read or written,
-    `float32` and `bfloat16` operations a second in products of two 2048 x 2048 matrices. The best of some tries."""
-    source = torch.ones(1 << 26)  # 256 MB: no cache holds it
+    `float32` and `bfloat16` operations a second in products of two square matrices. The best of some tries."""
+    gpu = device == "cuda"
+    # larger than any cache, and enough work to fill the device
+    elements, side = (1 << 30, 8192) if gpu else (1 << 26, 2048)
+    source = torch.ones(elements, device=device)
     target = torch.empty_like(source)
     rates = {"copy": 2 * source.nbytes / _fastest(lambda: target.copy_(source))}
     for name in ("float32", "bfloat16"):
-        matrix = torch.ones(2048, 2048, dtype=getattr(torch, name))
-        rates[name] = 2 * 2048**3 / _fastest(lambda held=matrix: held @ held)
+        matrix = torch.randn(side, side, device=device).to(getattr(torch, name))
+        rates[name] = 2 * side**3 / _fastest(lambda held=matrix: held @ held)
     return rates
 
 
 def _fastest(run: Callable[[], Any]) -> float:
-    run()
+    side = Side("", run)
+    _finished(side)
     best = float("inf")
     for _ in range(7):
         began = time.perf_counter()
-        run()
+        _finished(side)
         best = min(best, time.perf_counter() - began)
     return best

@@ -31,17 +31,18 @@ def cases(quick: bool) -> Iterator[Case]:
     yield case(large, block, length=24.0)
 
 
-def case(size: int, block: int, *, length: float = 2.0) -> Case:
+def case(size: int, block: int, *, length: float = 2.0, device: str = "cpu") -> Case:
     """Forward and backward of one batch. length: of the features, whose square the logits spread with."""
     draw = torch.Generator().manual_seed(0)
     student, teacher = (
-        length * torch.nn.functional.normalize(torch.randn((size, WIDTH), generator=draw)) for _ in "st"
+        length * torch.nn.functional.normalize(torch.randn((size, WIDTH), generator=draw)).to(device)
+        for _ in "st"
     )
     logits = (student @ student.T)[tuple(torch.triu_indices(size, size, 1))]
     apart = (logits.max() - logits.min()).item()
     far = ", logits far apart" if apart > 60 else ""
     count = size * (size - 1) * (size - 2) // 6
-    triplets = _some_triplets(size, min(block, count), draw)
+    triplets = _some_triplets(size, min(block, count), draw).to(device)
 
     def ours() -> tuple[Tensor, Tensor]:
         held = student.clone().requires_grad_()
@@ -102,9 +103,9 @@ def _by_gram(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     gram, answers = held @ held.T, teacher.double() @ teacher.double().T
     size = len(student)
     own = gram.detach().requires_grad_()
-    total, count = torch.zeros((), dtype=torch.float64), size * (size - 1) * (size - 2) // 6
+    total, count = gram.new_zeros(()).detach(), size * (size - 1) * (size - 2) // 6
     for i in range(size - 2):
-        j, k = torch.triu_indices(size - i - 1, size - i - 1, 1) + i + 1
+        j, k = torch.triu_indices(size - i - 1, size - i - 1, 1, device=gram.device) + i + 1
         parts = (torch.stack([one[i][j], one[i][k], one[j, k]], 1) for one in (answers, own))
         loss = COMPARE(*parts).sum() / count
         loss.backward()

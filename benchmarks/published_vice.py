@@ -23,7 +23,7 @@ class Vice(nn.Module):
 
     def forward(self, one_hot: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """one_hot: (3 b, m). Returns the rows (3 b, d) that it selects of relu(draw), the draw, and the scale."""
-        noise = torch.randn(self.loc.shape) if noise is None else noise
+        noise = torch.randn_like(self.loc) if noise is None else noise
         scale = self.log_scale.exp()
         draw = self.loc + scale * noise
         return one_hot @ draw.relu(), draw, scale
@@ -73,7 +73,7 @@ def probabilities(
     loc: Tensor, scale: Tensor, eye: Tensor, triplets: Tensor, noise: Tensor, batch: int
 ) -> Tensor:
     """Mean over draws (noise: R x m x d) of the softmax of a batch's similarities, one-hot rows by batches: (n, 3)."""
-    total = torch.zeros(len(triplets), 3)
+    total = torch.zeros(len(triplets), 3, device=loc.device)
     for one in noise:
         draw = (loc + scale * one).relu()
         parts = [torch.softmax(similarities(encode(eye, part) @ draw), 1) for part in triplets.split(batch)]

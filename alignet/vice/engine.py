@@ -69,6 +69,8 @@ class Engine:
         }
         self.loc, self.log_scale = loc, log_scale
         self.sums_on_device = torch.zeros(2, dtype=torch.float64, device=loc.device)
+        # counted on the device as well, so that a step needs nothing from here but its batch and noise
+        self._index, self._taken = 0, torch.zeros((), dtype=torch.float64, device=loc.device)
 
     def step(self, batch: Tensor, index: int) -> None:
         """Draw, evaluate a batch (b, 3) int64, and take Adam's step number `index`, from 0."""
@@ -77,15 +79,22 @@ class Engine:
 
     def step_with_noise(self, batch: Tensor, noise: Tensor, index: int) -> None:
         """A step for this noise (m, d)."""
+        if index != self._index:
+            self._taken.fill_(index)
+        self._index = index + 1
+        self._take(batch, noise)
+
+    def _take(self, batch: Tensor, noise: Tensor) -> None:
         found = evaluate(self.loc, self.log_scale, noise, batch, n=self.n, prior=self.prior)
         self.sums_on_device += torch.stack([found.nll, found.complexity])
-        first, second = (1 - beta ** (index + 1) for beta in BETAS)
+        self._taken += 1
+        first, second = ((1 - beta**self._taken).float() for beta in BETAS)
         for name, gradient in (("loc", found.grad_loc), ("log_scale", found.grad_log_scale)):
             mean, square = (self.state[f"adam.{name}.{moment}"] for moment in MOMENTS)
             mean.lerp_(gradient, 1 - BETAS[0])
             square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-            deviation = square.sqrt().div_(math.sqrt(second)).add_(EPSILON)
-            self.state[name].addcdiv_(mean, deviation, value=-self.lr / first)
+            deviation = square.sqrt().div_(second.sqrt()).add_(EPSILON)
+            self.state[name].sub_((mean / deviation).mul_(self.lr / first))
 
     def sums(self) -> list[float]:
         """Sums of nll and complexity over the steps since `reset`."""

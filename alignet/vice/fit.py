@@ -256,11 +256,14 @@ class _Run:
 
 def _engine(loc: Tensor, log_scale: Tensor, n: int, settings: ViceSettings) -> Engine:
     """The engine for the device of the parameters."""
-    make = Engine
     if loc.device.type == "cpu":
         from alignet.vice.compiled import CompiledEngine
 
-        make = CompiledEngine
+        make: type[Engine] = CompiledEngine
+    else:
+        from alignet.vice.graphed import GraphedEngine
+
+        make = GraphedEngine
     return make(loc, log_scale, n=n, prior=spike_slab(settings), lr=settings.lr, seed=settings.seed)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _BLOCK = 1 << 11  # triplets whose three rows are held at once: measured best, they stay in cache
+_GPU_BLOCK = 1 << 16  # on a GPU, where every block is fifteen launches
 
 
 def cross_entropy(embedding: Tensor, triplets: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -37,8 +38,9 @@ def _by_gram(embedding: Tensor, triplets: Tensor, targets: Tensor | None) -> tup
 
 def _by_rows(embedding: Tensor, triplets: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
     loss, gradient = embedding.new_zeros(()), torch.zeros_like(embedding)
-    blocks = [None] * len(triplets.split(_BLOCK)) if targets is None else targets.split(_BLOCK)
-    for rows, answers in zip(triplets.split(_BLOCK), blocks):
+    size = _GPU_BLOCK if embedding.is_cuda else _BLOCK
+    blocks = [None] * len(triplets.split(size)) if targets is None else targets.split(size)
+    for rows, answers in zip(triplets.split(size), blocks):
         x, y, z = (embedding[column] for column in rows.unbind(1))
         sims = torch.stack([(x * y).sum(1), (x * z).sum(1), (y * z).sum(1)], 1)
         part, slopes = _softmax_loss(sims, answers, len(triplets))
