@@ -184,6 +184,21 @@ def test_links_and_devices(tmp_path, kind):
         list_shards(path)
 
 
+def test_a_length_that_no_file_can_have(tmp_path):
+    """Base 256, as tar writes lengths beyond eight octal digits: 2^70 bytes."""
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        info = tarfile.TarInfo("a.png")
+        info.size = 10
+        archive.addfile(info, io.BytesIO(bytes(10)))
+    raw = bytearray((tmp_path / "s.tar").read_bytes())
+    raw[124:136] = b"\x80" + (2**70).to_bytes(11, "big")
+    raw[148:156] = b"        "
+    raw[148:156] = b"%06o\0 " % sum(raw[:512])
+    (tmp_path / "s.tar").write_bytes(raw)
+    with pytest.raises(ValueError, match="expected a whole tar file, found a broken or truncated one"):
+        list_shards(tmp_path / "s.tar")
+
+
 def test_truncated_anywhere(tmp_path):
     path = written(tmp_path / "a.tar", {"a.png": encoded("PNG"), "b.png": encoded("PNG", 1)})
     whole = path.read_bytes()

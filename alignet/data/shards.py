@@ -125,7 +125,7 @@ def _members(file: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
     seen: set[str] = set()
     try:
         with tarfile.open(file, "r:") as archive:
-            for member in archive:
+            for member in _headers(file, archive):
                 name = _checked_name(file, member)
                 if not member.isreg() or any(part.startswith(".") for part in name.split("/")):
                     continue
@@ -147,6 +147,13 @@ def _members(file: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
                 raise _broken(
                     file, f"more data behind its end at byte {end:,}, as of tar files that were joined"
                 )
+
+
+def _headers(file: Path, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    try:
+        yield from archive
+    except (ValueError, OverflowError) as error:  # a length beyond what a file can have
+        raise _broken(file, str(error)) from None
 
 
 def _broken(file: Path, found: str) -> ValueError:

@@ -116,7 +116,7 @@ def dot_products(features: torch.Tensor, triplets: np.ndarray) -> torch.Tensor:
 
 
 def _dot_columns(features: torch.Tensor, triplets: torch.Tensor) -> torch.Tensor:
-    """`dot_products` as (3, n), of triplets (3, n) int64: whatever is computed of each runs along memory."""
+    """`dot_products` as (3, n), of triplets (3, n) int32: whatever is computed of each runs along memory."""
     m, n = len(features), triplets.shape[1]
     if m <= 4096 or (m <= _MOST_ROWS and m * m <= 16 * n):
         dots = torch.empty((3, n), dtype=torch.float64)
@@ -125,12 +125,12 @@ def _dot_columns(features: torch.Tensor, triplets: torch.Tensor) -> torch.Tensor
         def look_up(own: slice) -> None:
             for pair, (one, other) in enumerate(PAIRS):
                 first, second = triplets[one, own], triplets[other, own]
-                place = torch.minimum(first, second) * m + torch.maximum(first, second)
-                dots[pair, own] = gram.index_select(0, place)  # three times as fast as gram[place]
+                place = torch.minimum(first, second).mul_(m).add_(torch.maximum(first, second))
+                torch.index_select(gram, 0, place, out=dots[pair, own])  # three times as fast as gram[place]
 
         _of_blocks(look_up, n)
         return dots
-    return gathered_similarities(features, triplets.T).T.contiguous()
+    return gathered_similarities(features, triplets.T.long()).T.contiguous()
 
 
 def _upper_gram(features: torch.Tensor) -> torch.Tensor:
@@ -143,31 +143,27 @@ def _upper_gram(features: torch.Tensor) -> torch.Tensor:
 
 
 def _columns(triplets: np.ndarray) -> torch.Tensor:
-    """Triplets (b, 3) of any integers as (3, b) int64, each column contiguous."""
-    columns = torch.empty((3, len(triplets)), dtype=torch.int64)
-    held = columns.numpy()
-
-    def turn(own: slice) -> None:
-        held[:, own] = triplets[own].T
-
-    _of_blocks(turn, len(triplets))
-    return columns
+    """Triplets (b, 3) of rows that there are as (3, b) int32, each column contiguous."""
+    return torch.from_numpy(np.ascontiguousarray(triplets.T, dtype=np.int32))
 
 
 def _checked_columns(triplets: np.ndarray, objects: int, dataset: str) -> torch.Tensor:
     """`_columns`; ValueError as of `check_triplets`, which is asked for its words where a block is not right."""
     if triplets.shape[1:] != (3,) or len(triplets) == 0 or triplets.dtype.kind not in "iu":
         check_triplets(triplets, objects, dataset)
-    columns = _columns(triplets)
+    columns = np.empty((3, len(triplets)), dtype=np.int32)
 
     def right(own: slice) -> bool:
-        first, second, third = columns[:, own].numpy()
-        within = bool(columns[:, own].amin() >= 0) and bool(columns[:, own].amax() < objects)
-        return within and not ((first == second) | (first == third) | (second == third)).any()
+        rows = triplets[own]
+        if rows.min() < 0 or rows.max() >= objects:
+            return False
+        columns[:, own] = rows.T
+        first, second, third = columns[:, own]
+        return not ((first == second) | (first == third) | (second == third)).any()
 
     if not all(_of_blocks(right, len(triplets))):
         check_triplets(triplets, objects, dataset)
-    return columns
+    return torch.from_numpy(columns)
 
 
 def _of_blocks(work: Callable[[slice], _T], n: int) -> list[_T]:
@@ -196,12 +192,12 @@ def _measured(
 
     def measure(own: slice) -> tuple[int, int]:
         sims, scale = dots[:, own], [inverse.index_select(0, column) for column in triplets[:, own]]
-        cosines = torch.stack(
-            [sims[pair] * scale[one] * scale[other] for pair, (one, other) in enumerate(PAIRS)]
-        )
         values[0, own], ties = decided(sims)
+        values[2, own] = _entropy((sims - sims.amax(0)).div_(tau))
+        cosines = torch.empty_like(sims)
+        for pair, (one, other) in enumerate(PAIRS):
+            torch.mul(sims[pair], scale[one], out=cosines[pair]).mul_(scale[other])
         values[1, own], ties_cosine = decided(cosines)
-        values[2, own] = _entropy((sims - sims.amax(0)) / tau)
         return ties, ties_cosine
 
     tied = _of_blocks(measure, dots.shape[1])
@@ -209,11 +205,14 @@ def _measured(
 
 
 def _entropy(logits: torch.Tensor) -> torch.Tensor:
-    """Entropy (b,) in nats of softmax of logits (3, b) whose largest is 0: ln Z - sum of p times logit."""
-    logits = logits.clamp_min(-1000.0)  # e^-1000 is 0, and 0 times infinity is NaN
+    """Entropy (b,) in nats of softmax of logits (3, b) whose largest is 0: ln Z - sum of p times logit.
+
+    Changes the logits.
+    """
+    logits.clamp_min_(-1000.0)  # e^-1000 is 0, and 0 times infinity is NaN
     weights = logits.exp()
     total = weights.sum(0)
-    return total.log() - (weights * logits).sum(0) / total
+    return total.log() - weights.mul_(logits).sum(0) / total
 
 
 def _entropy_note(tau: float | str, exact: np.ndarray | None) -> str:
