@@ -336,6 +336,12 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"cannot write or read {error.filename}: {error.strerror}; check its permissions or paths.artifacts."
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = max(str(error.filename).split("/"), key=len)
+        return (
+            f"expected names of at most 255 bytes, found one of {len(name):,} that begins with {name[:60]!r}; check "
+            "the command line, the configuration, and the names of files."
+        )
     return _explain_hydra(error, typed)
 
 

@@ -10,13 +10,13 @@ from alignet.bounds import at_least, positive
 
 @dataclass(frozen=True)
 class GpuSettings:
-    """A GPU by its data sheet, for `plan`."""
+    """A GPU, for `plan`: its rates as measured or by its data sheet."""
 
     float32: float  # FLOP a second
     bfloat16: float  # FLOP a second of dense products
     copy: float  # bytes a second of its memory
     memory: float  # bytes
-    share: float  # of these rates of products that networks reach [assumed]
+    share: float  # of these rates of products that networks reach
 
     def __post_init__(self) -> None:
         rates = {"float32": self.float32, "bfloat16": self.bfloat16, "copy": self.copy, "memory": self.memory}

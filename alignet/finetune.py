@@ -124,7 +124,7 @@ def finetune(
                     sums[1] += keep.backward(held, order[rows], shares, settings.retain)
                 assert held.grad is not None
                 vectors.backward(held.grad[own])
-                pixels = next(parts, None)  # a GPU is still busy: nothing was waited for yet
+                pixels = next(parts, None)  # a GPU is still busy with the backward pass
             # GPUs need not agree on the last bit
             loss, retained = everyone.copy(sums).tolist()
             _check("loss", loss + settings.retain * retained, step, saved, settings, tau)

@@ -23,6 +23,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -41,6 +42,7 @@ from fuzz_reader import Reader, input_of
 
 SECONDS = 10.0  # of processor time for one input; a reader takes milliseconds
 MEGABYTES = 400  # that one input may add
+OUTSIDE = 77  # exit status of a child that wrote outside its folder or started a program
 BATCH = 200  # inputs that a worker takes at a time
 MESSAGE = 1500  # characters: what a user can take in
 
@@ -230,6 +232,9 @@ _expected: dict[
     int, tuple[Reader, Any]
 ] = {}  # of a reader's undamaged seed; the reader is kept, so its id stays its own
 _prepared: list[bool] = []
+_worker: list[
+    int
+] = []  # the process that is watched; a reader's own children end where they do what it must not
 
 
 def _prepare(own: Path) -> None:
@@ -242,8 +247,12 @@ def _prepare(own: Path) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
 
+    from alignet.data import matlab
+
+    matlab._PATIENCE = 2 * SECONDS  # of a child that hangs: what it took is seen below
     torch.set_num_threads(1)
     sys.addaudithook(_watch)
+    _worker[:] = [os.getpid()]
     signal.signal(signal.SIGPROF, _alarm)
 
 
@@ -266,7 +275,7 @@ def _watch(event: str, details: tuple) -> None:
     elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate"):
         touched = list(details[:1])
     elif event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class"):
-        _written.append(f"{event} {details[:2]}")
+        _note(f"{event} {details[:2]}")
         return
     else:
         return
@@ -275,31 +284,46 @@ def _watch(event: str, details: tuple) -> None:
             name = os.path.realpath(os.fsdecode(path))
             caches = name.endswith(".pyc") or "__pycache__" in name or name == "/dev/null"
             if not caches and not name.startswith(_watched[0] + "/") and name != _watched[0]:
-                _written.append(f"{event} {name}")
+                _note(f"{event} {name}")
+
+
+def _note(what: str) -> None:
+    if _worker and os.getpid() != _worker[0]:
+        os.write(2, f"{what}\n".encode())
+        os._exit(OUTSIDE)
+    _written.append(what)
 
 
 def _one(reader: Reader, data: bytes, told: str, own: Path) -> tuple[str, str]:
     """accepted | refused | what is wrong; and the words for it."""
     path = own / reader.file
     path.write_bytes(data)
-    before = _forget_peak()
+    before, children = forget_peak(), resource.getrusage(resource.RUSAGE_CHILDREN)
     _written.clear()
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    told_of = ""
     try:
         found = reader.read(path)
         outcome, what = "accepted", reader.holds(found, len(data))
     except Hang:
         return "hang", f"more than {SECONDS:.0f} s"
     except Exception as error:
-        outcome, what = "refused", _message(error, path)
+        outcome, what, told_of = "refused", _message(error, path), str(error)
         found = None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if f"status {OUTSIDE}" in told_of:
+        return "outside", "a child of the reader's"
+    if after.ru_utime - children.ru_utime > SECONDS:
+        return "hang", f"a child took more than {SECONDS:.0f} s"
+    if after.ru_maxrss << 10 > max(children.ru_maxrss << 10, before + (MEGABYTES << 20)):
+        return "memory", f"{after.ru_maxrss >> 10} MB in a child"
     if what:
         return ("error" if outcome == "refused" else "wrong"), what
     if _written:
         return "outside", "; ".join(_written[:3])
-    grown = _peak() - before
+    grown = peak() - before
     if grown > MEGABYTES << 20:
         return "memory", f"{grown >> 20} MB"
     if outcome == "accepted" and (told == "as it is" or (reader.sealed and told == "mutated")):
@@ -333,16 +357,16 @@ def _message(error: Exception, path: Path) -> str:
     return "".join(traceback.format_exception(error))[-1500:]
 
 
-def _peak() -> int:
-    """The most bytes that this process has held since `_forget_peak`."""
+def peak() -> int:
+    """The most bytes that this process has held since `forget_peak`."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def _forget_peak() -> int:
+def forget_peak() -> int:
     """Begin the record of the peak anew (proc(5), clear_refs); the bytes that are held now."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    return _peak()
+    return peak()
 
 
 def same(first: Any, second: Any) -> bool:

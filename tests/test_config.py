@@ -1,5 +1,7 @@
 """Configuration: the values in conf/ are complete, and a wrong one is named with what was expected."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -43,6 +45,9 @@ def test_a_damaged_file_of_the_configuration_is_named_and_a_defect_of_ours_is_no
     (tmp_path / "experiment" / "mine.yaml").write_bytes(content)
     assert message(["experiment=mine"]).startswith(f"expected files below {tmp_path} in YAML, found ")
     assert explain(RecursionError("maximum recursion depth exceeded")) is None
+    assert "found one of 3,000 that begins with 'xxxx" in explain(
+        OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "/conf/" + 3000 * "x")
+    )
     assert explain(UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid")) is None
 
 

@@ -295,15 +295,52 @@ def test_numbers_that_stand_in_other_files_are_not_opened(tmp_path, how):
         load_judgements(path, format="cichy", images=M)
 
 
-def test_a_reader_that_breaks_off_ends_a_child_and_is_one_message(tmp_path, monkeypatch):
+def _ends(path):
     import os
 
+    os.kill(os.getpid(), 9)  # as scipy's compiled reader does on some damaged bytes
+
+
+def _hangs(path):
+    import time
+
+    time.sleep(60)
+
+
+def _takes_too_much(path):
+    raise MemoryError
+
+
+def _is_foreign(path):
+    raise ValueError("buffer is smaller than requested size")
+
+
+@pytest.mark.parametrize(
+    ("reads", "words"),
+    [
+        (_ends, r"expected a whole MATLAB file, found .* \(its reader ended with status -9\)"),
+        (_hangs, r"expected a whole MATLAB file, found .* \(its reader did not end within 0 s\)"),
+        (_takes_too_much, "expected numbers that fit into memory twice"),
+        (_is_foreign, r"expected a whole MATLAB file, found .* \(buffer is smaller than requested size\)"),
+    ],
+)
+def test_whatever_a_reader_does_in_its_child_is_one_message(tmp_path, monkeypatch, capfd, reads, words):
     path = tmp_path / "a.mat"
     savemat(path, {"matrix": symmetric(0)})
-    monkeypatch.setattr(
-        "alignet.data.matlab._read", lambda path: os.kill(os.getpid(), 9)
-    )  # as scipy's does on some damaged bytes
-    with pytest.raises(
-        ValueError, match=r"expected a whole MATLAB file, found .* \(its reader ended with status -9\)"
-    ):
+    monkeypatch.setattr("alignet.data.matlab._read", reads)
+    if reads is _hangs:
+        monkeypatch.setattr("alignet.data.matlab._PATIENCE", 0.3)
+    with pytest.raises(ValueError, match=f"a.mat: {words}"):
         read_mat(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_class_that_is_no_text_is_passed_over(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "x.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["matrix"] = symmetric(0)
+        file["matrix"].attrs["MATLAB_class"] = np.bytes_(b"d\xffuble")
+    with open(path, "r+b") as handle:
+        handle.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + bytes([0, 2]) + b"IM")
+    np.testing.assert_array_equal(read_mat(path)["matrix"], symmetric(0).T)

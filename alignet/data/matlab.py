@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
+import signal
 import struct
 import zlib
 from multiprocessing.connection import Connection
@@ -23,6 +24,7 @@ from alignet.data.npy import MOST_EXPANSION, MOST_UNPACKED
 _DEPTH = 6  # of structs within structs
 _PACKED = 15  # number of a packed part in files of version 5
 _PIECE = 1 << 16  # bytes read at a time
+_PATIENCE, _RATE = 60.0, 1e6  # a reader may take so many seconds, and one more for so many bytes
 
 
 def read_mat(path: Path) -> dict[str, np.ndarray]:
@@ -40,12 +42,17 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
     child = context.Process(target=_send, args=(there, path))
     child.start()
     there.close()
+    patience = _PATIENCE + path.stat().st_size / _RATE
     try:
+        if not here.poll(patience):
+            raise _damaged(path, RuntimeError(f"its reader did not end within {patience:.0f} s"))
         told, packed = json.loads(here.recv_bytes()), here.recv_bytes()
     except EOFError:
         child.join()
         raise _damaged(path, RuntimeError(f"its reader ended with status {child.exitcode}")) from None
-    child.join()
+    finally:
+        child.kill()
+        child.join()
     if told["refused"]:
         raise ValueError(told["refused"])
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
@@ -54,14 +61,21 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
 
 def _send(there: Connection, path: Path) -> None:
     """In the child: send the names and, as an .npz, the arrays, or the words of a refusal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     packed = io.BytesIO()
     told: dict[str, Any] = {"names": [], "refused": ""}
     try:
         arrays = _read(path)
         told["names"] = list(arrays)
         np.savez(packed, *arrays.values())
-    except ValueError as error:
-        told["refused"] = str(error)
+    except MemoryError:
+        told["refused"] = (
+            f"{path}: expected numbers that fit into memory twice, found a file of {path.stat().st_size:,} bytes that "
+            "does not; save the matrix alone: save('judgments.mat', 'matrix', '-v7')."
+        )
+    except Exception as error:  # libraries raise nearly anything on damaged bytes
+        own = str(error).startswith(f"{path}: expected ")
+        told["refused"] = str(error if own else _damaged(path, error))
     there.send_bytes(json.dumps(told).encode())
     there.send_bytes(packed.getvalue())
 
@@ -153,7 +167,7 @@ def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
         if name.startswith("#"):  # what cells and objects refer to
             return
         kind = item.attrs.get("MATLAB_class", b"")
-        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+        kind = kind.decode(errors="replace") if isinstance(kind, bytes) else str(kind)
         if "MATLAB_object_decode" in item.attrs or kind == "function_handle":
             raise _objects(path, name)
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):

@@ -339,6 +339,10 @@ class Estimates:
         if not pool.number:
             return Estimate(SMALL, self.measured.baseline, 0, "number of images unknown", unknown=True)
         numbers = [value for value in settings.grid if value <= pool.number]
+        if settings.clusters == "elbow" and not numbers:
+            return Estimate(
+                SMALL, self.measured.baseline, 0, "no number of cluster.grid fits the pool", unknown=True
+            )
         numbers = (
             [*numbers, numbers[len(numbers) // 2]]
             if settings.clusters == "elbow"

@@ -234,6 +234,11 @@ class _Planner:
     def _cluster(self, node: Node) -> Cost:
         settings, images, p = self.config.cluster, self.sizes.images("pool"), self.sizes.width("teacher")
         numbers = [k for k in settings.grid if k <= images]
+        if settings.clusters == "elbow" and not numbers:
+            raise ValueError(
+                f"cluster.grid: expected numbers of clusters of at most the pool's {images:,} images, found "
+                f"{list(settings.grid)}; add smaller ones"
+            )
         tried = (
             [*numbers, numbers[len(numbers) // 2]]
             if settings.clusters == "elbow"

@@ -72,7 +72,7 @@ def _embed(work: StageRun, prepare: Any, compute: Any, at_least: int = 0) -> dic
         for number in own:
             if number in done:
                 continue
-            kept, features = _embed_shard(work, shards[number], opened, compute, advance)
+            kept, features = _embed_shard(work, number, shards[number], opened, compute, advance)
             _write_shard(work.folder, number, kept, stored(features, kept, settings["precision"]))
     everyone.wait()
     first = np.load(work.folder / "features-00000.npy", mmap_mode="r", allow_pickle=False)
@@ -81,7 +81,7 @@ def _embed(work: StageRun, prepare: Any, compute: Any, at_least: int = 0) -> dic
 
 
 def _embed_shard(
-    work: StageRun, names: list[str], opened: Any, compute: Any, advance: Any
+    work: StageRun, number: int, names: list[str], opened: Any, compute: Any, advance: Any
 ) -> tuple[list[str], Any]:
     from contextlib import closing
 
@@ -117,7 +117,8 @@ def _embed_shard(
         )
     if bad:
         work.checkpoints.mkdir(exist_ok=True)
-        (work.checkpoints / f"unreadable-{names[0].replace('/', '_')}.txt").write_text("\n".join(bad) + "\n")
+        listed = "\n".join(bad) + "\n"
+        (work.checkpoints / f"unreadable-{number:05d}.txt").write_text(listed, encoding="utf-8")
     return kept, features
 
 
