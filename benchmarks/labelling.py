@@ -15,20 +15,30 @@ from alignet.labelling import teacher_similarities
 from benchmarks.frame import Case, Floor, Side
 
 WIDTH = 1152  # features of SigLIP-So400m
+POOL = 1_281_167  # images of ImageNet
 BATCH = 4096  # triplets that the baselines gather at a time
 PAIRS = ((0, 1), (0, 2), (1, 2))
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    """A million triplets of 150,000 images x 1152 halves, raw and through an affine map."""
+    """A million triplets of 150,000 images x 1152 halves, raw and through an affine map; ten million of ImageNet."""
     m, n, less = (30_000, 100_000, 8_192) if quick else (150_000, 1_000_000, 65_536)
-    generator = np.random.default_rng(0)
-    triplets = (generator.integers(0, m, (n, 1)) + np.cumsum(generator.integers(1, m // 3, (n, 3)), 1)) % m
     with tempfile.TemporaryDirectory() as folder:
         features = _features(Path(folder) / "features.npy", m)
+        triplets = _triplets(m, n)
         yield from _raw(features, triplets, less, quick)
         yield _through_a_map(features, triplets, less // 8)
+    if not quick:
+        with tempfile.TemporaryDirectory() as folder:
+            features = _features(Path(folder) / "features.npy", POOL)
+            yield next(_raw(features, _triplets(POOL, 10_000_000), less, quick=True))
+
+
+def _triplets(m: int, n: int) -> np.ndarray:
+    """Random triplets (n, 3) int64 of three different rows of m."""
+    generator = np.random.default_rng(0)
+    return (generator.integers(0, m, (n, 1)) + np.cumsum(generator.integers(1, m // 3, (n, 3)), 1)) % m
 
 
 def _features(path: Path, m: int) -> np.ndarray:
