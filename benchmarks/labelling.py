@@ -13,6 +13,7 @@ import torch
 from alignet.data.rows import float32_rows
 from alignet.labelling import teacher_similarities
 from benchmarks.frame import Case, Floor, Side
+from benchmarks.units import stored_features, triplets_of
 
 WIDTH = 1152  # features of SigLIP-So400m
 POOL = 1_281_167  # images of ImageNet
@@ -25,31 +26,14 @@ def cases(quick: bool) -> Iterator[Case]:
     """A million triplets of 150,000 images x 1152 halves, raw and through an affine map; ten million of ImageNet."""
     m, n, less = (30_000, 100_000, 8_192) if quick else (150_000, 1_000_000, 65_536)
     with tempfile.TemporaryDirectory() as folder:
-        features = _features(Path(folder) / "features.npy", m)
-        triplets = _triplets(m, n)
+        features = stored_features(Path(folder), m, WIDTH)
+        triplets = triplets_of(m, n)
         yield from _raw(features, triplets, less, quick)
         yield _through_a_map(features, triplets, less // 8)
     if not quick:
         with tempfile.TemporaryDirectory() as folder:
-            features = _features(Path(folder) / "features.npy", POOL)
-            yield next(_raw(features, _triplets(POOL, 10_000_000), less, quick=True))
-
-
-def _triplets(m: int, n: int) -> np.ndarray:
-    """Random triplets (n, 3) int64 of three different rows of m."""
-    generator = np.random.default_rng(0)
-    return (generator.integers(0, m, (n, 1)) + np.cumsum(generator.integers(1, m // 3, (n, 3)), 1)) % m
-
-
-def _features(path: Path, m: int) -> np.ndarray:
-    """A memory-mapped file (m, WIDTH) float16 that has just been written, so that it is cached."""
-    generator = np.random.default_rng(1)
-    written = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(m, WIDTH))
-    for start in range(0, m, 10_000):
-        rows = generator.standard_normal((min(10_000, m - start), WIDTH), dtype=np.float32)
-        written[start : start + 10_000] = torch.from_numpy(rows).half().numpy()
-    written.flush()
-    return np.load(path, mmap_mode="r")
+            features = stored_features(Path(folder), POOL, WIDTH)
+            yield next(_raw(features, triplets_of(POOL, 10_000_000), less, quick=True))
 
 
 def _raw(features: np.ndarray, triplets: np.ndarray, less: int, quick: bool) -> Iterator[Case]:

@@ -17,6 +17,7 @@ from torch.nn.functional import cosine_similarity
 from alignet.evaluate.odd_one_out import odd_one_out
 from alignet.pipeline import keep_freed_memory
 from benchmarks.frame import Case, Floor, Side
+from benchmarks.units import triplets_of
 
 OBJECTS, WIDTH = 1854, 768
 PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -28,7 +29,7 @@ def cases(quick: bool) -> Iterator[Case]:
     number, few, rows = (100_000, 500, 20_000) if quick else (1_000_000, 2_000, 100_000)
     generator = np.random.default_rng(0)
     features = generator.normal(size=(OBJECTS, WIDTH)).astype(np.float32)
-    triplets = different(generator, number)
+    triplets = triplets_of(OBJECTS, number)
 
     def ours(bootstrap: int) -> dict[str, float]:
         scores = odd_one_out(features, triplets, dataset="random", tau=1.0, seed=0, bootstrap=bootstrap)
@@ -76,13 +77,6 @@ def cases(quick: bool) -> Iterator[Case]:
         ),
         goal=1, note="what a vectorised evaluation does without a Gram matrix; dot product only",
     )  # fmt: skip
-
-
-def different(generator: np.random.Generator, number: int) -> np.ndarray:
-    """(number, 3) int64 of three different objects each."""
-    triplets = generator.integers(OBJECTS, size=(number, 1)) + np.zeros((1, 3), dtype=np.int64)
-    triplets[:, 1:] += generator.integers(1, 600, (number, 2)).cumsum(1)
-    return triplets % OBJECTS
 
 
 def published(features: np.ndarray, triplets: np.ndarray) -> dict[str, float]:

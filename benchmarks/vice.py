@@ -22,6 +22,7 @@ from alignet.vice.fit import fit_vice, spike_slab
 from alignet.vice.soft_labels import mean_probabilities
 from benchmarks import published_vice
 from benchmarks.frame import Case, Floor, Side
+from benchmarks.units import triplets_of
 from benchmarks.vice_steps import OBJECTS, PUBLISHED, choices
 
 DIM, KEPT, LARGE = 100, 60, 900_000
@@ -63,10 +64,7 @@ def cases(quick: bool) -> Iterator[Case]:
 
 def random_triplets(number: int, seed: int) -> torch.Tensor:
     """(number, 3) int64 of three different objects each."""
-    generator = torch.Generator().manual_seed(seed)
-    first = torch.randint(OBJECTS, (number, 1), generator=generator)
-    steps = torch.randint(1, 600, (number, 2), generator=generator).cumsum(1)
-    return torch.cat([first, (first + steps) % OBJECTS], 1)
+    return torch.from_numpy(triplets_of(OBJECTS, number, seed))
 
 
 def start(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
