@@ -249,7 +249,13 @@ def test_a_grid_of_clusters_that_a_small_pool_cannot_have() -> None:
     with pytest.raises(
         ValueError, match=r"cluster\.grid: expected numbers of clusters of at most the pool's 40 images"
     ):
-        planned("experiment=own", "paths.images=none", "paths.map=none", "cluster.grid=[100,200]", "plan.images=40")
+        planned(
+            "experiment=own",
+            "paths.images=none",
+            "paths.map=none",
+            "cluster.grid=[100,200]",
+            "plan.images=40",
+        )
 
 
 @pytest.mark.parametrize(
