@@ -232,9 +232,8 @@ _expected: dict[
     int, tuple[Reader, Any]
 ] = {}  # of a reader's undamaged seed; the reader is kept, so its id stays its own
 _prepared: list[bool] = []
-_worker: list[
-    int
-] = []  # the process that is watched; a reader's own children end where they do what it must not
+# the process that is watched; a reader's own children end where they do what it must not
+_worker: list[int] = []
 
 
 def _prepare(own: Path) -> None:

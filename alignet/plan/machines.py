@@ -1,7 +1,7 @@
 """Seconds of work on a named machine, from the seconds on the reference machine and the rates of both.
 
 A unit that waits for memory takes as much longer as the other machine's memory is slower, and so on. On a GPU products
-run at a share of its rate (plan.machines.NAME.gpu.share), and a step of VICE takes no less than LAUNCH.
+run at a share of its rate (plan.machines.NAME.gpu.share), and a step of VICE takes LAUNCH beside its arrays.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from alignet.config_plan import GpuSettings, MachineSettings
 from alignet.plan.constants import REFERENCE, UNITS, Bound
 from alignet.plan.formulas import Work
 
-LAUNCH = (
-    2.5e-4  # seconds of a step of VICE on a GPU beside its arrays: batch 128 on an H200 (benchmarks, gpu)
-)
+# seconds of a step of VICE on a GPU beside its arrays: batch 128 on an H200 (benchmarks, gpu)
+LAUNCH = 2.5e-4
 WORDS = {
     "products": "products of matrices",
     "memory": "memory bandwidth",

@@ -25,9 +25,7 @@ class GraphedEngine(Engine):
     def _take(self, batch: Tensor, noise: Tensor) -> None:
         size = len(batch)
         if size not in self._recorded:
-            self._recorded[size] = (
-                None  # cuBLAS and the allocator prepare themselves in a step outside a graph
-            )
+            self._recorded[size] = None  # cuBLAS and the allocator prepare themselves outside a graph
             super()._take(batch, noise)
             return
         held = self._recorded[size]
