@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,23 @@ def _plain(photos: Path, batch: int, workers: int, count: int, tuned: bool) -> C
         model = model.to(memory_format=torch.channels_last)
     paths = sorted(photos.glob("*.jpg"))[:count]
 
+    pictures = photographs(paths, transform)
+
+    def run() -> np.ndarray:
+        parts = []
+        with torch.inference_mode():
+            for images in torch.utils.data.DataLoader(pictures, batch_size=batch, num_workers=workers):
+                images = images.contiguous(memory_format=torch.channels_last) if tuned else images
+                parts.append(model(images).numpy())
+        return np.concatenate(parts)
+
+    return run
+
+
+def photographs(paths: Sequence[Path], transform: Callable[[Image.Image], Any]) -> Any:
+    """The data set of a plain loop: opened, in RGB, transformed."""
+    import torch
+
     class Photos(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return len(paths)
@@ -229,15 +246,7 @@ def _plain(photos: Path, batch: int, workers: int, count: int, tuned: bool) -> C
         def __getitem__(self, row: int) -> torch.Tensor:
             return transform(Image.open(paths[row]).convert("RGB"))
 
-    def run() -> np.ndarray:
-        parts = []
-        with torch.inference_mode():
-            for images in torch.utils.data.DataLoader(Photos(), batch_size=batch, num_workers=workers):
-                images = images.contiguous(memory_format=torch.channels_last) if tuned else images
-                parts.append(model(images).numpy())
-        return np.concatenate(parts)
-
-    return run
+    return Photos()
 
 
 def _ours(photos: Path, kind: str) -> Callable[[], np.ndarray | None]:

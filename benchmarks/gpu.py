@@ -18,19 +18,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from alignet.answers import PoolTeacher
 from alignet.backbones import Backbone, Encoder, load_encoder
 from alignet.cli import load
 from alignet.pipeline import set_up
-from alignet.vice.fit import fit_vice, spike_slab
+from alignet.vice.fit import fit_vice
 from alignet.vice.graphed import GraphedEngine
 from alignet.vice.soft_labels import mean_probabilities
 from benchmarks import finetune, in_batch, published_vice
-from benchmarks.embedding import draw
+from benchmarks.embedding import draw, photographs
 from benchmarks.frame import Case, Floor, Side
-from benchmarks.vice import BOTH, CLOSE, DIM, KEPT, LARGE, OURS, PRIOR, random_triplets, start
+from benchmarks.vice import (
+    BOTH,
+    CLOSE,
+    DIM,
+    KEPT,
+    OURS,
+    PRIOR,
+    random_triplets,
+    start,
+    step_floor,
+    taking_steps,
+)
 from benchmarks.vice_steps import OBJECTS, PUBLISHED, choices
 
 HELD = 32 * 10**9  # bytes that the gather of the in-batch baseline may take
@@ -66,31 +76,10 @@ def cases(quick: bool) -> Iterator[Case]:
 
 
 def _vice_step(batch: int, steps: int) -> Case:
-    loc, log_scale = (tensor.cuda() for tensor in start(0))
-    triplets, eye = random_triplets(batch, batch).cuda(), torch.eye(OBJECTS, device="cuda")
-    engine = GraphedEngine(
-        loc.clone(), log_scale.clone(), n=LARGE, prior=spike_slab(PUBLISHED), lr=0.001, seed=0
-    )
-    model = published_vice.Vice(loc, log_scale)
-    adam = torch.optim.Adam(model.parameters(), lr=0.001)
-
-    def ours() -> None:
-        for index in range(steps):
-            engine.step(triplets, index)
-        engine.sums()
-
-    def theirs() -> None:
-        for _ in range(steps):
-            published_vice.step(model, adam, eye, triplets, n=LARGE, **PRIOR)
-
-    entries = OBJECTS * DIM
+    ours, theirs = taking_steps(GraphedEngine, batch, steps, steps, "cuda")
     return Case(
         f"step of VICE, {OBJECTS} x {DIM}, batch {batch}", "step", Side("alignet, replayed graph", ours, steps),
-        Side("one-hot rows, autograd, Adam, as published", theirs, steps), 1,
-        floor=Floor(
-            bytes=4 * (entries * 12 + min(3 * batch, OBJECTS) * DIM * 3), operations=batch * DIM * 18,
-            text="as on a CPU: parameters and moments read and written once; the GPU's cache holds them",
-        ),
+        Side("one-hot rows, autograd, Adam, as published", theirs, steps), 1, floor=step_floor(batch),
         note="both sides draw noise in each step; the launches of its operations, not the arithmetic, take the time",
     )  # fmt: skip
 
@@ -237,18 +226,11 @@ def _plain_loop(
     transform = timm.data.create_transform(
         **timm.data.resolve_data_config({}, model=module), is_training=False
     )
-    paths = sorted(photos.glob("*.jpg"))
-
-    class Photos(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return len(paths)
-
-        def __getitem__(self, row: int) -> torch.Tensor:
-            return transform(Image.open(paths[row]).convert("RGB"))
+    pictures = photographs(sorted(photos.glob("*.jpg")), transform)
 
     def run() -> np.ndarray:
         parts = []
-        loader = torch.utils.data.DataLoader(Photos(), batch_size=64, num_workers=workers, pin_memory=True)
+        loader = torch.utils.data.DataLoader(pictures, batch_size=64, num_workers=workers, pin_memory=True)
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=compute == "bf16"):
             for images in loader:
                 features = module.forward_features(images.cuda(non_blocking=True))

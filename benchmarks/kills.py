@@ -56,10 +56,12 @@ def start(root: Path, overrides: list[str], log: Path) -> subprocess.Popen:
         return subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
 
 
-def kill_when(process: subprocess.Popen, ready, delay: float, patience: float) -> str | None:
-    """Wait for `ready()` to name something, wait `delay` seconds, kill -9. None if the run ended first."""
+def kill_when(process: subprocess.Popen, ready, delay: float, patience: float, look: float) -> str | None:
+    """Wait for `ready()`, asked every `look` seconds, to name something, wait `delay` seconds, kill -9. None if the run
+    ended first. (Asked without a pause it would take a core of two, and what computes on both would crawl.)"""
     began = time.monotonic()
     while process.poll() is None and time.monotonic() - began < patience:
+        time.sleep(look)
         where = ready()
         if where:
             if delay:
@@ -160,11 +162,11 @@ def main() -> None:
             process = start(broken, arguments.overrides, folder / "broken.log")
             if kind == "moment":
                 delay = chance.uniform(0, max(0.5, 2 * duration / max(1, arguments.kills)))
-                where = kill_when(process, begun(broken), delay, patience)
+                where = kill_when(process, begun(broken), delay, patience, 0.02)
             elif kind == "rename":
-                where = kill_when(process, before_rename(broken), 0, patience)
+                where = kill_when(process, before_rename(broken), 0, patience, 0.0002)
             else:
-                where = kill_when(process, working(broken, kind), chance.uniform(0, 0.3), patience)
+                where = kill_when(process, working(broken, kind), chance.uniform(0, 0.3), patience, 0.002)
             if where is None:
                 if process.wait():
                     sys.exit(f"a rerun failed:\n{(folder / 'broken.log').read_text()[-2000:]}")

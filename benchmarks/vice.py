@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 
 from alignet.config import ViceSettings
 from alignet.vice.compiled import CompiledEngine
+from alignet.vice.engine import Engine
 from alignet.vice.fit import fit_vice, spike_slab
 from alignet.vice.soft_labels import mean_probabilities
 from benchmarks import published_vice
@@ -77,11 +78,22 @@ def start(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def step_case(batch: int, goal: float, published_steps: int) -> Case:
     """One step of the fit, noise and Adam included."""
     own_steps = 10 * published_steps
-    triplets, eye = random_triplets(batch, batch), torch.eye(OBJECTS)
-    loc, log_scale = start(0)
-    engine = CompiledEngine(
-        loc.clone(), log_scale.clone(), n=LARGE, prior=spike_slab(PUBLISHED), lr=0.001, seed=0
-    )
+    ours, theirs = taking_steps(CompiledEngine, batch, own_steps, published_steps)
+    return Case(
+        f"step, {OBJECTS} x {DIM}, batch {batch}", "step", Side("alignet", ours, own_steps),
+        Side("one-hot rows, autograd, Adam, as published", theirs, published_steps), goal, floor=step_floor(batch),
+        check=lambda: same_step(batch),
+        note="both sides draw noise in each step; at 128 a quarter of ours is noise, two thirds complexity and Adam",
+    )  # fmt: skip
+
+
+def taking_steps(
+    make: type[Engine], batch: int, own_steps: int, published_steps: int, device: str = "cpu"
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """What takes so many steps of an engine of ours, and of the published algorithm."""
+    loc, log_scale = (tensor.to(device) for tensor in start(0))
+    triplets, eye = random_triplets(batch, batch).to(device), torch.eye(OBJECTS, device=device)
+    engine = make(loc.clone(), log_scale.clone(), n=LARGE, prior=spike_slab(PUBLISHED), lr=0.001, seed=0)
     model = published_vice.Vice(loc, log_scale)
     adam = torch.optim.Adam(model.parameters(), lr=0.001)
 
@@ -94,17 +106,15 @@ def step_case(batch: int, goal: float, published_steps: int) -> Case:
         for _ in range(published_steps):
             published_vice.step(model, adam, eye, triplets, n=LARGE, **PRIOR)
 
-    entries = OBJECTS * DIM
-    return Case(
-        f"step, {OBJECTS} x {DIM}, batch {batch}", "step", Side("alignet", ours, own_steps),
-        Side("one-hot rows, autograd, Adam, as published", theirs, published_steps), goal,
-        floor=Floor(
-            bytes=4 * (entries * 12 + min(3 * batch, OBJECTS) * DIM * 3), operations=batch * DIM * 18,
-            text="loc, log scale and Adam's moments read and written once, the batch's rows read, their slopes added; "
-            "as if all came from memory, though it fits a cache",
-        ),
-        check=lambda: same_step(batch),
-        note="both sides draw noise in each step; at 128 a quarter of ours is noise, two thirds complexity and Adam",
+    return ours, theirs
+
+
+def step_floor(batch: int) -> Floor:
+    """What a step moves and computes at least."""
+    return Floor(
+        bytes=4 * (OBJECTS * DIM * 12 + min(3 * batch, OBJECTS) * DIM * 3), operations=batch * DIM * 18,
+        text="loc, log scale and Adam's moments read and written once, the batch's rows read, their slopes added; "
+        "as if all came from memory, though it fits a cache",
     )  # fmt: skip
 
 
