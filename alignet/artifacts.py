@@ -273,8 +273,11 @@ def work_at(
         if partial.is_dir() and (fresh or _started_from(partial) != dict(built_from)):
             shutil.rmtree(partial)
         partial.mkdir(exist_ok=True)
-        for leftover in partial.rglob("*.tmp"):
-            leftover.unlink()
+        for leftover in [*partial.rglob("*.tmp"), *partial.rglob(".tmp*")]:  # ours, and safetensors' own
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
         if not (partial / STARTED).is_file():
             write_json(partial / STARTED, dict(built_from))
         yield Work(partial, folder, identity, dict(built_from))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -78,6 +79,35 @@ def test_work_begun_from_other_bytes_is_dropped(tmp_path):
         raise RuntimeError
     with store.work(one, {"a": "new"}, fresh=False) as work:
         assert not (work.folder / "half.txt").exists()
+
+
+WRITES_WEIGHTS = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from alignet.artifacts import Store
+from test_artifacts import identity
+with Store(Path(sys.argv[1])).work(identity(), {}, fresh=False) as work:
+    (work.folder / "parts.tmp").mkdir()
+    (work.folder / "parts.tmp" / "a.txt").write_text("x")
+    while True:
+        save_file({"a": torch.zeros(50_000_000)}, work.folder / "weights.safetensors")
+"""
+
+
+def test_what_a_killed_write_left_is_no_part_of_the_artifact(tmp_path):
+    """safetensors writes to a hidden name of its own first; libraries that write folders are given one ending in tmp."""
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+    child = subprocess.Popen([sys.executable, "-c", WRITES_WEIGHTS, str(tmp_path)], env=environment)
+    store, one = Store(tmp_path), identity()
+    while child.poll() is None and not list(store.partial(one).glob(".tmp*")):
+        time.sleep(0.001)
+    child.kill()
+    assert child.wait() == -9
+    assert list(store.partial(one).glob(".tmp*"))
+    with store.work(one, {}, fresh=False) as work:
+        left = {path.name for path in work.folder.iterdir()}
+    assert left <= {artifacts.STARTED, "weights.safetensors"}
 
 
 def test_killed_between_manifest_and_rename_it_only_renames(tmp_path, monkeypatch):
