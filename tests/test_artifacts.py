@@ -96,7 +96,7 @@ with Store(Path(sys.argv[1])).work(identity(), {}, fresh=False) as work:
 
 
 def test_what_a_killed_write_left_is_no_part_of_the_artifact(tmp_path):
-    """safetensors writes to a hidden name of its own first; libraries that write folders are given one ending in tmp."""
+    """safetensors writes to a hidden name of its own first; libraries that write folders get one ending in tmp."""
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
     child = subprocess.Popen([sys.executable, "-c", WRITES_WEIGHTS, str(tmp_path)], env=environment)
     store, one = Store(tmp_path), identity()
