@@ -5,7 +5,7 @@
 
 At least one kill falls into every stage, and one between a manifest and its rename; the others fall at random moments
 after a run has begun to work, and on from nothing where all is made. --photos takes experiment=photos with few steps
-and epochs (PHOTOS): every node of it in about 45 s. Prints each kill and ends with the number of artifacts whose
+and epochs (PHOTOS): every node of it in about a minute. Prints each kill and ends with the number of artifacts whose
 checksums are equal; exit status 1 if any differs.
 """
 
