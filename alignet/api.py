@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from alignet.backbones import LIBRARIES, Backbone, Encoder, encode, folder_backbone, load_encoder
+from alignet.backbones.embedding import GivenImages, given_images, rows_of
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy
-from alignet.embedding import GivenImages, given_images, rows_of
-from alignet.progress import progress
+from alignet.runtime.progress import progress
 from alignet.triplets import check_triplets, near_largest, probabilities, similarities
 
 if TYPE_CHECKING:
-    from alignet.distill import AffineMap
+    from alignet.teacher.distill import AffineMap
 
 
 class Embedding(NamedTuple):
@@ -160,7 +160,7 @@ def load_map(path: str | Path) -> FeatureMap:
                [1., 3., 1.],
                [1., 1., 3.]], dtype=float32)
     """
-    from alignet.distill import AffineMap
+    from alignet.teacher.distill import AffineMap
 
     path = Path(path)
     file = path / "map.npz" if path.is_dir() else path

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alignet.clusters import fit_clusters, inertia
+from alignet.teacher.clusters import fit_clusters, inertia
 from benchmarks.frame import Case, Floor, Side
 
 THREADS = 2

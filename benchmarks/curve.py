@@ -13,9 +13,9 @@ import json
 import sys
 from pathlib import Path
 
-from alignet.cli import load
-from alignet.figures import CurvePoint, alignment_curve
-from alignet.pipeline import Pipeline
+from alignet.pipeline.cli import load
+from alignet.pipeline.runner import Pipeline
+from alignet.report.figures import CurvePoint, alignment_curve
 
 
 def value(pipeline: Pipeline, key: str, metric: str) -> float | None:

@@ -208,7 +208,7 @@ def _plain(photos: Path, batch: int, workers: int, count: int, tuned: bool) -> C
     from safetensors.torch import load_file
 
     if tuned:
-        from alignet.pipeline import keep_freed_memory
+        from alignet.pipeline.runner import keep_freed_memory
 
         keep_freed_memory()
     torch.manual_seed(0)
@@ -254,9 +254,9 @@ def _ours(photos: Path, kind: str) -> Callable[[], np.ndarray | None]:
     import torch
 
     from alignet import api
-    from alignet.cli import load
-    from alignet.embedding import given_images, write_embedding
-    from alignet.pipeline import set_up
+    from alignet.backbones.embedding import given_images, write_embedding
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.runner import set_up
 
     config = load([f"runtime.threads={torch.get_num_threads()}"])
     set_up(config.runtime)
@@ -287,7 +287,7 @@ def _ours(photos: Path, kind: str) -> Callable[[], np.ndarray | None]:
 def _part(model: Any, source: Any, kind: str, threads: int) -> Callable[[], None]:
     import torch
 
-    from alignet.streaming import stream
+    from alignet.backbones.inference import stream
 
     held = {name: model.encoder.pixels(source.open(row, 0)) for row, name in enumerate(source.ids)}
     numbers = {name: row for row, name in enumerate(source.ids)}

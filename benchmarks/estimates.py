@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import sys
 
-from alignet.cli import load
 from alignet.doctor import machine
 from alignet.doctor.estimates import Estimates
 from alignet.doctor.measure import Measurements
 from alignet.doctor.models import Models
 from alignet.doctor.sources import Sources
-from alignet.pipeline import Pipeline, set_up
+from alignet.pipeline.cli import load
+from alignet.pipeline.runner import Pipeline, set_up
 
 SHOWN = 20  # nodes that took longest
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignet.answers import ImageBatches, PoolTeacher
 from alignet.backbones import Backbone, Encoder, load_encoder
 from alignet.config import FinetuneSettings
-from alignet.finetune import finetune
-from alignet.in_batch import Comparison, in_batch_loss
-from alignet.pipeline import keep_freed_memory
-from alignet.student import attend_by_products
+from alignet.pipeline.runner import keep_freed_memory
+from alignet.student.batches import ImageBatches, PoolTeacher
+from alignet.student.finetune import finetune
+from alignet.student.in_batch_loss import Comparison, in_batch_loss
+from alignet.student.network import attend_by_products
 from alignet.triplets import all_triplets
 from benchmarks.frame import Case, Floor, Limit, Side
 

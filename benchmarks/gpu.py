@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from alignet.answers import PoolTeacher
 from alignet.backbones import Backbone, Encoder, load_encoder
-from alignet.cli import load
-from alignet.pipeline import set_up
+from alignet.pipeline.cli import load
+from alignet.pipeline.runner import set_up
+from alignet.student.batches import PoolTeacher
 from alignet.vice.fit import fit_vice
 from alignet.vice.graphed import GraphedEngine
 from alignet.vice.soft_labels import mean_probabilities
@@ -179,7 +179,7 @@ def _fine_tuning(size: int) -> Iterator[Case]:
 
 def _embedding(photos: Path, name: str, compute: str) -> Case:
     from alignet import api
-    from alignet.embedding import given_images, write_embedding
+    from alignet.backbones.embedding import given_images, write_embedding
 
     model = api.load(f"timm:{name}", weights="random", seed=0, device="cuda")
     source, cores, count = given_images(photos), os.cpu_count() or 1, len(list(photos.iterdir()))

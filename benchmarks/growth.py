@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from alignet.cli import load
-from alignet.config_plan import MachineSettings
+from alignet.config.plan import MachineSettings
+from alignet.pipeline.cli import load
 from alignet.plan import formulas
 from alignet.plan.constants import REFERENCE, UNITS
 from alignet.plan.formulas import Work
@@ -118,8 +118,8 @@ def _answers() -> Curve:
 
 def _data_set(folder: Path) -> Iterator[Curve]:
     """Drawing from ImageNet's number of images; labelling 100,000 images' features in half precision."""
-    from alignet.labelling import label
-    from alignet.sampling import cluster_boundary
+    from alignet.teacher.labelling import label
+    from alignet.teacher.sampling import cluster_boundary
 
     assignment = np.random.default_rng(0).integers(0, 500, POOL)
     sizes = (10**4, 10**5, 10**6, 10**7)
@@ -140,7 +140,7 @@ def _data_set(folder: Path) -> Iterator[Curve]:
 
 
 def _clusters() -> Curve:
-    from alignet.clusters import fit_clusters
+    from alignet.teacher.clusters import fit_clusters
 
     p, k, iterations = 64, 500, 4
 
@@ -255,7 +255,7 @@ def constants(busy: bool) -> None:
 
 def against_run(overrides: list[str]) -> bool:
     """Print `plan` beside the seconds of a finished run; whether every stage above 3 s is within a factor of 2."""
-    from alignet.pipeline import Pipeline
+    from alignet.pipeline.runner import Pipeline
     from alignet.plan.nodes import plan_nodes
 
     config = load(overrides)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from alignet.in_batch import Comparison, in_batch_loss
+from alignet.student.in_batch_loss import Comparison, in_batch_loss
 from alignet.triplets import all_triplets, similarities_of
 from benchmarks.frame import Case, Floor, Side
 

@@ -22,8 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from alignet.cli import load
-from alignet.graph import build_graph
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph
 
 # experiment=photos with all its nodes, short: 64 px, three steps, two epochs, one candidate of each grid
 PHOTOS = [

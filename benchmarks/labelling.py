@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from alignet.data.rows import float32_rows
-from alignet.labelling import teacher_similarities
+from alignet.teacher.labelling import teacher_similarities
 from benchmarks.frame import Case, Floor, Side
 from benchmarks.units import stored_features, triplets_of
 

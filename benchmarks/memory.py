@@ -81,7 +81,7 @@ def write_shards(folder: Path, count: int) -> None:
 
 def embed(model: Any, shards: Path, count: int) -> int:
     """The peak of this process in bytes after embedding a folder of shards as the command line does."""
-    from alignet.embedding import given_images, write_embedding
+    from alignet.backbones.embedding import given_images, write_embedding
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -38,8 +38,8 @@ from torch import Tensor
 
 from alignet.backbones import Encoder, ImageFiles
 from alignet.config import FinetuneSettings, build
-from alignet.finetune import PoolTeacher, TripletAnswers, finetune
-from alignet.pipeline import Pipeline, StageRun
+from alignet.pipeline.runner import Pipeline, StageRun
+from alignet.student.finetune import PoolTeacher, TripletAnswers, finetune
 
 CURVES = Path(__file__).parent / "passes.jsonl"
 SEEDS = (0, 1, 2)
@@ -143,8 +143,8 @@ class Bench:
 
     def answers(self, trial: Trial) -> PoolTeacher | TripletAnswers:
         """The teacher as fine-tuning takes it."""
-        from alignet.labelling import label
-        from alignet.sampling import cluster_boundary, random_triplets
+        from alignet.teacher.labelling import label
+        from alignet.teacher.sampling import cluster_boundary, random_triplets
 
         features = self.teacher[trial.smooth]
         if trial.sampling == "in_batch":
@@ -195,9 +195,9 @@ class Watch:
 
 def run(bench: Bench, trial: Trial) -> dict[str, Any]:
     """One trial: its curve as [steps, passes, accuracy], and where it reached the target."""
-    from alignet.finetune import _batches
-    from alignet.labelling import label_entropy, teacher_similarities
-    from alignet.sampling import random_triplets
+    from alignet.student.finetune import _batches
+    from alignet.teacher.labelling import label_entropy, teacher_similarities
+    from alignet.teacher.sampling import random_triplets
 
     bench.encoder.module.load_state_dict(dict(bench.initial))
     draws = (trial.sampling, trial.batch, trial.clusters, trial.drawn, trial.seed)
@@ -241,10 +241,10 @@ def steadily(points: list[list[float]], target: float) -> float | None:
 
 def open_bench(name: str, overrides: list[str]) -> Bench:
     """Everything that trials need, out of a store, where it is made if it is missing."""
-    from alignet.cli import load
     from alignet.data.features import rows_for
-    from alignet.pipeline import set_up
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.runner import set_up
     from alignet.stages.finetune import _in_memory
 
     pipeline = Pipeline(
@@ -253,18 +253,18 @@ def open_bench(name: str, overrides: list[str]) -> Bench:
     set_up(pipeline.config.runtime)
     work = stage_run(pipeline, "finetune[alignet]")
     settings = build(FinetuneSettings, work.section["settings"], "finetune.settings")
-    encoder = _read.encoder(work, _read.base_weights(work))
-    source = _read.images(work, "images")
+    encoder = payloads.encoder(work, payloads.base_weights(work))
+    source = payloads.images(work, "images")
     ids = list(source.ids)
-    found, have = _read.mapped_features(work)
+    found, have = payloads.mapped_features(work)
     teacher = {pipeline.config.smooth is not None: found[rows_for(ids, have)]}
     if pipeline.config.smooth is not None:
         plain = stage_run(Pipeline(load([*overrides, "smooth=null"])), "finetune[alignet]")
-        found, have = _read.mapped_features(plain)
+        found, have = payloads.mapped_features(plain)
         teacher[False] = found[rows_for(ids, have)]
     original = None
     if "original" in work.inputs:
-        found, have = _read.embedding(work.inputs["original"])
+        found, have = payloads.embedding(work.inputs["original"])
         original = found[rows_for(ids, have)]
     if settings.frozen:
         shared = {key: getattr(encoder, key) for key in Encoder.__dataclass_fields__}
@@ -275,8 +275,8 @@ def open_bench(name: str, overrides: list[str]) -> Bench:
         encoder = cached
     return Bench(
         name, encoder, {key: value.clone() for key, value in encoder.module.state_dict().items()},
-        _in_memory(ImageFiles(ids, _read.opener(work, source), encoder), 1, 0), original, teacher,
-        _read.assignment(work)[rows_for(ids, have)], settings, read_choices(pipeline, name, encoder),
+        _in_memory(ImageFiles(ids, payloads.opener(work, source), encoder), 1, 0), original, teacher,
+        payloads.assignment(work)[rows_for(ids, have)], settings, read_choices(pipeline, name, encoder),
     )  # fmt: skip
 
 
@@ -294,24 +294,24 @@ def stage_run(pipeline: Pipeline, key: str) -> StageRun:
 
 def read_choices(pipeline: Pipeline, name: str, encoder: Encoder) -> dict[str, Choices]:
     """The choices to choose by, and the report half; in the world its choices about fresh pictures, one set."""
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
     from alignet.stages.finetune import _in_memory
 
     image_set = {"photos": "photographs", "world": "fresh"}[name]
     datasets = {"photos": {"tune": "tune", "report": "report"}, "world": {"tune": "all"}}[name]
     opened = stage_run(pipeline, f"embed[student.{image_set}]")
-    source = _read.images(opened, "images")
+    source = payloads.images(opened, "images")
     ids, choices = list(source.ids), {}
     for half, dataset in datasets.items():
         work = stage_run(pipeline, f"evaluate[original.{dataset}]")
         if "object_ids" in work.section:
-            rows = _read.object_rows(work, ids, "data.objects")
-            triplets = rows[_read.triplets(work, "data.triplets", len(rows))]
+            rows = payloads.object_rows(work, ids, "data.objects")
+            triplets = rows[payloads.triplets(work, "data.triplets", len(rows))]
         else:
-            triplets = _read.triplets(work, "data.triplets", len(ids))
+            triplets = payloads.triplets(work, "data.triplets", len(ids))
         used, triplets = np.unique(triplets, return_inverse=True)
         assert used[0] >= 0
-        files = ImageFiles([ids[row] for row in used], _read.opener(opened, source), encoder)
+        files = ImageFiles([ids[row] for row in used], payloads.opener(opened, source), encoder)
         choices[half] = Choices(_in_memory(files, 1, 0), triplets.reshape(-1, 3))
     return choices
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alignet.pipeline import keep_freed_memory
-from alignet.sampling import cluster_boundary, random_triplets
+from alignet.pipeline.runner import keep_freed_memory
+from alignet.teacher.sampling import cluster_boundary, random_triplets
 from benchmarks.frame import Case, Floor, Side
 
 THREADS = 2

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from alignet.cli import load
 from alignet.config import Config, DistillSettings
+from alignet.pipeline.cli import load
 
 TRIES = 5  # of which the fastest counts: other work on the machine only ever adds
 CLOCK = time.perf_counter  # growth --busy: CPU seconds, of one thread
@@ -128,7 +128,7 @@ def _labels(config: Config, known: dict[str, float]) -> dict[str, float]:
 
 
 def _map(config: Config, known: dict[str, float]) -> dict[str, float]:
-    from alignet.distill import fit_map
+    from alignet.teacher.distill import fit_map
 
     m, p, n, b = 1200, 384, 200_000, 65_536
     features, rows = torch.randn(m, p), torch.from_numpy(triplets_of(m, n))
@@ -146,7 +146,7 @@ def _map(config: Config, known: dict[str, float]) -> dict[str, float]:
 
 
 def _clusters(config: Config, known: dict[str, float]) -> dict[str, float]:
-    from alignet.clusters import fit_clusters
+    from alignet.teacher.clusters import fit_clusters
 
     rows = np.random.default_rng(0).standard_normal((50_000, 256), dtype=np.float32)
     threads = torch.get_num_threads()
@@ -158,8 +158,8 @@ def _clusters(config: Config, known: dict[str, float]) -> dict[str, float]:
 
 
 def _triplets(config: Config, known: dict[str, float]) -> dict[str, float]:
-    from alignet.labelling import label
-    from alignet.sampling import cluster_boundary
+    from alignet.teacher.labelling import label
+    from alignet.teacher.sampling import cluster_boundary
 
     assignment = np.random.default_rng(0).integers(0, 500, 1_281_167)
     few, many = (fastest(lambda n=n: cluster_boundary(assignment, n, 0), 2) for n in (10_000, 1_000_000))
@@ -239,7 +239,7 @@ def _reading(config: Config, known: dict[str, float]) -> dict[str, float]:
 
 
 def _student(config: Config, known: dict[str, float]) -> dict[str, float]:
-    from alignet.answers import Comparison, in_batch_loss
+    from alignet.student.batches import Comparison, in_batch_loss
 
     size = 96
     student, teacher = torch.randn(size, 64), torch.randn(size, 64)
@@ -263,10 +263,10 @@ def _student(config: Config, known: dict[str, float]) -> dict[str, float]:
 
 
 def _others(config: Config, known: dict[str, float]) -> dict[str, float]:
-    from alignet.data.drawing import BACKGROUNDS, draw
-    from alignet.data.world import make_concepts
     from alignet.plan.formulas import ridge
-    from alignet.smoothing import smooth
+    from alignet.teacher.smoothing import smooth
+    from alignet.world.drawing import BACKGROUNDS, draw
+    from alignet.world.world import make_concepts
 
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((1500, 512)), rng.standard_normal((1500, 384))

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alignet.checkpoints import Checkpoints
 from alignet.config import ViceSettings
+from alignet.runtime.checkpoints import Checkpoints
 from alignet.vice.fit import fit_vice
 
 OBJECTS = 1854

@@ -81,8 +81,8 @@ def everything(root: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """The store of one finished run of the tiny world. Tests that change it take a copy."""
-    from alignet.cli import load
-    from alignet.commands import run_pipeline
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.commands import run_pipeline
 
     root = tmp_path_factory.mktemp("tiny")
     run_pipeline(load(overrides(root)))
@@ -92,8 +92,8 @@ def tiny(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory) -> Path:
     """The store of one finished run of the tiny world with all that it measures."""
-    from alignet.cli import load
-    from alignet.commands import run_pipeline
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.commands import run_pipeline
 
     root = tmp_path_factory.mktemp("measured")
     run_pipeline(load(everything(root)))

@@ -338,8 +338,8 @@ def _one(reader: Reader, data: bytes, told: str, own: Path) -> tuple[str, str]:
 
 def _message(error: Exception, path: Path) -> str:
     """'' for one clear message, else the traceback."""
-    from alignet.artifacts import ArtifactError
-    from alignet.cli import shortened
+    from alignet.pipeline.cli import shortened
+    from alignet.runtime.artifacts import ArtifactError
 
     text = shortened(str(error))
     clear = (

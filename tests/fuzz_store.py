@@ -25,7 +25,7 @@ def _weights(path: Path) -> Any:
 
 
 def _checkpoint(path: Path) -> Any:
-    from alignet.checkpoints import Checkpoints
+    from alignet.runtime.checkpoints import Checkpoints
 
     folder = path.parent / "checkpoints"
     folder.mkdir(exist_ok=True)
@@ -41,13 +41,13 @@ def _checkpoint_bytes() -> bytes:
 
 
 def _identity() -> Any:
-    from alignet.artifacts import Identity
+    from alignet.runtime.artifacts import Identity
 
     return Identity("vice", "", 1, {"lr": 0.1}, {"a": "f" * 64})
 
 
 def _manifest_bytes() -> bytes:
-    from alignet.artifacts import fingerprint
+    from alignet.runtime.artifacts import fingerprint
 
     sums = {"data.txt": "239f59ed55e737c77147cf55ad0c1b030b6d7ee748a7426952f9b852d5a935e5"}  # of `payload`
     manifest = {
@@ -60,7 +60,7 @@ def _manifest_bytes() -> bytes:
 
 def _store(path: Path) -> Any:
     """The mutated manifest in its place; everything that is asked of a manifest elsewhere."""
-    from alignet.artifacts import Store
+    from alignet.runtime.artifacts import Store
 
     store = Store(path.parent / "store")
     folder = store.folder(_identity())
@@ -97,7 +97,7 @@ def _index_cache(path: Path) -> Any:
 
 def _config(path: Path) -> Any:
     """The mutated text as overrides, one a line, of the shipped configuration."""
-    from alignet.cli import explain, load
+    from alignet.pipeline.cli import explain, load
 
     try:
         overrides = path.read_text(encoding="utf-8").split("\n")
@@ -110,7 +110,7 @@ def _conf_file(path: Path) -> Any:
     """The mutated text as conf/experiment/fuzzed.yaml of a configuration folder of its own."""
     import shutil
 
-    from alignet import cli
+    from alignet.pipeline import cli
 
     folder = path.parent / "conf"
     if not folder.exists():
@@ -179,7 +179,7 @@ def readers(kind: str) -> tuple[Reader, ...]:
             Reader("5.safetensors", _checkpoint_bytes(), _checkpoint, are_arrays),
         )
     if kind == "yaml":
-        from alignet.cli import conf_folder
+        from alignet.pipeline.cli import conf_folder
 
         files = [(conf_folder() / "experiment" / f"{name}.yaml").read_bytes() for name in ("world", "photos")]
         return (

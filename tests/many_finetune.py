@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from test_finetune import TOY, images, originals, pool_teacher, triplet_teacher
 
-from alignet import interrupt, processes
 from alignet.backbones import load_encoder
-from alignet.checkpoints import Checkpoints
-from alignet.finetune import finetune
+from alignet.runtime import distributed, interrupt
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.student.finetune import finetune
 
 
 def run(settings, **options):
@@ -60,7 +60,7 @@ def main():
     from test_many import VARIANTS
 
     folder = Path(sys.argv[1])
-    everyone = processes.join()
+    everyone = distributed.join()
     found = {}
     for name, settings in VARIANTS.items():
         result = run(settings)
@@ -80,7 +80,7 @@ def main():
     found["sharded.stopped"] = np.array(stopped)
     found["sharded.resumed"] = np.concatenate([value.flatten() for value in resumed.state.values()])
     np.savez(folder / f"{everyone.rank}.npz", **found)
-    processes.leave()
+    distributed.leave()
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import everything
 
-from alignet.cli import jobs_of, load
-from alignet.commands import print_status, run_ablation, show_ablation
 from alignet.evaluate.bootstrap import Score
-from alignet.graph import build_graph
-from alignet.pipeline import Pipeline
+from alignet.pipeline.cli import jobs_of, load
+from alignet.pipeline.commands import print_status, run_ablation, show_ablation
+from alignet.pipeline.graph import build_graph
+from alignet.pipeline.runner import Pipeline
 from alignet.report.ablation import Point, blocks, matrix
 from alignet.report.ablation_against import against
 from alignet.report.blocks import DARK, LIGHT
@@ -135,7 +135,7 @@ def test_it_ends_in_one_figure_and_one_table(ran, capsys):
 
 
 def test_the_command_line_runs_the_jobs_and_shows_them(ran, monkeypatch, capsys):
-    from alignet.cli import main
+    from alignet.pipeline.cli import main
     from alignet.stages import pipeline
 
     found, _ = ran
@@ -306,7 +306,7 @@ def test_a_cloud_counts_what_lies_below_the_references():
 
 
 def test_what_makes_no_sense_is_refused(tmp_path, capsys):
-    from alignet.cli import main
+    from alignet.pipeline.cli import main
 
     for more, message in (
         (["ablation.rows=[]"], "expected rows"),

@@ -135,9 +135,9 @@ def test_models_that_are_none(name: str, given: dict, message: str, tmp_path: Pa
 
 
 def test_an_exported_folder_gives_what_the_chain_evaluated(tiny: Path) -> None:
-    from alignet.cli import load
-    from alignet.pipeline import Pipeline
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.runner import Pipeline
 
     pipeline = Pipeline(load(overrides(tiny)))
 
@@ -149,7 +149,7 @@ def test_an_exported_folder_gives_what_the_chain_evaluated(tiny: Path) -> None:
     export, teacher_map = made("export[alignet]").folder, made("export[ud]").folder
     node = next(key for key in pipeline.graph if key.startswith("embed[alignet."))
     images = pipeline.locate(f"index[{node.removeprefix('embed[alignet.').rstrip(']')}]")
-    expected, ids = _read.embedding(made(node))
+    expected, ids = payloads.embedding(made(node))
     embedding = alignet.embed(export, [images / name for name in ids[:20]])
     assert np.abs(embedding.features - expected[:20]).max() <= 1e-5 * np.abs(expected).max()
     mapped = alignet.load(export, map=teacher_map)

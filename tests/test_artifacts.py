@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from alignet import artifacts
-from alignet.artifacts import MANIFEST, ArtifactError, Identity, Store, fingerprint
+from alignet.runtime import artifacts
+from alignet.runtime.artifacts import MANIFEST, ArtifactError, Identity, Store, fingerprint
 
 
 def identity(**changes):
@@ -85,7 +85,7 @@ WRITES_WEIGHTS = """
 import sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
-from alignet.artifacts import Store
+from alignet.runtime.artifacts import Store
 from test_artifacts import identity
 with Store(Path(sys.argv[1])).work(identity(), {}, fresh=False) as work:
     (work.folder / "parts.tmp").mkdir()
@@ -182,7 +182,7 @@ def test_equal_bytes_have_equal_digests_whatever_else_the_manifest_says(tmp_path
 def test_a_second_process_is_turned_away(tmp_path):
     store, one = Store(tmp_path), identity()
     program = (
-        "import sys; from alignet.artifacts import *\n"
+        "import sys; from alignet.runtime.artifacts import *\n"
         "try:\n"
         "    one = Identity('vice', '', 1, {'lr': 0.1}, {'a': 'f' * 64})\n"
         f"    with Store({str(tmp_path)!r}).work(one, {{}}, fresh=False):\n"

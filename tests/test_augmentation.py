@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from alignet.augmentation import augment, recolour
+from alignet.student.augmentation import augment, recolour
 
 
 def test_augmentation_mirrors_and_crops_within_the_image() -> None:

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 from toys import NATIVE, OF_TIMM, TOWER, TOYS, backbone, pictures
 
-from alignet.answers import PoolTeacher
 from alignet.backbones import (
     Backbone,
     Encoder,
@@ -23,8 +22,9 @@ from alignet.backbones import (
     load_encoder,
     text_features,
 )
-from alignet.cli import load
 from alignet.config import FinetuneSettings
+from alignet.pipeline.cli import load
+from alignet.student.batches import PoolTeacher
 
 LANGUAGE = ("text", "transformer.", "token_embedding", "positional_embedding", "ln_final", "logit_")
 
@@ -127,8 +127,8 @@ def test_what_trains_is_what_changes_the_features(case: str) -> None:
     "case", ["open_clip output", "open_clip timm pooled", "siglip output", "dinov3 at 64"]
 )
 def test_fine_tuning_leaves_the_text_tower_alone(case: str) -> None:
-    from alignet.finetune import finetune
-    from alignet.student import blocks
+    from alignet.student.finetune import finetune
+    from alignet.student.network import blocks
 
     encoder = load_encoder(TOYS[case], seed=0)
     before = {name: value.clone() for name, value in encoder.module.state_dict().items()}

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-import alignet.clusters
 import alignet.data.rows
-from alignet.checkpoints import Checkpoints
-from alignet.clusters import _faiss_threads as faiss_threads
-from alignet.clusters import elbow, elbow_of, fit_clusters, inertia
+import alignet.teacher.clusters
 from alignet.data.rows import Stacked
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.teacher.clusters import _faiss_threads as faiss_threads
+from alignet.teacher.clusters import elbow, elbow_of, fit_clusters, inertia
 
 
 def blobs(k=6, each=40, spread=0.3, seed=0):
@@ -75,7 +75,7 @@ def test_a_sample_is_the_one_that_faiss_itself_takes(redo):
 @pytest.mark.parametrize("sample", [None, 100])
 def test_shards_and_a_map_are_read_block_by_block(monkeypatch, tmp_path, sample):
     monkeypatch.setattr(alignet.data.rows, "BLOCK", 64)
-    monkeypatch.setattr(alignet.clusters, "BLOCK", 64)
+    monkeypatch.setattr(alignet.teacher.clusters, "BLOCK", 64)
     points, _ = blobs()
     halves = points.astype(np.float16)
     np.save(tmp_path / "halves.npy", halves)
@@ -217,7 +217,7 @@ def test_an_interrupted_elbow_continues_to_the_same_curve(tmp_path, monkeypatch)
     points, _ = blobs()
     settings = {"grid": [2, 3, 4, 6, 8], "seed": 0, "redo": 3, "threads": 1}
     whole = elbow(points, **settings)
-    real, fitted = alignet.clusters._fit, []
+    real, fitted = alignet.teacher.clusters._fit, []
 
     def stop_at_6(training, features, transform, k, *options):
         if k == 6 and 6 not in fitted:
@@ -226,7 +226,7 @@ def test_an_interrupted_elbow_continues_to_the_same_curve(tmp_path, monkeypatch)
         fitted.append(k)
         return real(training, features, transform, k, *options)
 
-    monkeypatch.setattr(alignet.clusters, "_fit", stop_at_6)
+    monkeypatch.setattr(alignet.teacher.clusters, "_fit", stop_at_6)
     with pytest.raises(KeyboardInterrupt):
         elbow(points, checkpoints=Checkpoints(tmp_path, seconds=0), **settings)
     assert elbow(points, checkpoints=Checkpoints(tmp_path, seconds=0), **settings) == whole

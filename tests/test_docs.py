@@ -123,8 +123,8 @@ def test_every_command_belongs_to_a_class() -> None:
 
 @pytest.mark.parametrize("command", of("compose"))
 def test_commands_compose(command: str) -> None:
-    from alignet.cli import load, product
-    from alignet.graph import build_graph
+    from alignet.pipeline.cli import load, product
+    from alignet.pipeline.graph import build_graph
     from alignet.stages._embed_images import peel
     from alignet.stages.compare import jobs_of
 
@@ -147,7 +147,7 @@ def test_commands_compose(command: str) -> None:
 
 
 def test_keys_in_the_text_are_keys_of_the_configuration() -> None:
-    from alignet.cli import compose
+    from alignet.pipeline.cli import compose
 
     known: set[str] = set()
     free: set[str] = set()  # mappings that are empty, whose keys are the reader's
@@ -204,8 +204,8 @@ def place(tiny: Path, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def folders(place: Path) -> dict[str, str]:
     """What stands for the placeholders of the pages."""
-    from alignet.cli import load
-    from alignet.pipeline import Pipeline
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.runner import Pipeline
 
     pipeline = Pipeline(load(overrides(place / "artifacts")))
     made = {

@@ -11,14 +11,14 @@ import pytest
 from conftest import TINY, overrides
 from toys import TOYS
 
-from alignet.cli import conf_folder, load
 from alignet.doctor import choices, machine, models, origins
 from alignet.doctor.estimates import Estimate, Estimates
 from alignet.doctor.findings import collect, duration, ok, plain
 from alignet.doctor.measure import Measurements, Memory, random_rows, rate, saved_bytes, scaled, watched
 from alignet.doctor.models import Models
 from alignet.doctor.sources import Sources
-from alignet.pipeline import Pipeline
+from alignet.pipeline.cli import conf_folder, load
+from alignet.pipeline.runner import Pipeline
 from alignet.stages import doctor
 
 QUICK = ["doctor.seconds=0.01", "doctor.images=8"]
@@ -367,9 +367,9 @@ def test_what_a_checkpoint_takes_is_what_is_written(tmp_path):
     import torch
     from safetensors.torch import load_file
 
-    from alignet.answers import PoolTeacher
-    from alignet.checkpoints import Checkpoints
-    from alignet.finetune import finetune
+    from alignet.runtime.checkpoints import Checkpoints
+    from alignet.student.batches import PoolTeacher
+    from alignet.student.finetune import finetune
 
     given = [
         "finetune.settings.batch=8",
@@ -481,7 +481,7 @@ def test_numbers_read_without_exponents():
 
 
 def test_random_weights_were_trained_at_no_size(tmp_path):
-    from alignet.doctor import sense
+    from alignet.doctor import config_checks
 
     for weights, level in (("hub", "warning"), ("random", None)):
         given = [
@@ -490,7 +490,7 @@ def test_random_weights_were_trained_at_no_size(tmp_path):
             f"student.weights={weights}",
             f"paths.artifacts={tmp_path}",
         ]
-        found = [one.level for one in sense.check_sizes(estimates_of(*given).sources)]
+        found = [one.level for one in config_checks.check_sizes(estimates_of(*given).sources)]
         assert found == ([level] if level else [])
 
 
@@ -632,7 +632,7 @@ def test_values_of_the_command_line_are_told_from_those_of_the_papers():
     ids=lambda one: " ".join(one) if isinstance(one, list) else "",
 )
 def test_licences_are_those_of_what_the_run_reads(given, sources):
-    from alignet.graph import build_graph
+    from alignet.pipeline.graph import build_graph
 
     config = load(given)
     used = [node.role for node in build_graph(config).values() if node.stage == "index"]
@@ -698,7 +698,7 @@ def test_what_an_experiment_sets_without_a_mark_is_ours(tmp_path):
 
 
 def test_weights_of_hubs_are_named_without_fetching_them(tmp_path, monkeypatch):
-    from alignet import hub
+    from alignet.backbones import hub
 
     student = load([]).student
     vit = dataclasses.replace(student, architecture="vit_base_patch16_224.augreg_in1k", weights="hub")

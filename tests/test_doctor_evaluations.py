@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from alignet.cli import load
 from alignet.data.breeds import TASKS, Task
 from alignet.doctor.evaluations import check_evaluations, opened
 from alignet.doctor.files import check_files
 from alignet.doctor.sources import Sources
-from alignet.pipeline import Pipeline
+from alignet.pipeline.cli import load
+from alignet.pipeline.runner import Pipeline
 
 CLASSES = [f"n2000000{number}" for number in range(4)]
 EDGES = "n00001740 n10000000\nn00001740 n10000001\n" + "".join(

@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import alignet
-from alignet import embedding as module
-from alignet import interrupt
+from alignet.backbones import embedding as module
 from alignet.data.features import load_features
 from alignet.data.pixels import PixelPolicy
+from alignet.runtime import interrupt
 from alignet.stages._embed_images import main, peel
 
 

@@ -16,8 +16,8 @@ from alignet.data.breeds import (
     split_task,
 )
 from alignet.evaluate.breeds import breeds
-from alignet.families.generalisation import breeds as family
-from alignet.families.material import Material
+from alignet.evaluate.families.generalisation import breeds as family
+from alignet.evaluate.families.material import Material
 
 # entity -> living, things -> three groups; `dummy1` is a chain of one; insects have too few classes
 EDGES = f"""{ROOT} n00004258

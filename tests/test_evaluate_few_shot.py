@@ -8,6 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
+from alignet.evaluate.families.generalisation import few_shot as family
+from alignet.evaluate.families.material import Material
 from alignet.evaluate.few_shot import (
     _fit,
     _span,
@@ -18,8 +20,6 @@ from alignet.evaluate.few_shot import (
     t_interval,
 )
 from alignet.evaluate.readout import standardisation
-from alignet.families.generalisation import few_shot as family
-from alignet.families.material import Material
 
 SETTINGS = {"dataset": "toys", "shots": [1, 10], "draws": 5, "C": 1.0, "seed": 0}
 

@@ -286,7 +286,7 @@ def test_triplets_fall_over_relations_as_listed():
 
 
 def test_clusters_that_are_categories_draw_triplets_of_nearer_pairs_and_shuffled_ones_do_not():
-    from alignet.sampling import cluster_boundary, random_triplets
+    from alignet.teacher.sampling import cluster_boundary, random_triplets
 
     levels = levels_of()
     basic = np.unique(levels.basic, return_inverse=True)[1]

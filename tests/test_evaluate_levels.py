@@ -12,14 +12,14 @@ from trials import save, study
 from alignet.data.levels import Tidy, entropy_of_counts, tidy, write_tidy
 from alignet.data.trials import read_trials
 from alignet.evaluate.bootstrap import interval, mean_draws
+from alignet.evaluate.families.levels import levels, levels_people
+from alignet.evaluate.families.material import Material
 from alignet.evaluate.item_correlation import correlation
 from alignet.evaluate.levels import FACTORS, model
 from alignet.evaluate.levels_people import ceilings, comparable, leave_one_out, people
 from alignet.evaluate.participants import participants_interval
 from alignet.evaluate.result import read_result, write_result
 from alignet.evaluate.temperature import fit_tau
-from alignet.families.levels import levels, levels_people
-from alignet.families.material import Material
 
 RULES = {"catch_accuracy": 0.9, "max_misses": 10, "slow_ms": 10_000.0}
 LEVELS = ("coarse", "fine", "boundary")
@@ -496,8 +496,8 @@ def test_a_temperature_from_other_choices_and_images_that_are_not_there(made, tm
 
 def test_the_whole_path_on_own_images(tmp_path):
     """From raw trials and image files to the results of both families; raw pixels are the model."""
-    from alignet.cli import load
-    from alignet.commands import run_pipeline
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.commands import run_pipeline
 
     simulated = study(0, triplets=15)
     for row, name in enumerate(simulated.images):

@@ -9,10 +9,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from alignet.data import imagenet
+from alignet.evaluate.families.generalisation import transfer as family
+from alignet.evaluate.families.material import Material
 from alignet.evaluate.readout import fit_readout
 from alignet.evaluate.transfer import transfer
-from alignet.families.generalisation import transfer as family
-from alignet.families.material import Material
 
 WNIDS = [f"n0000000{number}" for number in range(1, 6)]
 PLACES = 10.0 * np.eye(5)

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from toys import SIGLIP, TOYS, backbone, pictures
 
 from alignet.backbones import configuration, embed_images, load_encoder, text_features
+from alignet.evaluate.families import FAMILIES, Material
 from alignet.evaluate.zero_shot import class_vectors, prompts, zero_shot
-from alignet.families import FAMILIES, Material
 
 NAMES = ["dog", "fire_engine", "leaf", "lizard"]
 TEMPLATES = ["a photo of a {}.", "a drawing of the {}"]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from alignet.backbones import Backbone, load_encoder
-from alignet.export import ModelCard, export_timm
+from alignet.student.export import ModelCard, export_timm
 
 TOY_VIT = {"img_size": 48, "patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 2}
 CARD = ModelCard(

@@ -18,7 +18,7 @@ from test_export import CARD
 from toys import NATIVE, OF_TIMM, TOYS, backbone, pictures
 
 from alignet.backbones import Backbone, Encoder, embed_images, load_encoder, text_features
-from alignet.export import export
+from alignet.student.export import export
 
 # Real sizes, both towers: about 150 million parameters each
 WHOLE = {

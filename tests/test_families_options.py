@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from alignet.cli import load, names_in
-from alignet.families import FAMILIES, family
-from alignet.families.options import KINDS, OPTIONS, check_options, check_values
-from alignet.graph import build_graph
+from alignet.evaluate.families import FAMILIES, family
+from alignet.evaluate.families.options import KINDS, OPTIONS, check_options, check_values
+from alignet.pipeline.cli import load, names_in
+from alignet.pipeline.graph import build_graph
 
 PHOTOS = ["experiment=photos", "paths.photos=/nowhere"]
 
@@ -21,7 +21,7 @@ def test_every_family_has_its_options():
 
 def test_every_option_that_a_family_reads_is_one_that_it_knows():
     """Names in options["..."] and options.get("...") of the families' files, whichever family they belong to."""
-    files = (Path(__file__).parents[1] / "alignet/families").glob("*.py")
+    files = (Path(__file__).parents[1] / "alignet/evaluate/families").glob("*.py")
     read = {
         name
         for path in files

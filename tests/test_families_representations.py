@@ -7,10 +7,10 @@ import pytest
 from test_evaluate_hierarchy import knows, levels_of
 from test_hierarchy_data import LISTS, data_noun
 
+from alignet.evaluate.families import FAMILIES, Material
 from alignet.evaluate.result import read_result, write_result
-from alignet.families import FAMILIES, Material
 from alignet.report.blocks import DARK, LIGHT, Figure, Table
-from alignet.report.gathered import Gathered, Row
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.sections import BUILDERS, SECTIONS
 
 LEVELS = levels_of(3, 3, 2, 3)

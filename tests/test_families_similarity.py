@@ -5,8 +5,8 @@ import pytest
 from scipy.io import savemat
 
 from alignet.data.things import repeated_ceiling
+from alignet.evaluate.families import Material, family
 from alignet.evaluate.rsa import pearson_kernel, spearman
-from alignet.families import Material, family
 
 
 def material(features, **given):

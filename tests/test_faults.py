@@ -23,11 +23,11 @@ import numpy as np
 import pytest
 from conftest import everything, overrides
 
-from alignet import cli
-from alignet.artifacts import ArtifactError
-from alignet.cli import load
-from alignet.commands import run_stage
-from alignet.pipeline import Pipeline
+from alignet.pipeline import cli
+from alignet.pipeline.cli import load
+from alignet.pipeline.commands import run_stage
+from alignet.pipeline.runner import Pipeline
+from alignet.runtime.artifacts import ArtifactError
 
 ALL = os.environ.get("ALIGNET_FAULTS") == "all"
 # one node of every stage, and what is to be said beyond the tiny world for it to be in the graph

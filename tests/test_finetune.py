@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from alignet.answers import AnsweredTriplets, ImageBatches, PoolTeacher, TripletAnswers
 from alignet.backbones import Backbone, Encoder, embed_images, load_encoder
-from alignet.checkpoints import Checkpoints
-from alignet.finetune import FinetuneSettings, best_temperature, finetune
-from alignet.optimizer import Optimizer
-from alignet.retention import Retention
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.student.batches import AnsweredTriplets, ImageBatches, PoolTeacher, TripletAnswers
+from alignet.student.finetune import FinetuneSettings, best_temperature, finetune
+from alignet.student.learning_without_forgetting import Retention
+from alignet.student.optimizer import Optimizer
 from alignet.triplets import accuracy, all_triplets, odd_one_last, similarities
 
 SETTINGS = FinetuneSettings(

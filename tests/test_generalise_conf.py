@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from alignet.cli import load
-from alignet.families import FAMILIES
-from alignet.graph import build_graph
+from alignet.evaluate.families import FAMILIES
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph
 
 CONF = Path(__file__).parents[1] / "conf/also"
 NAMES = sorted(

@@ -20,15 +20,15 @@ from test_vice import SETTINGS, draw_triplets, planted_choices, planted_embeddin
 from toys import TOYS, pictures
 
 import alignet
-from alignet.answers import PoolTeacher
 from alignet.backbones import Encoder, embed_images, load_encoder
-from alignet.checkpoints import Checkpoints
-from alignet.cli import load
-from alignet.commands import print_status, run_pipeline
-from alignet.finetune import finetune
-from alignet.in_batch import Comparison, in_batch_loss
-from alignet.interrupt import Stopped
-from alignet.pipeline import set_up
+from alignet.pipeline.cli import load
+from alignet.pipeline.commands import print_status, run_pipeline
+from alignet.pipeline.runner import set_up
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.runtime.interrupt import Stopped
+from alignet.student.batches import PoolTeacher
+from alignet.student.finetune import finetune
+from alignet.student.in_batch_loss import Comparison, in_batch_loss
 from alignet.triplets import accuracy, all_triplets, odd_one_last, probabilities, similarities
 from alignet.vice.engine import Engine, evaluate
 from alignet.vice.fit import fit_vice

@@ -2,10 +2,10 @@
 
 import pytest
 
-from alignet.artifacts import canonical
-from alignet.cli import load
-from alignet.graph import build_graph, upstream
-from alignet.pipeline import Pipeline
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph, upstream
+from alignet.pipeline.runner import Pipeline
+from alignet.runtime.artifacts import canonical
 
 EXPERIMENTS = {"world": [], "photos": ["experiment=photos", "paths.photos=/nowhere"]}
 

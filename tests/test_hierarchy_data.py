@@ -189,7 +189,7 @@ def test_damaged_tables_are_one_clear_message(tmp_path):
 
 
 def composed(*overrides: str) -> Config:
-    from alignet.cli import load
+    from alignet.pipeline.cli import load
 
     return load(["experiment=photos", "paths.photos=/nowhere", *overrides])
 
@@ -209,7 +209,7 @@ def test_the_lists_of_wordnet_are_read_and_name_each_id_once():
 
 @pytest.mark.parametrize("also", ["wordnet", "projection"])
 def test_more_measurements_leave_every_other_node_as_it_was(also):
-    from alignet.graph import build_graph
+    from alignet.pipeline.graph import build_graph
 
     plain, more = build_graph(composed()), build_graph(composed(f"+also={also}"))
     new = more.keys() - plain.keys()

@@ -7,11 +7,11 @@ import sys
 import pytest
 from conftest import overrides
 
-from alignet.artifacts import ArtifactError, Store, locked
-from alignet.cli import load
-from alignet.commands import print_leftovers
-from alignet.housekeeping import leftovers, remove
-from alignet.pipeline import Pipeline
+from alignet.pipeline.cli import load
+from alignet.pipeline.commands import print_leftovers
+from alignet.pipeline.housekeeping import leftovers, remove
+from alignet.pipeline.runner import Pipeline
+from alignet.runtime.artifacts import ArtifactError, Store, locked
 
 
 def run(*arguments):
@@ -87,7 +87,7 @@ def test_what_another_process_works_on_is_not_removed(store):
     folder.mkdir()
     (found,) = (item for item in leftovers(Store(store), [], ["vice"]) if item.folder == folder)
     code = (
-        "import sys, time; from pathlib import Path; from alignet.artifacts import locked\n"
+        "import sys, time; from pathlib import Path; from alignet.runtime.artifacts import locked\n"
         f"with locked(Path({str(folder.with_suffix('.lock'))!r})): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:

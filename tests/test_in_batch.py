@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignet import in_batch
-from alignet.in_batch import Comparison, in_batch_loss
-from alignet.processes import Processes
+from alignet.runtime.distributed import Processes
+from alignet.student import in_batch_loss as in_batch
+from alignet.student.in_batch_loss import Comparison, in_batch_loss
 from alignet.triplets import all_triplets, triplet_loss
 
 KINDS = ("kl", "jsd", "hard")

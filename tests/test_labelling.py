@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-import alignet.labelling
-from alignet.checkpoints import Checkpoints
+import alignet.teacher.labelling
 from alignet.data.rows import Stacked
-from alignet.gathered import fill_similarities
-from alignet.labelling import (
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.teacher.labelling import (
     disagreement,
     label,
     label_entropy,
     teacher_similarities,
     temperature_for_entropy,
 )
+from alignet.teacher.triplet_kernels import fill_similarities
 
 GENERATOR = np.random.default_rng(0)
 FEATURES = GENERATOR.normal(size=(40, 7)).astype(np.float32)
@@ -31,9 +31,9 @@ SPLITS = (16, 23, 39)  # rows of FEATURES at which shards begin
 def way(request, monkeypatch, tmp_path):
     """(what makes the features, options) of each way in which similarities are computed."""
     if request.param != "gram":
-        monkeypatch.setattr(alignet.labelling, "_GRAM", 0)
-    monkeypatch.setattr(alignet.labelling, "_PIECE", 24)
-    monkeypatch.setattr(alignet.labelling, "BLOCK", 16)
+        monkeypatch.setattr(alignet.teacher.labelling, "_GRAM", 0)
+    monkeypatch.setattr(alignet.teacher.labelling, "_PIECE", 24)
+    monkeypatch.setattr(alignet.teacher.labelling, "BLOCK", 16)
     stacked = request.param == "shards"
     options = {"block": 64, "threads": 2}
     if request.param == "file":
@@ -71,7 +71,7 @@ def test_against_brute_force(way, transform, dtype):
 
 @pytest.mark.parametrize("transform", [None, mapped])
 def test_threads_blocks_shards_and_files_do_not_matter(monkeypatch, tmp_path, transform):
-    monkeypatch.setattr(alignet.labelling, "_GRAM", 0)
+    monkeypatch.setattr(alignet.teacher.labelling, "_GRAM", 0)
     features = FEATURES.astype(np.float16)
     whole = teacher_similarities(features, TRIPLETS, transform=transform, threads=1)
     for threads in (1, 2, 5):
@@ -86,7 +86,7 @@ def test_threads_blocks_shards_and_files_do_not_matter(monkeypatch, tmp_path, tr
 
 def test_half_precision_loses_nothing_beyond_its_features(monkeypatch):
     """Against sums in float64 of the same halves: a relative 1e-6 of the similarities' spread."""
-    monkeypatch.setattr(alignet.labelling, "_GRAM", 0)
+    monkeypatch.setattr(alignet.teacher.labelling, "_GRAM", 0)
     features = np.random.default_rng(1).normal(size=(300, 1152)).astype(np.float16)
     triplets = np.array([GENERATOR.choice(300, 3, replace=False) for _ in range(2000)])
     exact = brute(features, triplets)
@@ -105,7 +105,7 @@ def test_halves_of_every_kind_are_widened_exactly():
 
 
 def test_memory_mapped_features(tmp_path, monkeypatch):
-    monkeypatch.setattr(alignet.labelling, "_GRAM", 0)
+    monkeypatch.setattr(alignet.teacher.labelling, "_GRAM", 0)
     np.save(tmp_path / "f.npy", FEATURES)
     opened = np.load(tmp_path / "f.npy", mmap_mode="r")
     found = teacher_similarities(opened, TRIPLETS)
@@ -115,8 +115,8 @@ def test_memory_mapped_features(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("hold_bytes", [0, 1 << 20])
 def test_each_row_is_mapped_once(monkeypatch, tmp_path, hold_bytes):
-    monkeypatch.setattr(alignet.labelling, "_GRAM", 0)
-    monkeypatch.setattr(alignet.labelling, "BLOCK", 16)
+    monkeypatch.setattr(alignet.teacher.labelling, "_GRAM", 0)
+    monkeypatch.setattr(alignet.teacher.labelling, "BLOCK", 16)
     seen = []
 
     def watched(rows):
@@ -142,7 +142,7 @@ def test_interrupted_labelling_continues_to_the_same_bytes(tmp_path, monkeypatch
     made, options = way
     options |= {"transform": mapped}
     whole = label(made(FEATURES), TRIPLETS, **options)
-    real, calls = alignet.labelling._check_finite, []
+    real, calls = alignet.teacher.labelling._check_finite, []
 
     def failing(found, *rest):
         calls.append(len(found))
@@ -150,7 +150,7 @@ def test_interrupted_labelling_continues_to_the_same_bytes(tmp_path, monkeypatch
             raise KeyboardInterrupt
         return real(found, *rest)
 
-    monkeypatch.setattr(alignet.labelling, "_check_finite", failing)
+    monkeypatch.setattr(alignet.teacher.labelling, "_check_finite", failing)
     with pytest.raises(KeyboardInterrupt):
         label(made(FEATURES), TRIPLETS, checkpoints=Checkpoints(tmp_path, seconds=0), **options)
     options["block"] += 1  # of any size: a triplet's answer does not depend on its block
@@ -261,8 +261,8 @@ UNDER_A_CEILING = """
 import re, resource, sys
 import numpy as np
 import faiss
-from alignet.clusters import fit_clusters
-from alignet.labelling import label
+from alignet.teacher.clusters import fit_clusters
+from alignet.teacher.labelling import label
 
 features = np.load(sys.argv[1], mmap_mode="r")
 few = np.arange(300).reshape(-1, 3)

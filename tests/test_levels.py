@@ -282,8 +282,8 @@ def test_damaged_files(tmp_path):
 
 
 def test_the_stage_makes_a_node(tmp_path):
-    from alignet.cli import load
-    from alignet.commands import run_stage
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.commands import run_stage
 
     made = study(1, triplets=10)
     path = save(tmp_path / "trials.csv", made.rows)

@@ -9,12 +9,12 @@ import torch
 from conftest import overrides
 from scipy.special import log_softmax, softmax
 
-from alignet.checkpoints import Checkpoints
-from alignet.cli import load
 from alignet.config import DistillSettings
-from alignet.distill import choices, cross_validate, fit_map, objective
-from alignet.graph import build_graph, upstream
-from alignet.locality import Locality, local_loss, local_objective
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph, upstream
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.teacher.distill import choices, cross_validate, fit_map, objective
+from alignet.teacher.locality import Locality, local_loss, local_objective
 from alignet.triplets import odd_one_last, similarities
 
 SETTINGS = DistillSettings("scalar", "adam", 60, 4096, (0.01,), (0.01,), 3, 0)
@@ -206,7 +206,7 @@ def test_direct_fine_tuning_has_no_teacher():
 
 
 def test_the_rows_are_made_on_the_tiny_world(tiny, tmp_path):
-    from alignet.pipeline import Pipeline
+    from alignet.pipeline.runner import Pipeline
 
     shutil.copytree(tiny, tmp_path / "store")  # others count on what the shared one holds
     rows = "evaluate.datasets.all.settings=[original,global,glocal,direct]"

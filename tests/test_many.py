@@ -16,13 +16,14 @@ from conftest import overrides
 from many_finetune import run as fine_tune
 from test_finetune import changed
 
-from alignet import cli, interrupt, launch
-from alignet.artifacts import ArtifactError
-from alignet.checkpoints import Checkpoints
-from alignet.cli import load
-from alignet.commands import run_stage
-from alignet.pipeline import Pipeline, StageRun
-from alignet.processes import Processes
+from alignet.pipeline import cli, launch
+from alignet.pipeline.cli import load
+from alignet.pipeline.commands import run_stage
+from alignet.pipeline.runner import Pipeline, StageRun
+from alignet.runtime import interrupt
+from alignet.runtime.artifacts import ArtifactError
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.runtime.distributed import Processes
 
 TESTS = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -156,8 +157,8 @@ def test_features_do_not_depend_on_workers(tiny, tmp_path):
 
 FAILING = """
 import os, signal, sys
-from alignet.cli import main
-from alignet.commands import run_stage
+from alignet.pipeline.cli import main
+from alignet.pipeline.commands import run_stage
 from alignet.stages import embed
 how, write = sys.argv.pop(1), embed._write_shard
 def fail(folder, number, ids, features):
@@ -173,18 +174,18 @@ main("embed", "", lambda config: run_stage(config, "embed"))
 
 SLOW = """
 import os, time
-from alignet.cli import main
-from alignet.commands import run_stage
+from alignet.pipeline.cli import main
+from alignet.pipeline.commands import run_stage
 from alignet.stages import embed
-from alignet.stages import _read
-opener = _read.opener
+from alignet.pipeline import payloads
+opener = payloads.opener
 def slow(work, source):
     read = opener(work, source)
     def one(name, **said):
         time.sleep(0 if os.environ.get("RANK") == "0" else 0.1)
         return read(name, **said)
     return one
-_read.opener = slow
+payloads.opener = slow
 main("embed", "", lambda config: run_stage(config, "embed"))
 """
 

@@ -9,8 +9,8 @@ import torch
 from test_finetune import TOY, changed
 
 from alignet.backbones import load_encoder
-from alignet.optimizer import Optimizer, decay_to_init, learning_rate
-from alignet.student import Student
+from alignet.student.network import Student
+from alignet.student.optimizer import Optimizer, decay_to_init, learning_rate
 
 
 def test_warm_up_is_linear_and_the_cosine_ends_at_zero() -> None:

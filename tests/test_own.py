@@ -8,10 +8,10 @@ import pytest
 from conftest import overrides
 from safetensors.numpy import load_file
 
-from alignet.cli import load
-from alignet.graph import build_graph, upstream
-from alignet.pipeline import Pipeline
-from alignet.stages import _read
+from alignet.pipeline import payloads
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph, upstream
+from alignet.pipeline.runner import Pipeline
 
 SAME = ("finetune", "cluster", "embed", "evaluate.bootstrap", "runtime")
 
@@ -23,7 +23,7 @@ def handed_on(tiny, tmp_path_factory):
     pipeline = Pipeline(load(overrides(tiny)))
     made = {key: pipeline.state(key).artifact for key in pipeline.graph}
     shutil.copytree(made["world"].folder / "images" / "pool", folder / "images")
-    features, ids = _read.embedding(made["embed[teacher.pool]"])
+    features, ids = payloads.embedding(made["embed[teacher.pool]"])
     np.save(folder / "features.npy", features)
     (folder / "features.txt").write_text("\n".join(ids) + "\n")
     shutil.copy(made["export[teacher]"].file("map.npz"), folder / "map.npz")
@@ -50,7 +50,7 @@ def own(tiny, folder, root, *more, experiment="own"):
 def test_the_map_from_elsewhere_gives_the_same_student_as_the_run_that_learned_it(
     tiny, handed_on, tmp_path, capsys
 ):
-    from alignet.commands import run_pipeline
+    from alignet.pipeline.commands import run_pipeline
 
     opened = []
     record = lambda event, details: opened.append(str(details[0])) if event == "open" else None  # noqa: E731
@@ -80,7 +80,7 @@ def test_no_node_of_it_depends_on_people(tiny, handed_on, tmp_path):
 def test_pruning_keeps_what_another_run_left_in_the_same_store_for_this_one(
     tiny, handed_on, tmp_path, capsys
 ):
-    from alignet.commands import print_leftovers
+    from alignet.pipeline.commands import print_leftovers
 
     shutil.copytree(tiny, tmp_path / "store")
     teacher = Pipeline(load(overrides(tmp_path / "store"))).state("export[teacher]").artifact
@@ -141,7 +141,7 @@ def people(tiny, tmp_path_factory):
         ("objects.csv",) * 2,
     ):
         shutil.copy(world / source, folder / name)
-    features, ids = _read.embedding(pipeline.state("embed[teacher.things]").artifact)
+    features, ids = payloads.embedding(pipeline.state("embed[teacher.things]").artifact)
     np.save(folder / "features.npy", features)
     (folder / "features.txt").write_text("\n".join(ids) + "\n")
     return folder
@@ -164,7 +164,7 @@ def with_people(tiny, handed_on, people, root, *more):
 
 
 def test_own_triplets_go_through_vice_to_an_exported_student(tiny, handed_on, people, tmp_path, capsys):
-    from alignet.commands import run_pipeline
+    from alignet.pipeline.commands import run_pipeline
 
     config = load(with_people(tiny, handed_on, people, tmp_path))
     run_pipeline(config)
@@ -238,7 +238,9 @@ def test_shards_are_the_folder_and_bring_their_classes_along(tiny, handed_on, tm
     assert all(len(set(row)) == 2 for row in kinds)  # two of one class, one of another
     plain = Pipeline(load([*lines, f"paths.images={handed_on / 'images'}"]))
     plain.make_all(["embed[student.pool]"])
-    first, second = (_read.embedding(one.state("embed[student.pool]").artifact) for one in (plain, pipeline))
+    first, second = (
+        payloads.embedding(one.state("embed[student.pool]").artifact) for one in (plain, pipeline)
+    )
     assert first[1] == second[1]
     assert np.array_equal(first[0], second[0])
     wrong = [*lines, f"paths.images={handed_on / 'images'}", sampled, "triplets.labels_from=cls"]
@@ -268,7 +270,7 @@ def test_a_student_that_began_at_random_is_evaluated_with_what_it_learned(tiny, 
     pipeline = Pipeline(load([*lines, "student.weights=random"]))
     pipeline.make_all(["embed[alignet.pool]", "embed[student.pool]"])
     before, after = (
-        _read.embedding(pipeline.state(f"embed[{model}.pool]").artifact)[0]
+        payloads.embedding(pipeline.state(f"embed[{model}.pool]").artifact)[0]
         for model in ("student", "alignet")
     )
     assert np.abs(before - after).max() > 1e-3

@@ -28,9 +28,9 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    from alignet.cli import load
-    from alignet.commands import run_pipeline
-    from alignet.pipeline import Pipeline
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.commands import run_pipeline
+    from alignet.pipeline.runner import Pipeline
 
     root = tmp_path_factory.mktemp("photos")
     config = load([*SHORT, f"paths.artifacts={root}"])
@@ -115,7 +115,7 @@ def test_the_rule_of_the_splits_holds():
 
 
 def test_no_way_to_a_student_passes_a_report_file(chain):
-    from alignet.graph import upstream
+    from alignet.pipeline.graph import upstream
 
     measured_on = "soft_labels[photo_tune_test]"  # people's own distributions, which only evaluations read
     readers = [key for key, node in chain.graph.items() if measured_on in node.inputs.values()]
@@ -140,8 +140,8 @@ def plain(value):
 def test_own_images_with_the_map_of_this_run_give_the_same_student_and_open_no_human_file(chain, tmp_path):
     from dataclasses import asdict
 
-    from alignet.cli import load
-    from alignet.pipeline import Pipeline
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.runner import Pipeline
 
     settings = asdict(chain.config.finetune.settings)
     lines = [

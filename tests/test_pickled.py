@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from trials import COLUMNS, save, study
 
-from alignet.cli import load
 from alignet.data.levels import tidy
 from alignet.data.pickled import convert_levels
 from alignet.data.trials import read_trials
+from alignet.pipeline.cli import load
 from alignet.stages.convert import act_on
 
 RULES = {"catch_accuracy": 0.9, "max_misses": 10, "slow_ms": 10_000.0}

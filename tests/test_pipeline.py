@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from conftest import overrides
 
-from alignet import pipeline as pipelines
-from alignet.artifacts import ArtifactError
-from alignet.cli import load
-from alignet.commands import print_status, run_pipeline, run_stage
-from alignet.pipeline import Pipeline
-from alignet.stages import _read
+from alignet.pipeline import payloads
+from alignet.pipeline import runner as pipelines
+from alignet.pipeline.cli import load
+from alignet.pipeline.commands import print_status, run_pipeline, run_stage
+from alignet.pipeline.runner import Pipeline
+from alignet.runtime.artifacts import ArtifactError
 
 
 def copy(tiny, tmp_path):
@@ -162,7 +162,7 @@ def test_no_space_left_inside_a_stage_is_told_and_resumes(tiny, tmp_path, monkey
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root / "vice"))
 
-    from alignet.cli import main
+    from alignet.pipeline.cli import main
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
         patch.setattr(np, "savez", full)
@@ -223,15 +223,15 @@ def test_a_smoothed_teacher_stands_in_the_place_of_the_teacher(tiny, tmp_path):
     made = ["embed[student.pool]", "smooth", "evaluate[teacher-ud.labels]"]
     assert run.make_all(made[1:]) == made
     smoothed, artifact = run.state("smooth").artifact, run.state("embed[teacher.pool]").artifact
-    features, ids = _read.embedding(smoothed)
-    raw, raw_ids = _read.embedding(artifact)
+    features, ids = payloads.embedding(smoothed)
+    raw, raw_ids = payloads.embedding(artifact)
     assert ids == raw_ids
     # so strong a penalty leaves the mean alone
     np.testing.assert_allclose(features, np.tile(raw.mean(0), (len(raw), 1)), atol=1e-3)
 
 
 def test_a_further_family_of_metrics_leaves_every_other_artifact_as_it_is(tiny, tmp_path, monkeypatch):
-    from alignet import families
+    from alignet.evaluate import families
     from alignet.evaluate.bootstrap import Score
 
     def width(material, options):

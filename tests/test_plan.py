@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from alignet.cli import load
-from alignet.graph import build_graph
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph
 from alignet.plan import advice, formulas, nodes
 from alignet.plan.constants import REFERENCE, UNITS
 from alignet.plan.formulas import Work
@@ -92,9 +92,9 @@ def test_frozen_layers_cost_no_backward_pass() -> None:
 def test_names_of_the_configured_models_are_understood() -> None:
     import yaml
 
-    from alignet.building import build
-    from alignet.cli import conf_folder, names_in
     from alignet.config import ModelSettings
+    from alignet.config.building import build
+    from alignet.pipeline.cli import conf_folder, names_in
 
     for group in ("student", "teacher"):
         for name in names_in(group):
@@ -111,7 +111,7 @@ def test_names_of_the_configured_models_are_understood() -> None:
 
 
 def test_products_are_what_torch_counts() -> None:
-    from alignet.distill import objective
+    from alignet.teacher.distill import objective
 
     m, p, b = 30, 16, 500
     triplets = torch.stack([torch.randperm(m)[:3] for _ in range(b)])
@@ -178,9 +178,9 @@ def test_costs_follow_the_configuration() -> None:
 
 
 def test_embedding_is_planned_as_it_streams() -> None:
-    from alignet import streaming
+    from alignet.backbones import inference
 
-    assert (nodes.PASS, nodes.ON_DEVICE) == (streaming.PASS, streaming._ON_DEVICE)
+    assert (nodes.PASS, nodes.ON_DEVICE) == (inference.PASS, inference._ON_DEVICE)
     pool, machines = "embed[teacher.pool]", load([]).plan.machines
     images = 1_281_167
 

@@ -10,13 +10,13 @@ from alignet.data.hierarchy import table_hierarchy
 from alignet.data.judgements import load_judgements
 from alignet.data.levels import tidy
 from alignet.data.trials import read_trials
-from alignet.data.world import make_concepts, write_world
-from alignet.data.world_people import RATED, judged_sets
 from alignet.evaluate.calibration import calibration
 from alignet.evaluate.hierarchy import hierarchy
 from alignet.evaluate.levels import model
 from alignet.evaluate.odd_one_out import odd_one_out
 from alignet.evaluate.rsa import rsa, rsa_mean
+from alignet.world.people import RATED, judged_sets
+from alignet.world.world import make_concepts, write_world
 
 WORLD = replace(
     SETTINGS, concepts=5, unjudged=1, fresh=4, participants=60, participant_trials=60, rated=2, test_triplets=3000,

@@ -14,7 +14,7 @@ import timm
 import torch
 from safetensors.torch import save
 
-from alignet import hub
+from alignet.backbones import hub
 
 MODEL, COMMIT = "test_vit.r160_in1k", "a" * 40
 OPTIONS = [

@@ -8,9 +8,9 @@ import timm
 import torch
 from PIL import Image
 
-from alignet import pretrain
-from alignet.checkpoints import Checkpoints
-from alignet.pretrain import TrainingSettings, pretrain_student, pretrain_teacher
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.world import pretrain
+from alignet.world.pretrain import TrainingSettings, pretrain_student, pretrain_teacher
 
 OVERLAY = {"input_size": (3, 32, 32), "crop_pct": 1.0, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 STUDENT = TrainingSettings(

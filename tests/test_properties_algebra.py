@@ -154,7 +154,7 @@ def test_restricting_keeps_triplets_whose_objects_have_rows_in_the_new_numbering
 
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=30), st.integers(0, 5), st.integers(1, 25))
 def test_sampling_repeats_no_triplet_and_keeps_to_its_clusters(labels, seed, wanted):
-    from alignet.sampling import cluster_boundary, random_triplets
+    from alignet.teacher.sampling import cluster_boundary, random_triplets
 
     labels, m = np.array(labels), len(labels)
     _, sizes = np.unique(labels, return_counts=True)

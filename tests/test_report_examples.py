@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from alignet.evaluate.examples import NO_ANSWER, changes, odd_ones
-from alignet.families import Material, family
+from alignet.evaluate.families import Material, family
 from alignet.report.blocks import Pictures, Text
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.examples import examples_blocks
-from alignet.report.gathered import Gathered, Row
 
 M = 12
 

@@ -10,12 +10,12 @@ from scipy import stats
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report import generalisation
-from alignet.report.across import across
-from alignet.report.between import tests_between as between
 from alignet.report.blocks import DARK, LIGHT, Cell, Figure, Table
-from alignet.report.gathered import Gathered, Row
-from alignet.report.numbers import p_text
+from alignet.report.cross_dataset import across
+from alignet.report.dataset_results import Gathered, Row
+from alignet.report.formatting import p_text
 from alignet.report.sections import BUILDERS, SECTIONS
+from alignet.report.significance_table import tests_between as between
 
 MODELS, SETTINGS = ("ViT-S", "ViT-B"), ("original", "distillation", "alignet")
 

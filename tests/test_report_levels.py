@@ -13,7 +13,7 @@ from alignet.evaluate.levels import model
 from alignet.evaluate.levels_people import people
 from alignet.evaluate.result import Result, read_result, write_result
 from alignet.report.blocks import DARK, LIGHT, Figure, Table, Text
-from alignet.report.gathered import Gathered, Row
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.sections import BUILDERS
 
 RULES = {"catch_accuracy": 0.9, "max_misses": 10, "slow_ms": 10_000.0}

@@ -13,13 +13,13 @@ from PIL import Image
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report.blocks import DARK, LIGHT, Cell, Figure, Pictures, Section, Table, Text
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.files import drawn, figure_svg, slug, split_spread, table_csv, table_markdown
-from alignet.report.gathered import Gathered, Row
-from alignet.report.inline import inches, inline
+from alignet.report.inline_svg import inches, inline
 from alignet.report.page import Page, write_page
 from alignet.report.settings import settings_block
 from alignet.report.summary import Summary, summarise
-from alignet.table import Row as TableRow
+from alignet.report.table import Row as TableRow
 
 EVIL = '<b>&"\'</b><script>document.title="broken"</script>|`'
 

@@ -8,8 +8,8 @@ import pytest
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report.blocks import Table
+from alignet.report.dataset_results import SETTINGS, Gathered, Row
 from alignet.report.files import table_csv
-from alignet.report.gathered import SETTINGS, Gathered, Row
 from alignet.report.published import TABLES, TEACHER, published_blocks
 
 SUMS = {  # key -> sum over models of original, distillation, UD, AligNet, as printed

@@ -10,12 +10,12 @@ import pytest
 from chromium import CHROMIUM, Chromium
 from conftest import TINY, everything
 
-from alignet.artifacts import ArtifactError
-from alignet.cli import load
-from alignet.graph import upstream
-from alignet.pipeline import Pipeline
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import upstream
+from alignet.pipeline.runner import Pipeline
 from alignet.report.compare import labels
 from alignet.report.provenance import lineage, node_key
+from alignet.runtime.artifacts import ArtifactError
 from alignet.stages.compare import compare, jobs_of
 
 EVALUATED = (

@@ -7,7 +7,7 @@ from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.calibration import calibration as measure
 from alignet.evaluate.result import Result, read_result, write_result
 from alignet.report.blocks import DARK, LIGHT, Figure, Table
-from alignet.report.gathered import Gathered, Row
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.sections import BUILDERS, TOGETHER
 from alignet.report.similarity import against_original
 

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-import alignet.sampling
-from alignet.sampling import InBatch, _picker, _repeats, class_boundary, cluster_boundary, random_triplets
+import alignet.teacher.sampling
+from alignet.teacher.sampling import (
+    InBatch,
+    _picker,
+    _repeats,
+    class_boundary,
+    cluster_boundary,
+    random_triplets,
+)
 
 TINY = np.array([3, 0, 0, 7, 3, 3, 9])  # groups of 3, 2, 1 and 1 images
 
@@ -37,7 +44,7 @@ def all_random(m, labels):
 @pytest.mark.parametrize("listable", [0, 10_000_000])
 @pytest.mark.parametrize("sampler", [cluster_boundary, class_boundary])
 def test_all_boundary_triplets_of_a_tiny_pool(monkeypatch, sampler, listable):
-    monkeypatch.setattr(alignet.sampling, "_LISTABLE", listable)
+    monkeypatch.setattr(alignet.teacher.sampling, "_LISTABLE", listable)
     expected = all_boundary(TINY)
     assert len(expected) == 3 * 4 + 1 * 5
     drawn = sampler(TINY, len(expected), seed=0)
@@ -51,7 +58,7 @@ def test_all_boundary_triplets_of_a_tiny_pool(monkeypatch, sampler, listable):
 @pytest.mark.parametrize("listable", [0, 10_000_000])
 @pytest.mark.parametrize("labels", [None, TINY, np.array(list("abcabbd"))])
 def test_all_random_triplets_of_a_tiny_pool(monkeypatch, labels, listable):
-    monkeypatch.setattr(alignet.sampling, "_LISTABLE", listable)
+    monkeypatch.setattr(alignet.teacher.sampling, "_LISTABLE", listable)
     expected = all_random(7, labels)
     drawn = random_triplets(7, len(expected), seed=0, labels=labels)
     assert len(drawn) == len(expected)
@@ -90,7 +97,7 @@ def test_seeds_and_repeats(name):
 
 
 def test_threads_do_not_matter(monkeypatch):
-    monkeypatch.setattr(alignet.sampling, "_BLOCK", 1000)
+    monkeypatch.setattr(alignet.teacher.sampling, "_BLOCK", 1000)
     labels = np.random.default_rng(0).integers(0, 30, 400)
     for draw in (
         lambda threads: cluster_boundary(labels, 100_000, 0, threads),
@@ -119,7 +126,7 @@ def test_repeats_are_those_of_a_dictionary(m, threads):
 def test_equal_hashes_are_not_taken_for_equal_triplets(monkeypatch):
     triplets = np.array([[0, 1, 2], [3, 4, 5], [2, 1, 0], [3, 4, 6], [5, 3, 4]])
     monkeypatch.setattr(
-        alignet.sampling, "_hashes", lambda rows, threads: np.full(len(rows), 7, dtype=np.uint32)
+        alignet.teacher.sampling, "_hashes", lambda rows, threads: np.full(len(rows), 7, dtype=np.uint32)
     )
     assert sorted(_repeats(triplets, 2).tolist()) == [2, 4]
 
@@ -193,8 +200,8 @@ def ordered_law(law, n):
 @pytest.mark.parametrize(("labels", "n"), [([0, 0, 1, 1, 2], 2), ([0, 0, 0, 1, 1], 3)])
 def test_the_law_of_a_small_pool_is_exact_on_both_ways(monkeypatch, labels, n, listable):
     """Listing all triplets and drawing until enough are new give one distribution, order included."""
-    monkeypatch.setattr(alignet.sampling, "_LISTABLE", listable)
-    monkeypatch.setattr(alignet.sampling, "_BLOCK", 64)
+    monkeypatch.setattr(alignet.teacher.sampling, "_LISTABLE", listable)
+    monkeypatch.setattr(alignet.teacher.sampling, "_BLOCK", 64)
     labels = np.array(labels)
     law = boundary_law(labels)
     assert sum(law.values()) == pytest.approx(1)
@@ -211,8 +218,8 @@ def test_the_law_of_a_small_pool_is_exact_on_both_ways(monkeypatch, labels, n, l
 @pytest.mark.parametrize("listable", [0, 10_000_000])
 @pytest.mark.parametrize("labels", [None, np.array([0, 0, 0, 1, 1, 2, 3])])
 def test_random_triplets_are_uniform(monkeypatch, labels, listable):
-    monkeypatch.setattr(alignet.sampling, "_LISTABLE", listable)
-    monkeypatch.setattr(alignet.sampling, "_BLOCK", 16)
+    monkeypatch.setattr(alignet.teacher.sampling, "_LISTABLE", listable)
+    monkeypatch.setattr(alignet.teacher.sampling, "_BLOCK", 16)
     possible = sorted(tuple(sorted(c)) for c in all_random(7, labels))
     drawn = np.concatenate([random_triplets(7, 9, seed, labels) for seed in range(600)])
     counts = Counter(tuple(sorted(row)) for row in drawn.tolist())
@@ -233,13 +240,13 @@ def test_rare_classes_are_reached():
 
 def test_rare_triplets_are_listed_or_refused_but_never_waited_for(monkeypatch):
     """Half of the draws take the pair of the small cluster, which has 61 triplets among 5,371."""
-    monkeypatch.setattr(alignet.sampling, "_BLOCK", 256)
+    monkeypatch.setattr(alignet.teacher.sampling, "_BLOCK", 256)
     labels = np.repeat([0, 1, 2], [2, 1, 60])
     assert len(all_boundary(labels)) == 61 + 60 * 59 // 2 * 3
     with pytest.raises(ValueError, match="at most 5,371 triplets"):
         cluster_boundary(labels, 5372, seed=0)
     assert set(sets_of(cluster_boundary(labels, 5371, seed=0))) == all_boundary(labels)
-    monkeypatch.setattr(alignet.sampling, "_LISTABLE", 0)
+    monkeypatch.setattr(alignet.teacher.sampling, "_LISTABLE", 0)
     with pytest.raises(ValueError, match="ask for fewer"):
         cluster_boundary(labels, 5371, seed=0)
 
@@ -326,7 +333,7 @@ def test_rounds_leave_no_trace(monkeypatch):
     assignment = np.random.default_rng(0).integers(0, 20, 1500)
     found = []
     for rounds in (1, 2, 256):
-        monkeypatch.setattr(alignet.sampling, "_ROUND", rounds)
+        monkeypatch.setattr(alignet.teacher.sampling, "_ROUND", rounds)
         found.append((random_triplets(700, 300_000, 3), cluster_boundary(assignment, 300_000, 3)))
     for one in found[1:]:
         for triplets, same in zip(one, found[0], strict=True):

@@ -19,7 +19,8 @@ from alignet.data.index import scan
 from alignet.data.pixels import PixelPolicy
 from alignet.data.sets import exists, files_of
 from alignet.data.shards import ShardListing, checksums, list_shards, shard_files, shard_labels, shard_source
-from alignet.stages import _read, embed, index
+from alignet.pipeline import payloads
+from alignet.stages import embed, index
 
 
 def encoded(kind, seed=0):
@@ -363,7 +364,7 @@ def test_stages_list_and_embed_both_alike(both, tmp_path):
             SimpleNamespace(device="cpu", workers=0, threads=1),
             tmp_path / "none",
         )
-        assert _read.images(work, "images").ids == tuple(listings[-1])
+        assert payloads.images(work, "images").ids == tuple(listings[-1])
         embed.run(work)
         files = sorted(file for file in work.folder.iterdir() if file.suffix in (".npy", ".txt"))
         features.append([(file.name, file.read_bytes()) for file in files])

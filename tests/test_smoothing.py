@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from alignet.cli import load
-from alignet.graph import build_graph, upstream
-from alignet.smoothing import class_expectations, smooth
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph, upstream
+from alignet.teacher.smoothing import class_expectations, smooth
 
 
 def problem(seed=0, images=30, width=5, out=4, noise=0.5):

@@ -14,8 +14,8 @@ from PIL import Image
 
 import alignet
 from alignet.backbones import encode
-from alignet.embedding import given_images, rows_of
-from alignet.streaming import PASS, stream
+from alignet.backbones.embedding import given_images, rows_of
+from alignet.backbones.inference import PASS, stream
 
 ROOT = Path(__file__).parent.parent
 NAMES = [f"{number}.png" for number in range(10 * PASS + 3)]

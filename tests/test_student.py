@@ -10,10 +10,10 @@ import pytest
 import torch
 from test_finetune import TOY, changed, images, planted, pool_teacher, same
 
-from alignet.answers import PoolTeacher
 from alignet.backbones import Encoder, load_encoder
-from alignet.finetune import finetune
-from alignet.student import Student
+from alignet.student.batches import PoolTeacher
+from alignet.student.finetune import finetune
+from alignet.student.network import Student
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

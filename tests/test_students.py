@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from toys import TOYS
 
 from alignet.backbones import configuration, folder_backbone, load_encoder
-from alignet.cli import compose, load
-from alignet.commands import run_pipeline
 from alignet.data.index import scan
 from alignet.data.sets import files_of
-from alignet.pipeline import Pipeline
+from alignet.pipeline.cli import compose, load
+from alignet.pipeline.commands import run_pipeline
+from alignet.pipeline.runner import Pipeline
 
 STUDENTS = {"open_clip": TOYS["open_clip output"], "transformers": TOYS["siglip output"]}
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from alignet.evaluate.bootstrap import Score
-from alignet.table import (
+from alignet.report.table import (
     Row,
     distance_closed,
     measures,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO
 
-from alignet.checkpoints import Checkpoints
+from alignet.runtime.checkpoints import Checkpoints
 from alignet.triplets import odd_one_last, probabilities, similarities
 from alignet.vice import gradient
 from alignet.vice.compiled import CompiledEngine
@@ -288,7 +288,7 @@ def test_bad_triplets_and_checkpoints(world, tmp_path):
 
 def test_the_benchmark_fits_with_the_settings_of_the_experiments():
     """benchmarks.vice states them as constants; a change of either experiment's must reach it."""
-    from alignet.cli import compose
+    from alignet.pipeline.cli import compose
     from benchmarks.vice import OURS, PUBLISHED
 
     for settings, experiment in ((PUBLISHED, "paper"), (OURS, "photos")):

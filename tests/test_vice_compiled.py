@@ -10,7 +10,7 @@ from numba import njit
 from safetensors.torch import load_file
 from scipy.stats import kstest
 
-from alignet.checkpoints import Checkpoints
+from alignet.runtime.checkpoints import Checkpoints
 from alignet.vice import arithmetic
 from alignet.vice.compiled import CompiledEngine, fill_normal
 from alignet.vice.engine import Engine, evaluate

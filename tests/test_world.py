@@ -10,10 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from alignet.data import drawing, world
-from alignet.data.world import WorldSettings, choose, make_concepts, pair_probabilities, stranger, write_world
 from alignet.evaluate.baselines import centred, colour_histogram, raw_pixels
 from alignet.triplets import accuracy, check_triplets, similarities
+from alignet.world import drawing, world
+from alignet.world.world import (
+    WorldSettings,
+    choose,
+    make_concepts,
+    pair_probabilities,
+    stranger,
+    write_world,
+)
 
 SETTINGS = WorldSettings(
     size=32,

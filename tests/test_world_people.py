@@ -9,9 +9,8 @@ from scipy.io import loadmat
 from scipy.stats import spearmanr
 from test_world import SETTINGS
 
-from alignet.data.drawing import CATEGORIES, Look
-from alignet.data.world import make_concepts, pair_probabilities, write_world
-from alignet.data.world_people import (
+from alignet.world.drawing import CATEGORIES, Look
+from alignet.world.people import (
     ANSWERS,
     CATCH,
     LEVELS,
@@ -20,6 +19,7 @@ from alignet.data.world_people import (
     look_similarity,
     pair_similarity,
 )
+from alignet.world.world import make_concepts, pair_probabilities, write_world
 
 PEOPLE = replace(
     SETTINGS, participants=30, participant_trials=60, teacher_images=8, student_images=8, pool=20, fresh=4

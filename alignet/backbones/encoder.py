@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from alignet.interrupt import ignore
-from alignet.progress import progress
+from alignet.runtime.interrupt import ignore
+from alignet.runtime.progress import progress
 
 LIBRARIES = ("timm", "open_clip", "transformers")
 FEATURES = ("pooled", "output")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy, open_image
-from alignet.progress import progress
+from alignet.runtime.progress import progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 

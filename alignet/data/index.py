@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from alignet.data.images import list_images
-from alignet.progress import progress
+from alignet.runtime.progress import progress
 
 _BLOCK = 1024  # files handed to the threads at a time
 _SAVE_SECONDS = 60.0  # between saves of an unfinished cache

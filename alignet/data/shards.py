@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignet.data.images import SUFFIXES, ImageSource, Place, check_name
-from alignet.progress import progress
+from alignet.runtime.progress import progress
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _BLOCK = tarfile.BLOCKSIZE  # bytes; a tar file ends with two such blocks of zeros

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from alignet.config import DatasetSettings
+from alignet.doctor.config_checks import images_a_step
 from alignet.doctor.findings import duration, plain, size
 from alignet.doctor.measure import Measurements, cores, on
 from alignet.doctor.models import NETWORKS
-from alignet.doctor.sense import images_a_step
 from alignet.doctor.sources import Count, Sources, world_images
-from alignet.graph import FINETUNED, SETTINGS, Node
-from alignet.memory import memory_limit
+from alignet.pipeline.graph import FINETUNED, SETTINGS, Node
+from alignet.runtime.memory import memory_limit
 
 EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
 WIDTH = 1024  # features of a model that is not here
@@ -226,7 +226,7 @@ class Estimates:
     # ---- features
 
     def _embed(self, node: Node) -> Estimate:
-        from alignet.streaming import PASS  # with torch
+        from alignet.backbones.inference import PASS  # with torch
 
         model, _, images = node.role.partition(".")
         base = "student" if model in FINETUNED else model
@@ -265,7 +265,7 @@ class Estimates:
         )
 
     def _streamed(self, images: int, reading: float, computing: float) -> float:
-        """Seconds of `alignet.streaming.stream` for images that cost so much each to read and to compute.
+        """Seconds of `alignet.backbones.inference.stream` for images that cost so much each to read and to compute.
 
         On a CPU every thread does both; `computing` was measured with all threads on one pass.
         """

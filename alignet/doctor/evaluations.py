@@ -118,7 +118,7 @@ def _ids(sources: Sources, dataset: DatasetSettings, part: str) -> list[str]:
 def _judged(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:
     from alignet.data.judgements import load_judgements
     from alignet.data.tables import read_column
-    from alignet.families.similarity import judged_images
+    from alignet.evaluate.families.similarity import judged_images
 
     options, several = dataset.options, dataset.family == "rsa_mean"
     order = f"order {part}" if several else "order"
@@ -167,7 +167,7 @@ def _real(sources: Sources, name: str, dataset: DatasetSettings, path: Path) -> 
 
 
 def _tree(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:
-    from alignet.families.representations import levels_of
+    from alignet.evaluate.families.representations import levels_of
 
     files = {one: _path(sources, dataset, one) for one in _together(dataset, part)}
     levels = levels_of(files, _ids(sources, dataset, "test"), dataset.options, name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from alignet.doctor.estimates import Estimate, Estimates
 from alignet.doctor.findings import Finding, duration, fault, ok, one_line, size, warning
 from alignet.doctor.sources import Sources
-from alignet.memory import memory_left, memory_limit
+from alignet.runtime.memory import memory_left, memory_limit
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,6 @@ def load_libraries() -> float:
     import sklearn.linear_model  # noqa: F401
     import timm  # noqa: F401
 
-    import alignet.finetune  # noqa: F401
+    import alignet.student.finetune  # noqa: F401
 
     return time.perf_counter() - began

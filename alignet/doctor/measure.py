@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from alignet.doctor.config_checks import images_a_step
 from alignet.doctor.models import Models
-from alignet.doctor.sense import images_a_step
 from alignet.doctor.sources import Sources
 
 _OPENED = 24  # images that are opened to time it
@@ -311,7 +311,7 @@ class Measurements:
         return _fastest(lambda: seconds_of(lambda: encoder.features(images)), self.budget / 4)
 
     def step(self) -> Step | None:
-        """A step of fine-tuning through alignet.finetune.finetune, on pictures of noise and random answers."""
+        """A step of fine-tuning through alignet.student.finetune.finetune, on pictures of noise and random answers."""
         return self.once("step", self._step)
 
     def _step(self) -> Step | None:
@@ -352,7 +352,7 @@ class Measurements:
         """Bytes of the parameters that train; bytes kept for the backward pass of any batch, and of each image."""
         import torch
 
-        from alignet.student import attend_by_products
+        from alignet.student.network import attend_by_products
 
         settings, encoder = self.sources.config.finetune.settings, self.models.encoder("student")
         names = [name for name in encoder.trainable() if not name.startswith(tuple(settings.frozen))]
@@ -385,7 +385,7 @@ class Measurements:
         """Seconds a step: the difference of a long run and of one of a single step."""
         import torch
 
-        from alignet.finetune import PoolTeacher, TripletAnswers, finetune
+        from alignet.student.finetune import PoolTeacher, TripletAnswers, finetune
 
         encoder = self.models.encoder("student")
         shape = tuple(encoder.data_config["input_size"])
@@ -464,7 +464,7 @@ class Measurements:
     def _distill(self, role: str, m: int, p: int, n: int) -> tuple[float, float, Memory]:
         import torch
 
-        from alignet.distill import fit_map
+        from alignet.teacher.distill import fit_map
 
         settings = self.sources.config.distill.settings[role]
         less = min(n, max(settings.batch, 100_000))
@@ -489,7 +489,7 @@ class Measurements:
 
     def kmeans(self, n: int, p: int, k: int) -> float:
         """Seconds of one iteration of k-means from one start, over n images."""
-        from alignet.clusters import fit_clusters
+        from alignet.teacher.clusters import fit_clusters
 
         def measure() -> float:
             less = min(n, max(4 * k, 20_000 if p * k < 10**6 else 4_000))
@@ -509,8 +509,8 @@ class Measurements:
 
     def drawing(self, pool: int, p: int, count: int, mapped: bool) -> float:
         """Seconds to draw and answer `count` triplets of the pool."""
-        from alignet.labelling import label
-        from alignet.sampling import random_triplets
+        from alignet.teacher.labelling import label
+        from alignet.teacher.sampling import random_triplets
 
         def measure() -> float:
             m, less = min(pool, 8_000), min(count, 20_000)  # a large pool is not answered by one Gram matrix
@@ -556,7 +556,7 @@ class Measurements:
 
     def smoothing(self, n: int, q: int, p: int, classes: int = 1000) -> float:
         """Seconds of the smoothing of n images with q student and p teacher features."""
-        from alignet.smoothing import class_expectations, smooth
+        from alignet.teacher.smoothing import class_expectations, smooth
 
         def measure() -> float:
             less = min(n, 2_000)
@@ -574,8 +574,8 @@ class Measurements:
 
     def picture(self) -> float:
         """Seconds to draw a picture of the world and write it."""
-        from alignet.data.drawing import BACKGROUNDS, draw
-        from alignet.data.world import make_concepts
+        from alignet.world.drawing import BACKGROUNDS, draw
+        from alignet.world.world import make_concepts
 
         def measure() -> float:
             settings = self.sources.config.world
@@ -594,7 +594,7 @@ class Measurements:
 
     def pretraining(self, role: str) -> tuple[float, Memory]:
         """Seconds of a step of the world's own pretraining, and the peak memory."""
-        from alignet.pretrain import pretrain_student, pretrain_teacher
+        from alignet.world.pretrain import pretrain_student, pretrain_teacher
 
         def measure() -> tuple[float, Memory]:
             config = self.sources.config

@@ -12,7 +12,7 @@ from alignet.config import ModelSettings
 from alignet.doctor.files import open_one, sample
 from alignet.doctor.findings import Finding, fault, ok, plain, warning
 from alignet.doctor.sources import Sources
-from alignet.memory import memory_left
+from alignet.runtime.memory import memory_left
 
 NETWORKS = ("timm", "open_clip", "transformers")  # libraries whose models are networks
 _TOLERANCE = {"cpu": 1e-4, "cuda": 5e-3}  # of the largest feature; a GPU adds up in another order
@@ -49,7 +49,7 @@ class Models:
             )
             return str(self.sources.path(model.weights_set)) if there is not None else None
         if model.weights == "pretrain":
-            from alignet.stages._read import weights_of
+            from alignet.pipeline.payloads import weights_of
 
             artifact = self.sources.state(f"pretrain[{name}]").artifact
             return str(weights_of(artifact)) if artifact is not None else None
@@ -154,7 +154,7 @@ def check_weights(sources: Sources, models: Models) -> Iterator[Finding]:
 
 def _absent(model: ModelSettings) -> list[str] | None:
     """Repositories whose files the hub's cache lacks; None for a model without weights on the hub."""
-    from alignet import hub
+    from alignet.backbones import hub
 
     try:
         wanted = hub.wanted(model.library, model.architecture, model.tag)
@@ -164,7 +164,7 @@ def _absent(model: ModelSettings) -> list[str] | None:
 
 
 def _hub(name: str, model: ModelSettings) -> Finding:
-    from alignet import hub
+    from alignet.backbones import hub
 
     try:
         hub.wanted(model.library, model.architecture, model.tag)

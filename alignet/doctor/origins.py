@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignet.cli import conf_folder
+from alignet.pipeline.cli import conf_folder
 
 # Sections that decide what is computed; the others say where things are and how they are shown.
 METHOD = ("teacher", "student", "vice", "soft_labels", "distill", "cluster", "triplets", "smooth", "finetune")

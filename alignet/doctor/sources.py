@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from alignet.artifacts import ArtifactError
 from alignet.config import Config, DatasetSet, FeaturesSet, ImagesSet, SetSettings, TripletsSet
 from alignet.data.sets import exists, files_of, listed_name
 from alignet.data.tables import read_rows
 from alignet.data.text import open_text, separator_of
-from alignet.graph import Node
-from alignet.pipeline import Pipeline, State
+from alignet.pipeline.graph import Node
+from alignet.pipeline.runner import Pipeline, State
+from alignet.runtime.artifacts import ArtifactError
 
 NOT_GIVEN = "paths_{name}_is_not_given"  # stands where an option of `paths` should be
 
@@ -122,7 +122,7 @@ class Sources:
         if one.kind == "weights":
             return weight_names(path)
         if one.kind == "map":
-            from alignet.distill import AffineMap
+            from alignet.teacher.distill import AffineMap
 
             return AffineMap.load_npz(path)
         if one.kind == "embedding":
@@ -263,11 +263,11 @@ class Sources:
 
     def cached_features(self, key: str) -> tuple[np.ndarray, list[str]] | None:
         """The rows of an `embed` node that has been made, or of the features file that it would copy."""
-        from alignet.stages import _read
+        from alignet.pipeline import payloads
 
         artifact = self.state(key).artifact if key in self.graph else None
         if artifact is not None:
-            return _read.embedding(artifact)
+            return payloads.embedding(artifact)
         node = self.graph.get(key)
         if node is None or node.section["model"]["library"] != "features":
             return None
@@ -319,7 +319,7 @@ def weight_names(path: Path) -> list[str]:
 
 def world_images(world: Any, folder: str) -> int:
     """Pictures in one of a drawn world's folders, by the world's settings."""
-    from alignet.data.drawing import CATEGORIES
+    from alignet.world.drawing import CATEGORIES
 
     concepts = len(CATEGORIES) * world.concepts
     judged = len(CATEGORIES) * (world.concepts - world.unjudged)

@@ -25,9 +25,9 @@ def asked(
     import torch
 
     from alignet.data.features import rows_for
-    from alignet.distill import AffineMap
-    from alignet.labelling import label
-    from alignet.sampling import random_triplets
+    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.labelling import label
+    from alignet.teacher.sampling import random_triplets
 
     known = AffineMap.load_npz(mapping)
     possible = len(ids) * (len(ids) - 1) * (len(ids) - 2) // 6

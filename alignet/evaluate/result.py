@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alignet.artifacts import write_json
 from alignet.evaluate.bootstrap import Score
+from alignet.runtime.artifacts import write_json
 
 Columns = Mapping[str, np.ndarray | Sequence[str] | Sequence[bytes]]
 

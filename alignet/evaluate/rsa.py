@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alignet.evaluate.bootstrap import Score, defined_interval, object_counts
-from alignet.progress import progress
+from alignet.runtime.progress import progress
 
 KINDS = ("similarity", "dissimilarity")
 

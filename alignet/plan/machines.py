@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alignet.config_plan import GpuSettings, MachineSettings
+from alignet.config.plan import GpuSettings, MachineSettings
 from alignet.plan.constants import REFERENCE, UNITS, Bound
 from alignet.plan.formulas import Work
 

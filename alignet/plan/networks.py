@@ -97,7 +97,7 @@ class Vit:
         )  # fmt: skip
 
 
-PATCHES = 256  # beyond so many, attention is never computed by products (alignet.student.attend_by_products)
+PATCHES = 256  # beyond so many, attention is never computed by products (alignet.student.network.attend_by_products)
 # depth, width, hidden units. Touvron et al. 2021 (Ti, S), Dosovitskiy et al. 2021, table 1 (B, L, H), Alabdulmohsin et
 # al. 2023, "Getting ViT in Shape" (So400m)
 SHAPES = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from alignet.config import Config
 from alignet.doctor.estimates import ASSUMED, EPOCHS, KEPT, SMALL
-from alignet.graph import FINETUNED, SETTINGS, Node, build_graph
+from alignet.pipeline.graph import FINETUNED, SETTINGS, Node, build_graph
 from alignet.plan import formulas
 from alignet.plan.formulas import Work
 from alignet.plan.machines import Machine
@@ -25,8 +25,8 @@ PROCESS = 700_000_000  # bytes of a process that has loaded torch, faiss and tim
 CONTEXT = 600_000_000  # bytes of a GPU that CUDA, its kernels and libraries take [assumed]
 IDENTITY = 120  # bytes of an image in an index: its name and checksum
 NAME = 100  # bytes of an id in memory, as Python keeps it
-PASS = 16  # images of a pass on a CPU, at most [alignet.streaming.PASS, without torch]
-ON_DEVICE = 2  # passes that a GPU holds [alignet.streaming]
+PASS = 16  # images of a pass on a CPU, at most [alignet.backbones.inference.PASS, without torch]
+ON_DEVICE = 2  # passes that a GPU holds [alignet.backbones.inference]
 REPORT = 20.0  # seconds of the page, its tables and figures
 FAMILIES = ASSUMED | {  # seconds of an evaluation on a few hundred images and thousands of triplets [measured there]
     "odd_one_out": 0.7, "agreement": 1.0, "teacher_labels": 1.0, "top1": 2.0, "linear_probe": 3.0, "few_shot": 4.0,
@@ -410,7 +410,7 @@ def embed_bytes(network: Network, batch: int, threads: int, on_gpu: bool) -> flo
 def kept_bytes(network: Network, reduced: bool, recompute: bool, *, products: bool = False) -> float:
     """Bytes that the backward pass keeps of an image; recompute: of each block its input alone.
 
-    products: on a CPU, where attention under bf16 is computed by products (alignet.student.attend_by_products).
+    products: on a CPU, where attention under bf16 is computed by products (alignet.student.network.attend_by_products).
     """
     kept = network.kept16 + products * network.attention16 if reduced else network.kept32
     return kept * network.recomputed16 / network.kept16 if recompute else kept

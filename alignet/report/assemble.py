@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alignet.report.across import across
 from alignet.report.blocks import Block, Section, Text
-from alignet.report.gathered import Gathered
+from alignet.report.cross_dataset import across
+from alignet.report.dataset_results import Gathered
 from alignet.report.page import Page
 from alignet.report.published import published_blocks
 from alignet.report.sections import BUILDERS, SECTIONS, TOGETHER
 from alignet.report.settings import settings_block
 from alignet.report.summary import summarise
-from alignet.table import Row
+from alignet.report.table import Row
 
 WARNING = "This page shows pictures that may not be handed on: keep it where the pictures themselves may be."
 

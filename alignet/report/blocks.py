@@ -51,7 +51,7 @@ class Table:
 class Figure:
     """A figure. name: of its files. draw: makes the matplotlib figure, and is called once for each look.
 
-    draw takes the look (alignet.figures.Look) whose colours it is to use. caption: what is shown and over what n, and
+    draw takes the look whose colours it is to use. caption: what is shown and over what n, and
     one sentence with what there is to see, from the figures themselves. alt: for readers who cannot see it.
     """
 

@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignet.report.across import across
 from alignet.report.assemble import family_sections, sentence, warning
 from alignet.report.blocks import Block, Cell, Section, Table, Text
+from alignet.report.cross_dataset import across
+from alignet.report.dataset_results import SETTINGS, TITLES, Gathered, Row
 from alignet.report.files import slug
-from alignet.report.gathered import SETTINGS, TITLES, Gathered, Row
-from alignet.report.numbers import BOLD, best_of
+from alignet.report.formatting import BOLD, best_of
+from alignet.report.load_results import gather, merged
 from alignet.report.page import Page
 from alignet.report.provenance import provenance
 from alignet.report.published import published_blocks
-from alignet.report.reading import gather, merged
 from alignet.report.settings import settings_block
 from alignet.report.summary import Number, Summary, summarise
-from alignet.table import Row as TableRow
-from alignet.table import better_if_larger, hidden, number, shown, title_of
+from alignet.report.table import Row as TableRow
+from alignet.report.table import better_if_larger, hidden, number, shown, title_of
 
 if TYPE_CHECKING:
-    from alignet.artifacts import Artifact
     from alignet.evaluate.bootstrap import Score
+    from alignet.runtime.artifacts import Artifact
 
 OTHERS = ("teacher", "baseline", "data")  # models that runs may share
 
@@ -69,7 +69,7 @@ def gathered_runs(runs: Sequence[Run]) -> list[Gathered]:
 
 def _identity(run: Run, model: str) -> tuple[str, ...]:
     """Fingerprints of the evaluations of one model."""
-    from alignet.report.gathered import ROWS
+    from alignet.report.dataset_results import ROWS
 
     return tuple(
         sorted(

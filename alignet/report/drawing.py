@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignet.report.blocks import Look
-from alignet.report.gathered import SETTINGS
+from alignet.report.dataset_results import SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

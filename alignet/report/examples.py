@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alignet.evaluate.result import Columns
 from alignet.report.blocks import Block, Pictures, Text
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.files import slug
-from alignet.report.gathered import Gathered, Row
 
 _TITLES = {"towards": "changed its mind towards people", "against": "changed its mind against people"}
 _SAID = {

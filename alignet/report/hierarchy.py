@@ -15,6 +15,7 @@ from alignet.data.hierarchy import RELATIONS
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Columns
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.drawing import (
     FONT,
     WIDTH,
@@ -28,8 +29,7 @@ from alignet.report.drawing import (
     panels,
 )
 from alignet.report.files import slug
-from alignet.report.gathered import Gathered, Row
-from alignet.report.numbers import apart, score_cell, setting_title
+from alignet.report.formatting import apart, score_cell, setting_title
 from alignet.report.representations import before_after
 
 _DISTANCES = {

@@ -13,10 +13,10 @@ import numpy as np
 
 from alignet.data.trials import LEVELS
 from alignet.report.blocks import Block, Cell, Figure, Look, Table, Text
+from alignet.report.dataset_results import Gathered
 from alignet.report.drawing import canvas, dress, legend
 from alignet.report.files import slug
-from alignet.report.gathered import Gathered
-from alignet.report.numbers import p_text, spread, without_value
+from alignet.report.formatting import p_text, spread, without_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

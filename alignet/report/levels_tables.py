@@ -12,10 +12,10 @@ import numpy as np
 
 from alignet.evaluate.result import Result
 from alignet.report.blocks import Cell, Table
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.files import slug
-from alignet.report.gathered import Gathered, Row
+from alignet.report.formatting import grouped_notes, setting_title, spread, without_value
 from alignet.report.levels_people import NAMES
-from alignet.report.numbers import grouped_notes, setting_title, spread, without_value
 
 CHANCE = 1 / 3  # of an odd one out
 CORRELATED = {"rt_spearman": "with response times", "disagreement_spearman": "with disagreement"}

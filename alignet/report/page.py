@@ -25,7 +25,7 @@ from alignet.report.files import (
     write_figure,
     write_table,
 )
-from alignet.report.inline import inches, inline, variables
+from alignet.report.inline_svg import inches, inline, variables
 from alignet.report.summary import Summary
 
 PAGE = "report.html"

@@ -1,4 +1,4 @@
-"""The features before and after alignment as a figure of the page: alignet.figures' picture in both looks."""
+"""The features before and after alignment as a figure of the page: alignet.report.figures' picture in both looks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignet.figures import concepts_figure, neighbour_share
 from alignet.report.blocks import Figure
+from alignet.report.figures import concepts_figure, neighbour_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

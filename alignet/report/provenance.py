@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alignet.report.blocks import Block, Cell, Section, Table, Text
 
 if TYPE_CHECKING:
-    from alignet.artifacts import Artifact
+    from alignet.runtime.artifacts import Artifact
 
 KEY = "provenance"
 LONGEST = 120  # letters of a value
@@ -21,7 +21,7 @@ LONGEST = 120  # letters of a value
 
 def lineage(artifacts: Iterable[Artifact]) -> list[Artifact]:
     """The artifacts and all that they were built from, each after its inputs, each once; outside data has none."""
-    from alignet.artifacts import MANIFEST, Artifact, read_manifest
+    from alignet.runtime.artifacts import MANIFEST, Artifact, read_manifest
 
     found: dict[str, Artifact] = {}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Table, Text
-from alignet.report.gathered import SETTINGS, TITLES, Gathered, Row
+from alignet.report.dataset_results import SETTINGS, TITLES, Gathered, Row
 
 Quadruple = tuple[float | None, float | None, float | None, float | None]  # in the order of SETTINGS
 METRICS = (

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from alignet.report import generalisation
 from alignet.report.blocks import Block
 from alignet.report.calibration import calibration
+from alignet.report.dataset_results import Gathered
 from alignet.report.examples import examples_blocks
-from alignet.report.gathered import Gathered
 from alignet.report.hierarchy import hierarchy, relations
 from alignet.report.levels import levels
 from alignet.report.levels_people import levels_people

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from alignet.report.blocks import Cell, Table
-from alignet.report.gathered import TITLES
-from alignet.table import STUDENT, Row, measures
+from alignet.report.dataset_results import TITLES
+from alignet.report.table import STUDENT, Row, measures
 
 NAME = "all"
 FIRST = (STUDENT, "teacher")  # models whose columns come first
 
 
 def settings_block(rows: Sequence[Row], title: str, name: str = NAME) -> Table:
-    """alignet.table's figures, turned: settings are few and metrics many, so settings are the columns."""
+    """alignet.report.table's figures, turned: settings are few and metrics many, so settings are the columns."""
     found, footnotes, intervals = measures(rows)
     order = sorted(range(len(rows)), key=lambda index: _place(rows[index].model))
     lines, last = [], ""

@@ -11,10 +11,10 @@ from typing import Any
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
+from alignet.report.dataset_results import Gathered, Row
 from alignet.report.drawing import FONT, WIDTH, dress, hue_of, in_order, marker_of, panels
 from alignet.report.files import slug
-from alignet.report.gathered import Gathered, Row
-from alignet.report.numbers import (
+from alignet.report.formatting import (
     BOLD,
     apart,
     best_of,

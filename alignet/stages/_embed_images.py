@@ -1,6 +1,6 @@
 """The other use of `python -m alignet.stages.embed`: any images through any model, into a folder of its own.
 
-    images=FOLDER model=FOLDER|LIBRARY:NAME -> <output>/ as alignet/embedding.py describes it
+    images=FOLDER model=FOLDER|LIBRARY:NAME -> <output>/ as alignet/backbones/embedding.py describes it
 
 No node of the graph: what it needs beside OWN comes from the sections `embed` and `runtime` of the configuration.
 """
@@ -18,13 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignet import cli, processes
+from alignet.pipeline import cli
+from alignet.runtime import distributed
 
 if TYPE_CHECKING:
     from alignet.api import Model
-    from alignet.artifacts import Artifact, Identity
+    from alignet.backbones.embedding import GivenImages
     from alignet.config import Config
-    from alignet.embedding import GivenImages
+    from alignet.runtime.artifacts import Artifact, Identity
 
 # key -> what stands there where it is not given; the rest of a command line is configuration
 OWN = {"images": "", "model": "", "output": "", "format": "npy", "map": "", "feature": "", "image_size": "0"}
@@ -59,10 +60,10 @@ def embed(own: dict[str, str], config: Config) -> None:
     options = _options(own)
     _check_alone(config)
     from alignet import api
-    from alignet.artifacts import work_at
+    from alignet.backbones.embedding import given_images, parquet_library, write_embedding
     from alignet.data.pixels import reading
-    from alignet.embedding import given_images, parquet_library, write_embedding
-    from alignet.pipeline import provenance, set_up
+    from alignet.pipeline.runner import provenance, set_up
+    from alignet.runtime.artifacts import work_at
 
     if options["format"] == "parquet":
         parquet_library()
@@ -124,7 +125,7 @@ def _options(own: dict[str, str]) -> dict[str, str]:
 
 def _check_alone(config: Config) -> None:
     """ValueError where more processes than one are asked for."""
-    launcher, size = config.runtime.launcher, processes.current().size
+    launcher, size = config.runtime.launcher, distributed.current().size
     if launcher != "local" or size > 1:
         found = f"runtime.launcher={launcher}" if launcher != "local" else f"{size} processes"
         raise ValueError(
@@ -146,8 +147,8 @@ def _identity(
     options: dict[str, str], config: Config, source: GivenImages, model: Model
 ) -> tuple[Identity, dict[str, str]]:
     """What determines the bytes, and the digests that a later run compares."""
-    from alignet.artifacts import Identity, fingerprint
-    from alignet.embedding import weights_digest
+    from alignet.backbones.embedding import weights_digest
+    from alignet.runtime.artifacts import Identity, fingerprint
 
     backbone = model.encoder.backbone
     section: dict[str, Any] = {
@@ -173,7 +174,7 @@ def _identity(
 
 def _is_there(target: Path, built_from: dict[str, str], force: bool) -> bool:
     """Whether the output is finished; ValueError where something else stands in its place."""
-    from alignet.artifacts import MANIFEST, read_manifest
+    from alignet.runtime.artifacts import MANIFEST, read_manifest
 
     if not target.exists():
         return False

@@ -11,25 +11,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
     """Cluster with the configured number, or with the elbow of the inertia curve over the grid."""
     import numpy as np
 
-    from alignet.artifacts import write_json
-    from alignet.checkpoints import Checkpoints
-    from alignet.clusters import elbow, fit_clusters
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.runtime.artifacts import write_json
+    from alignet.runtime.checkpoints import Checkpoints
+    from alignet.teacher.clusters import elbow, fit_clusters
 
     section, k, each = work.section, work.section["clusters"], work.section["rows_per_cluster"]
-    features, _ = _read.embedded_rows(work.inputs["features"])
+    features, _ = payloads.embedded_rows(work.inputs["features"])
     grid = [value for value in section["grid"] if value <= len(features)]
     most = max(grid, default=1) if k == "elbow" else k
     common = {
         "seed": section["seed"], "iterations": section["iterations"], "redo": section["redo"],
-        "threads": work.runtime.threads, "transform": _read.transform(work), "sample": each and each * most,
+        "threads": work.runtime.threads, "transform": payloads.transform(work), "sample": each and each * most,
     }  # fmt: skip
     if k == "elbow":
         found = elbow(features, grid=grid, checkpoints=Checkpoints(work.checkpoints), **common)
@@ -45,6 +45,6 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("cluster", __doc__ or "")

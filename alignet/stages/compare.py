@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignet.cli import main
+from alignet.pipeline.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ _APART = "options on one side of `vs` do not hold for the other; give what both 
 
 def jobs_of(arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each run of a command line. ValueError where they are fewer than two."""
-    from alignet.cli import product
+    from alignet.pipeline.cli import product
 
     sides: list[list[str]] = [[]]
     for item in arguments:
@@ -47,7 +47,7 @@ def jobs_of(arguments: Sequence[str]) -> list[list[str]]:
 
 def _as_typed(item: str) -> str:
     """A path without the quotes that the multirun put around it; what the user quoted stays."""
-    from alignet.cli import quoted
+    from alignet.pipeline.cli import quoted
 
     key, _, value = item.partition("=")
     plain = f"{key}={value[1:-1]}"
@@ -56,9 +56,9 @@ def _as_typed(item: str) -> str:
 
 def compare(arguments: Sequence[str]) -> None:
     """Write the page of these runs, and say where it is and what the runs came to."""
-    from alignet.artifacts import fingerprint
-    from alignet.cli import load
+    from alignet.pipeline.cli import load
     from alignet.report.compare import labels
+    from alignet.runtime.artifacts import fingerprint
 
     jobs = jobs_of(arguments)
     configs = [load(job) for job in jobs]
@@ -88,11 +88,11 @@ def _finished(job: Sequence[str], config: Config, label: str, *, apart: bool) ->
     import json
     import shlex
 
-    from alignet.artifacts import ArtifactError
     from alignet.evaluate.bootstrap import Score
-    from alignet.pipeline import Pipeline
+    from alignet.pipeline.runner import Pipeline
     from alignet.report.compare import Run
-    from alignet.table import Row
+    from alignet.report.table import Row
+    from alignet.runtime.artifacts import ArtifactError
 
     pipeline = Pipeline(config)
     state = pipeline.state("report")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignet.cli import main
+from alignet.pipeline.cli import main
 
 if TYPE_CHECKING:
     from alignet.config import Config

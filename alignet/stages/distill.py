@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -22,19 +22,19 @@ def run(work: StageRun) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from alignet.artifacts import write_json
-    from alignet.checkpoints import Checkpoints
     from alignet.config import DistillSettings, build
     from alignet.data.triplets import restrict
-    from alignet.distill import choices, cross_validate, fit_map
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.runtime.artifacts import write_json
+    from alignet.runtime.checkpoints import Checkpoints
+    from alignet.teacher.distill import choices, cross_validate, fit_map
 
     if "published" in work.inputs:
         return _take(work)
     settings = build(DistillSettings, work.section["settings"], "distill.settings")
-    rows_of_features, ids = _read.embedding(work.inputs["features"])
-    rows = _read.object_rows(work, ids)
-    used = restrict(_read.triplets(work, "triplets", len(rows)), rows)
+    rows_of_features, ids = payloads.embedding(work.inputs["features"])
+    rows = payloads.object_rows(work, ids)
+    used = restrict(payloads.triplets(work, "triplets", len(rows)), rows)
     features = torch.from_numpy(rows_of_features.astype(np.float32))
     triplets = torch.from_numpy(used.triplets)
     if "soft_labels" in work.inputs:
@@ -83,19 +83,19 @@ def _locality(work: StageRun) -> Any:
     """The neighbourhoods that a gLocal map is to keep; None for the other maps."""
     import torch
 
-    from alignet.locality import Locality
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.teacher.locality import Locality
 
     if "local" not in work.inputs:
         return None
     local = work.section["local"]
-    features = torch.from_numpy(_read.embedding(work.inputs["local"])[0])
+    features = torch.from_numpy(payloads.embedding(work.inputs["local"])[0])
     return Locality(features, local["weight"], local["temperature"], local["batch"])
 
 
 def _take(work: StageRun) -> dict[str, Any]:
     """A map W, b from elsewhere in the place of a fit; ValueError unless its width is the features'."""
-    from alignet.distill import AffineMap
+    from alignet.teacher.distill import AffineMap
 
     mapping = AffineMap.load_npz(work.sources["published"])
     width = work.inputs["features"].metrics["width"]
@@ -133,6 +133,6 @@ def _plain(rows: list[dict[str, float]]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("distill", __doc__ or "")

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from alignet import cli
+from alignet.pipeline import cli
 
 if TYPE_CHECKING:
     from alignet.config import Config
@@ -56,7 +56,7 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
     from alignet.doctor.measure import Measurements
     from alignet.doctor.models import Models
     from alignet.doctor.sources import Sources
-    from alignet.pipeline import Pipeline
+    from alignet.pipeline.runner import Pipeline
 
     print(f"doctor: {config.experiment_name}; {config.banner}", flush=True)
     sources = Sources(config, tuple(overrides), Pipeline(config))
@@ -85,7 +85,7 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
 
 
 def _checks(sources: Any, models: Any) -> list[Any]:
-    from alignet.doctor import choices, evaluations, files, machine, sense
+    from alignet.doctor import choices, config_checks, evaluations, files, machine
     from alignet.doctor import models as networks
 
     return [
@@ -100,12 +100,12 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         ("load", machine.check_load),
         ("weights", lambda: networks.check_weights(sources, models)),
         ("preprocessing", lambda: networks.check_preprocessing(sources, models)),
-        ("image sizes", lambda: sense.check_sizes(sources)),
-        ("maps", lambda: sense.check_widths(sources, models)),
-        ("people", lambda: sense.check_people(sources)),
-        ("clusters", lambda: sense.check_clusters(sources)),
-        ("triplets", lambda: sense.check_triplets(sources)),
-        ("finetune", lambda: sense.check_finetune(sources, models)),
+        ("image sizes", lambda: config_checks.check_sizes(sources)),
+        ("maps", lambda: config_checks.check_widths(sources, models)),
+        ("people", lambda: config_checks.check_people(sources)),
+        ("clusters", lambda: config_checks.check_clusters(sources)),
+        ("triplets", lambda: config_checks.check_triplets(sources)),
+        ("finetune", lambda: config_checks.check_finetune(sources, models)),
     ]
 
 
@@ -115,7 +115,7 @@ def _set_up(config: Config) -> None:
 
     import torch
 
-    from alignet.pipeline import set_up
+    from alignet.pipeline.runner import set_up
 
     there = config.runtime.device == "cpu" or torch.cuda.is_available()
     set_up(config.runtime if there else dataclasses.replace(config.runtime, device="cpu"))

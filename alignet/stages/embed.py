@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -25,9 +25,9 @@ def run(work: StageRun) -> dict[str, Any]:
     if library in ("pixels", "histogram"):
         return _embed(work, *_baseline(library))
     from alignet.backbones import encode
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
 
-    encoder = _read.encoder(work, _read.base_weights(work))
+    encoder = payloads.encoder(work, payloads.base_weights(work))
     settings = work.section["embed"]
     at_least = encoder.enough_pixels if settings["decode"] == "fast" else 0
     return _embed(
@@ -50,14 +50,14 @@ def _baseline(library: str) -> tuple[Any, Any]:
 def _embed(work: StageRun, prepare: Any, compute: Any, at_least: int = 0) -> dict[str, Any]:
     import numpy as np
 
-    from alignet.processes import current
-    from alignet.progress import progress
-    from alignet.stages import _read
-    from alignet.streaming import stored
+    from alignet.backbones.inference import stored
+    from alignet.pipeline import payloads
+    from alignet.runtime.distributed import current
+    from alignet.runtime.progress import progress
 
     everyone, settings = current(), work.section["embed"]
-    source = _read.images(work, "images")
-    read = _read.opener(work, source)
+    source = payloads.images(work, "images")
+    read = payloads.opener(work, source)
 
     def opened(name: str) -> Any:
         return prepare(read(name, at_least=at_least))
@@ -87,8 +87,8 @@ def _embed_shard(
 
     import numpy as np
 
-    from alignet.interrupt import stop_if_asked
-    from alignet.streaming import stream
+    from alignet.backbones.inference import stream
+    from alignet.runtime.interrupt import stop_if_asked
 
     kept: list[str] = []
     rows, bad = [], []
@@ -147,10 +147,10 @@ def _collect_unreadable(work: StageRun) -> int:
 
 
 def _pick_rows(work: StageRun) -> dict[str, Any]:
+    from alignet.backbones.inference import stored
     from alignet.data.features import load_features, rows_for
-    from alignet.processes import current
-    from alignet.stages import _read
-    from alignet.streaming import stored
+    from alignet.pipeline import payloads
+    from alignet.runtime.distributed import current
 
     everyone = current()
     if not everyone.first:  # nothing to share: reading is all there is to do
@@ -158,7 +158,7 @@ def _pick_rows(work: StageRun) -> dict[str, Any]:
         return {}
     features, ids, constant = load_features(work.sources["features"], work.sources["features.ids"])
     if "images" in work.inputs:
-        wanted = _read.listed_ids(work.inputs["images"])
+        wanted = payloads.listed_ids(work.inputs["images"])
         features, ids = features[rows_for(wanted, ids)], wanted
     _write_shard(work.folder, 0, ids, stored(features, ids, work.section["embed"]["precision"]))
     everyone.wait()

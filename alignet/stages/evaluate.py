@@ -13,37 +13,37 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
     """Compute the scores of this role."""
+    from alignet.evaluate.families import Material, family
     from alignet.evaluate.result import Result, write_result
-    from alignet.families import Material, family
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
 
-    section, transform = work.section, _read.transform(work)
+    section, transform = work.section, payloads.transform(work)
     features, nodes, raw = {}, {}, {}
     for name, artifact in work.inputs.items():
         kind, _, part = name.partition(".")
         if kind == "features":
-            rows, ids = _read.embedding(artifact)
+            rows, ids = payloads.embedding(artifact)
             rows = rows.astype("float32")
             features[part] = (transform(rows) if transform else rows, ids)
         elif kind == "node":
             nodes[part] = artifact.folder
             if artifact.manifest["identity"]["stage"] in ("embed", "smooth"):
-                raw[part] = _read.embedding(artifact)
+                raw[part] = payloads.embedding(artifact)
     files = {
         name.removeprefix("data."): path for name, path in work.sources.items() if name.startswith("data.")
     }
     rows_of_objects = None
     if "object_ids" in section:
-        rows_of_objects = _read.object_rows(work, features["test"][1], "data.objects")
+        rows_of_objects = payloads.object_rows(work, features["test"][1], "data.objects")
     material = Material(
         dataset=section["dataset"], setting=section["setting"], features=features, files=files, nodes=nodes, raw=raw,
         transform=transform or (lambda rows: rows),
-        triplets=lambda name, objects: _read.triplets(work, f"data.{name}", objects),
+        triplets=lambda name, objects: payloads.triplets(work, f"data.{name}", objects),
         picture=_picture(work), object_rows=rows_of_objects, bootstrap=section["bootstrap"], seed=section["seed"],
     )  # fmt: skip
     found = family(section["family"], section["dataset"])(material, section["options"])
@@ -58,11 +58,11 @@ def run(work: StageRun) -> dict[str, Any]:
 
 def _picture(work: StageRun) -> Callable[[str], Any]:
     """What opens an image of the input `data.pictures` by its id."""
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
 
     if "data.pictures" not in work.inputs:
         return lambda name: _no_pictures(work.section["dataset"])
-    return _read.opener(work, _read.images(work, "data.pictures"))
+    return payloads.opener(work, payloads.images(work, "data.pictures"))
 
 
 def _no_pictures(dataset: str) -> NoReturn:
@@ -72,6 +72,6 @@ def _no_pictures(dataset: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("evaluate", __doc__ or "")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 WHAT = {  # role -> how the model card calls it
@@ -33,11 +33,11 @@ def run(work: StageRun) -> dict[str, Any]:
         return _export_dataset(work)
     from safetensors.torch import load_file
 
-    from alignet.export import ModelCard, export
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.student.export import ModelCard, export
 
     weights = work.inputs["weights"]
-    encoder = _read.encoder(work, _read.weights_of(weights))
+    encoder = payloads.encoder(work, payloads.weights_of(weights))
     described = work.section["card"]
     heading, meant = WHAT[work.node.role]
     card = ModelCard(
@@ -96,19 +96,19 @@ def _export_dataset(work: StageRun) -> dict[str, Any]:
     import numpy as np
 
     from alignet.data.alignet_npz import save_dataset
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
 
     folder = work.inputs["triplets"].folder
     triplets = np.load(folder / "triplets.npy", allow_pickle=False)
     sims = np.load(folder / "similarities.npy", allow_pickle=False)
-    save_dataset(work.folder / "alignet.npz", _read.read_lines(folder / "ids.txt"), triplets, sims)
+    save_dataset(work.folder / "alignet.npz", payloads.read_lines(folder / "ids.txt"), triplets, sims)
     return {"triplets": len(triplets)}
 
 
 def _export_map(work: StageRun) -> dict[str, Any]:
     import shutil
 
-    from alignet.distill import AffineMap
+    from alignet.teacher.distill import AffineMap
 
     source = work.inputs["map"].file("map.npz")
     shutil.copyfile(source, work.folder / "map.npz")
@@ -141,6 +141,6 @@ Licence of the network: {described["licence"]}.
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("export", __doc__ or "")

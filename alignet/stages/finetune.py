@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -26,19 +26,19 @@ def run(work: StageRun) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     from alignet.backbones import ImageFiles
-    from alignet.checkpoints import Checkpoints
     from alignet.config import FinetuneSettings, build
-    from alignet.finetune import finetune
-    from alignet.processes import current
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.runtime.checkpoints import Checkpoints
+    from alignet.runtime.distributed import current
+    from alignet.student.finetune import finetune
 
     everyone = current()
 
     settings = build(FinetuneSettings, work.section["settings"], "finetune.settings")
-    encoder = _read.encoder(work, _read.base_weights(work))
-    source = _read.images(work, "images")
+    encoder = payloads.encoder(work, payloads.base_weights(work))
+    source = payloads.images(work, "images")
     ids = _usable(work, source.ids)
-    images = ImageFiles(ids, _read.opener(work, source), encoder)
+    images = ImageFiles(ids, payloads.opener(work, source), encoder)
     teacher, entropy = _teacher(work, ids, settings)
     pixels = _in_memory(images, everyone.local_size, work.runtime.workers)
     result = finetune(
@@ -49,7 +49,7 @@ def run(work: StageRun) -> dict[str, Any]:
     )  # fmt: skip
     if everyone.first:
         save_file(result.state, work.folder / "weights.safetensors")
-        _read.save_configuration(encoder, work.folder)
+        payloads.save_configuration(encoder, work.folder)
         if result.head:
             save_file(result.head, work.folder / "head.safetensors")
         np.savez(work.folder / "curves.npz", **result.curves)  # type: ignore[arg-type]
@@ -72,18 +72,18 @@ def _usable(work: StageRun, listed: Any) -> list[str]:
 
     Of these the part that the configuration asks for (data.pool_images).
     """
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
 
     ids = list(listed)
     for name in ("features", "original", "opened"):
         if name in work.inputs:
-            known = set(_read.embedded_ids(work.inputs[name]))
+            known = set(payloads.embedded_ids(work.inputs[name]))
             ids = [one for one in ids if one in known]
     if len(ids) < len(listed):
         print(
             f"{len(listed) - len(ids):,} images of the pool were set aside when it was embedded", flush=True
         )
-    return [ids[row] for row in _read.part_of_pool(work, ids)]
+    return [ids[row] for row in payloads.part_of_pool(work, ids)]
 
 
 def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]:
@@ -92,26 +92,26 @@ def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]
 
     from alignet.data.features import rows_for
     from alignet.data.triplets import restrict, rows_of_objects
-    from alignet.finetune import PoolTeacher, TripletAnswers
-    from alignet.labelling import label_entropy, teacher_similarities
-    from alignet.sampling import random_triplets
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.student.finetune import PoolTeacher, TripletAnswers
+    from alignet.teacher.labelling import label_entropy, teacher_similarities
+    from alignet.teacher.sampling import random_triplets
 
     if "choices" in work.inputs:
         return _people(work, ids), 0.0  # a choice knows no uncertainty
     if settings.sampling == "triplets":
         folder = work.inputs["triplets"].folder
-        rows = rows_of_objects(_read.read_lines(folder / "ids.txt"), ids)
+        rows = rows_of_objects(payloads.read_lines(folder / "ids.txt"), ids)
         used = restrict(np.load(folder / "triplets.npy", allow_pickle=False), rows)
         sims = np.load(folder / "similarities.npy", allow_pickle=False)[used.kept]
         if used.dropped:
             print(f"{used.dropped:,} triplets with an image that was set aside are left out", flush=True)
         return TripletAnswers(used.triplets, sims), label_entropy(sims, settings.tau_teacher)
-    features, have = _read.mapped_features(work)
+    features, have = payloads.mapped_features(work)
     features = features[rows_for(ids, have)]
     if settings.center_teacher:  # so that images close to everything lose their pull
         features = features - features.mean(0)
-    clusters = _read.assignment(work)[rows_for(ids, have)] if "clusters" in work.inputs else None
+    clusters = payloads.assignment(work)[rows_for(ids, have)] if "clusters" in work.inputs else None
     sample = random_triplets(len(features), min(100_000, len(features) ** 2), 0)
     entropy = label_entropy(teacher_similarities(features, sample), settings.tau_teacher)
     return PoolTeacher(features, clusters), entropy
@@ -122,11 +122,11 @@ def _people(work: StageRun, ids: list[str]) -> Any:
     import numpy as np
 
     from alignet.data.triplets import restrict
-    from alignet.finetune import TripletAnswers
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.student.finetune import TripletAnswers
 
-    rows = _read.object_rows(work, ids)
-    used = restrict(_read.triplets(work, "choices", len(rows)), rows)
+    rows = payloads.object_rows(work, ids)
+    used = restrict(payloads.triplets(work, "choices", len(rows)), rows)
     if used.dropped:
         print(f"{used.dropped:,} triplets with an object that has no image are left out", flush=True)
     return TripletAnswers(used.triplets, np.eye(1, 3, dtype=np.float32).repeat(len(used.triplets), 0))
@@ -135,11 +135,11 @@ def _people(work: StageRun, ids: list[str]) -> Any:
 def _original(work: StageRun, ids: list[str]) -> Any:
     """The initial network's features of the pool (m, p), where the stage is to keep its classifier's answers."""
     from alignet.data.features import rows_for
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
 
     if "original" not in work.inputs:
         return None
-    features, have = _read.embedding(work.inputs["original"])
+    features, have = payloads.embedding(work.inputs["original"])
     return features[rows_for(ids, have)]
 
 
@@ -150,8 +150,8 @@ def _in_memory(images: Any, processes: int, workers: int) -> Any:
     """
     import torch
 
-    from alignet.interrupt import ignore
-    from alignet.memory import memory_limit
+    from alignet.runtime.interrupt import ignore
+    from alignet.runtime.memory import memory_limit
 
     first = images[0]
     if first.nbytes * len(images) * processes > memory_limit() // 4:
@@ -170,6 +170,6 @@ def _in_memory(images: Any, processes: int, workers: int) -> Any:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("finetune", __doc__ or "")

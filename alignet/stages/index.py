@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
     """List the set."""
-    from alignet.artifacts import write_json
+    from alignet.runtime.artifacts import write_json
 
     kind = work.section["kind"]
     files = _in_shards(work) if kind == "shards" else _on_disk(work, kind)
@@ -55,6 +55,6 @@ def _in_shards(work: StageRun) -> dict[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("index", __doc__ or "")

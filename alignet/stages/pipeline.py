@@ -6,13 +6,13 @@ writes  every artifact of it that is not there yet, below paths.artifacts; of an
 cost    the embedded world: at most five minutes on 2 cores; a second run: seconds; an ablation: docs/ablations.md
 """
 
-from alignet.cli import main
 from alignet.config import Config
+from alignet.pipeline.cli import main
 
 
 def act(config: Config) -> None:
     """Do what the first line says."""
-    from alignet.commands import run_ablation, run_pipeline
+    from alignet.pipeline.commands import run_ablation, run_pipeline
 
     if config.ablation is None:
         run_pipeline(config)
@@ -23,7 +23,7 @@ def act(config: Config) -> None:
 
 def finish() -> None:
     """Show each ablation whose jobs are all made."""
-    from alignet.commands import show_ablation
+    from alignet.pipeline.commands import show_ablation
 
     kinds: dict[tuple[str, str], list[Config]] = {}
     for job in JOBS:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from alignet import cli
+from alignet.pipeline import cli
 
 if TYPE_CHECKING:
     from alignet.config import Config

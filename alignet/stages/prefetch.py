@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alignet.cli import main
 from alignet.config import Config, ModelSettings
+from alignet.pipeline.cli import main
 
 if TYPE_CHECKING:
-    from alignet.hub import Remote, Wanted
+    from alignet.backbones.hub import Remote, Wanted
 
 
 def act(config: Config) -> None:
     """Print what there is and what is missing; download only with runtime.download=true."""
-    from alignet import hub
+    from alignet.backbones import hub
 
     models = {name: model for name, model in config.models.items() if model.weights == "hub"}
     if not models:
@@ -64,7 +64,7 @@ def _print(name: str, model: ModelSettings, one: Wanted, download: bool) -> tupl
 
     The hub is asked only where the cache does not know everything.
     """
-    from alignet import hub
+    from alignet.backbones import hub
 
     print(f"{name}: {model.name}, {model.library} {model.architecture}; licence: {model.licence}")
     cached = hub.cached(one)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -19,11 +19,11 @@ def run(work: StageRun) -> dict[str, Any]:
     import numpy as np
     from safetensors.torch import save_file
 
-    from alignet.artifacts import write_json
-    from alignet.checkpoints import Checkpoints
     from alignet.config import TrainingSettings, build
-    from alignet.pretrain import pretrain_student, pretrain_teacher
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.runtime.artifacts import write_json
+    from alignet.runtime.checkpoints import Checkpoints
+    from alignet.world.pretrain import pretrain_student, pretrain_teacher
 
     role, world = work.node.role, work.inputs["world"]
     settings = build(TrainingSettings, work.section, f"pretrain.{role}")
@@ -31,7 +31,7 @@ def run(work: StageRun) -> dict[str, Any]:
     images = np.load(world.file(f"pretrain/{role}_images.npy"), mmap_mode="r", allow_pickle=False)
     if role == "teacher":
         captions = np.load(world.file("pretrain/teacher_captions.npy"), allow_pickle=False)
-        words = len(_read.read_lines(world.file("pretrain/vocabulary.txt")))
+        words = len(payloads.read_lines(world.file("pretrain/vocabulary.txt")))
         fit = pretrain_teacher(images, captions, words=words, settings=settings, checkpoints=checkpoints)
     else:
         labels = np.load(world.file("pretrain/student_labels.npy"), allow_pickle=False)
@@ -42,6 +42,6 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("pretrain", __doc__ or "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -20,16 +20,16 @@ def run(work: StageRun) -> dict[str, Any]:
 
     import torch
 
-    from alignet.artifacts import write_json
-    from alignet.checkpoints import Checkpoints
     from alignet.config import ViceSettings, build
     from alignet.data.concepts import load_concepts
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.runtime.artifacts import write_json
+    from alignet.runtime.checkpoints import Checkpoints
     from alignet.vice.fit import split_half_reliability
 
     settings = build(ViceSettings, work.section["settings"], "vice")
     objects = len(load_concepts(work.sources["objects"]))
-    train = torch.from_numpy(_read.triplets(work, "train", objects))
+    train = torch.from_numpy(payloads.triplets(work, "train", objects))
     halves = [
         Checkpoints(work.checkpoints / half, work.runtime.checkpoint_seconds) for half in ("first", "second")
     ]
@@ -44,6 +44,6 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("reliability", __doc__ or "")

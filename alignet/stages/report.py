@@ -13,17 +13,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
     from alignet.report.blocks import Block
 
 
 def run(work: StageRun) -> dict[str, Any]:
     """Put all scores into tables and draw the page."""
     from alignet.report.assemble import run_page
+    from alignet.report.load_results import gather
     from alignet.report.page import write_page
     from alignet.report.provenance import provenance
-    from alignet.report.reading import gather
-    from alignet.table import settings_json, settings_markdown, settings_table
+    from alignet.report.table import settings_json, settings_markdown, settings_table
 
     evaluated = [one for one in work.inputs.values() if one.manifest["identity"]["stage"] == "evaluate"]
     scores = _scores(work)
@@ -67,8 +67,8 @@ def _is_label_score(score: Any) -> bool:
 
 
 def _rows(scores: dict[str, list[Any]]) -> list[Any]:
-    from alignet.report.gathered import ROWS
-    from alignet.table import Row
+    from alignet.report.dataset_results import ROWS
+    from alignet.report.table import Row
 
     return [
         Row(*ROWS[setting], [score for score in scores[setting] if not _is_label_score(score)])
@@ -145,7 +145,7 @@ def _reliability(halves: dict[str, Any]) -> str:
 
 def _draw(work: StageRun) -> list[Block]:
     """Draw features.png with its caption, and return the same as a figure of the page."""
-    from alignet.figures import concepts_before_and_after
+    from alignet.report.figures import concepts_before_and_after
     from alignet.report.picture import before_and_after
 
     before, after, categories, what = _pictured(work)
@@ -164,14 +164,14 @@ def _draw(work: StageRun) -> list[Block]:
 def _pictured(work: StageRun) -> tuple[Any, Any, list[str], str]:
     """What the picture shows: features before and after, a category for each row, and what rows are."""
     from alignet.data.tables import column_for
-    from alignet.figures import concept_means
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.report.figures import concept_means
 
     section = work.section
-    before, ids = _read.embedding(work.inputs["picture.original"])
-    after, _ = _read.embedding(work.inputs["picture.alignet"])
+    before, ids = payloads.embedding(work.inputs["picture.original"])
+    after, _ = payloads.embedding(work.inputs["picture.alignet"])
     if "clusters" in work.inputs:
-        clusters = _read.assignment(work)
+        clusters = payloads.assignment(work)
         if len(clusters) != len(ids):
             raise ValueError(
                 f"report.picture_images: expected the pool, whose clusters colour the points, found {len(ids)} images "
@@ -192,6 +192,6 @@ def _write(path: Any, text: str) -> None:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("report", __doc__ or "")

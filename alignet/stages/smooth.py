@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -20,17 +20,17 @@ def run(work: StageRun) -> dict[str, Any]:
 
     from alignet.backbones import classifier_head
     from alignet.data.features import rows_for
-    from alignet.smoothing import class_expectations, smooth
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.teacher.smoothing import class_expectations, smooth
 
-    head = classifier_head(_read.encoder(work, _read.base_weights(work)))
+    head = classifier_head(payloads.encoder(work, payloads.base_weights(work)))
     if head is None:
         raise ValueError(
             f"smooth: expected a student with a linear classifier on its pooled features, found "
             f"{work.section['model']['architecture']} without; set smooth=null."
         )
-    features, ids = _read.embedding(work.inputs["features"])
-    seen, have = _read.embedding(work.inputs["original"])
+    features, ids = payloads.embedding(work.inputs["features"])
+    seen, have = payloads.embedding(work.inputs["original"])
     weights, bias = (tensor.cpu().numpy() for tensor in head)
     with threadpool_limits(work.runtime.threads):  # for equal bytes on machines with more cores
         expected = class_expectations(seen[rows_for(ids, have)], weights, bias)
@@ -41,6 +41,6 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("smooth", __doc__ or "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -19,13 +19,13 @@ def run(work: StageRun) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
     from alignet.triplets import entropy
     from alignet.vice.soft_labels import soft_labels
 
     with np.load(work.inputs["vice"].file("pruned.npz"), allow_pickle=False) as pruned:
         loc, scale = torch.from_numpy(pruned["pruned_loc"]), torch.from_numpy(pruned["pruned_scale"])
-    triplets = torch.from_numpy(_read.triplets(work, "triplets", len(loc)))
+    triplets = torch.from_numpy(payloads.triplets(work, "triplets", len(loc)))
     labels = soft_labels(loc, scale, triplets, samples=work.section["samples"], seed=work.section["seed"])
     np.save(work.folder / "probabilities.npy", labels.numpy())
     return {
@@ -36,6 +36,6 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("soft_labels", __doc__ or "")

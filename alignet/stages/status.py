@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignet.cli import main
+from alignet.pipeline.cli import main
 
 if TYPE_CHECKING:
     from alignet.config import Config
@@ -30,7 +30,7 @@ def show(arguments: Sequence[str]) -> None:
     jobs: list[Config] = []
 
     def act(config: Config) -> None:
-        from alignet.commands import print_status
+        from alignet.pipeline.commands import print_status
 
         if config.ablation is None:
             print_status(config)
@@ -38,7 +38,7 @@ def show(arguments: Sequence[str]) -> None:
             jobs.append(config)
 
     def finish() -> None:
-        from alignet.commands import print_status
+        from alignet.pipeline.commands import print_status
 
         if jobs:
             print_status(*jobs)
@@ -51,7 +51,7 @@ def prune(arguments: Sequence[str], delete: bool) -> None:
     configs: list[Config] = []
 
     def finish() -> None:
-        from alignet.commands import print_leftovers
+        from alignet.pipeline.commands import print_leftovers
 
         print_leftovers(configs, delete)
 

@@ -7,8 +7,8 @@ cost    seconds
 
 from __future__ import annotations
 
-from alignet.cli import main
 from alignet.config import Config
+from alignet.pipeline.cli import main
 
 
 def act(config: Config) -> None:
@@ -16,10 +16,10 @@ def act(config: Config) -> None:
     import json
     import sys
 
-    from alignet.artifacts import ArtifactError
-    from alignet.cli import load
-    from alignet.pipeline import Pipeline, given_options
-    from alignet.table import seeds_table
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.runner import Pipeline, given_options
+    from alignet.report.table import seeds_table
+    from alignet.runtime.artifacts import ArtifactError
 
     given = [item for item in sys.argv[1:] if not item.startswith(("seed=", "seeds="))]
     reports = []

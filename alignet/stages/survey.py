@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignet.cli import main
 from alignet.config import Config
+from alignet.pipeline.cli import main
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +107,7 @@ def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
     from alignet.data.images import list_images
     from alignet.data.pixels import open_image, reading
     from alignet.data.sets import files_of, listed_name
-    from alignet.pipeline import Pipeline
+    from alignet.pipeline.runner import Pipeline
 
     name = config.survey.images
     root, under = Path(name), ""
@@ -270,7 +270,7 @@ def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
 
     import numpy as np
 
-    from alignet.artifacts import write_json
+    from alignet.runtime.artifacts import write_json
     from alignet.survey.answers import split_triplets
 
     if not len(result.triplets):

@@ -12,28 +12,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
     """Draw distinct triplets and let the teacher answer them."""
     import numpy as np
 
-    from alignet.checkpoints import Checkpoints
-    from alignet.labelling import label, label_entropy
-    from alignet.memory import memory_left
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.runtime.checkpoints import Checkpoints
+    from alignet.runtime.memory import memory_left
+    from alignet.teacher.labelling import label, label_entropy
 
     if "published" in work.inputs:
         return _take(work)
-    features, ids = _read.embedded_rows(work.inputs["features"])
-    part = _read.part_of_pool(work, ids)
+    features, ids = payloads.embedded_rows(work.inputs["features"])
+    part = payloads.part_of_pool(work, ids)
     if len(part) < len(ids):
         features, ids = features[part], [ids[row] for row in part]
     drawn = _draw(work, ids, part)
     checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
     triplets, sims = label(
-        features, drawn, transform=_read.transform(work), hold_bytes=memory_left() // 4, scratch=work.checkpoints,
+        features, drawn, transform=payloads.transform(work), hold_bytes=memory_left() // 4, scratch=work.checkpoints,
         threads=work.runtime.threads, checkpoints=checkpoints,
     )  # fmt: skip
     np.save(work.folder / "triplets.npy", triplets)
@@ -48,11 +48,11 @@ def _take(work: StageRun) -> dict[str, Any]:
     import torch
 
     from alignet.data.alignet_npz import load_dataset
-    from alignet.labelling import label_entropy
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.teacher.labelling import label_entropy
     from alignet.triplets import odd_one_last
 
-    ids = _read.listed_ids(work.inputs["images"])
+    ids = payloads.listed_ids(work.inputs["images"])
     options = work.inputs["published"].manifest["identity"]["section"]
     found = load_dataset(work.sources["published"], ids, missing=options["missing"], order=options["order"])
     if found.dropped:
@@ -73,13 +73,13 @@ def _take(work: StageRun) -> dict[str, Any]:
 
 
 def _draw(work: StageRun, ids: list[str], part: Any) -> Any:
-    from alignet.sampling import class_boundary, cluster_boundary, random_triplets
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.teacher.sampling import class_boundary, cluster_boundary, random_triplets
 
     count, seed, sampling = work.section["count"], work.section["seed"], work.section["sampling"]
     threads = work.runtime.threads
     if sampling == "cluster_boundary":
-        return cluster_boundary(_read.assignment(work)[part], count, seed, threads)
+        return cluster_boundary(payloads.assignment(work)[part], count, seed, threads)
     labels = _labels(work, ids)
     if sampling == "class_boundary":
         if labels is None:
@@ -125,6 +125,6 @@ def _labels(work: StageRun, ids: list[str]) -> Any:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("triplets", __doc__ or "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -19,18 +19,18 @@ def run(work: StageRun) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from alignet.artifacts import write_json
-    from alignet.checkpoints import Checkpoints
     from alignet.config import ViceSettings, build
     from alignet.data.concepts import load_concepts
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.runtime.artifacts import write_json
+    from alignet.runtime.checkpoints import Checkpoints
     from alignet.vice.fit import fit_vice
 
     if "published" in work.inputs:
         return _take(work)
     settings = build(ViceSettings, work.section["settings"], "vice")
     objects = len(load_concepts(work.sources["objects"]))
-    train, val = (torch.from_numpy(_read.triplets(work, name, objects)) for name in ("train", "val"))
+    train, val = (torch.from_numpy(payloads.triplets(work, name, objects)) for name in ("train", "val"))
     checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
     fit = fit_vice(
         train, val, objects=objects, settings=settings, checkpoints=checkpoints, device=work.runtime.device
@@ -55,10 +55,10 @@ def _take(work: StageRun) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from alignet.artifacts import write_json
     from alignet.data.concepts import load_concepts
     from alignet.data.embeddings import load_embedding
-    from alignet.stages import _read
+    from alignet.pipeline import payloads
+    from alignet.runtime.artifacts import write_json
     from alignet.vice.pruning import kept_dimensions
     from alignet.vice.soft_labels import heldout_metrics
 
@@ -88,7 +88,7 @@ def _take(work: StageRun) -> dict[str, Any]:
     }
     if "val" not in work.inputs:
         return figures
-    val = torch.from_numpy(_read.triplets(work, "val", objects))
+    val = torch.from_numpy(payloads.triplets(work, "val", objects))
     measured = heldout_metrics(
         loc[:, kept], scale[:, kept], val, samples=settings["samples"], seed=settings["seed"]
     )
@@ -96,6 +96,6 @@ def _take(work: StageRun) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("vice", __doc__ or "")

@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline import StageRun
+    from alignet.pipeline.runner import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
     """Write the world of this section into the work folder."""
     from alignet.config import WorldSettings, build
-    from alignet.data.world import write_world
+    from alignet.world.world import write_world
 
     return write_world(work.folder, build(WorldSettings, work.section, "world"))
 
 
 if __name__ == "__main__":
-    from alignet.cli import stage_main
+    from alignet.pipeline.cli import stage_main
 
     stage_main("world", __doc__ or "")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alignet.progress import progress
+from alignet.runtime.progress import progress
 from alignet.survey.plan import Survey, plan_survey
 
 TEMPLATE = Path(__file__).with_name("page.html")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alignet.artifacts import write_json
+from alignet.runtime.artifacts import write_json
 from alignet.triplets import check_triplets
 
 FORMAT = "alignet-survey"

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignet.checkpoints import Checkpoints
 from alignet.config import ViceSettings
-from alignet.progress import progress
+from alignet.runtime.checkpoints import Checkpoints
+from alignet.runtime.progress import progress
 from alignet.triplets import check_triplets, hard_loss, similarities
 from alignet.vice.engine import Engine
 from alignet.vice.noise import generator, normal

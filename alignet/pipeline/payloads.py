@@ -1,0 +1,192 @@
+"""How stages read each other's payloads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignet.data.rows import Stacked
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from alignet.backbones import Encoder
+    from alignet.data.images import ImageSource
+    from alignet.pipeline.runner import StageRun
+    from alignet.runtime.artifacts import Artifact
+    from alignet.teacher.distill import AffineMap
+
+
+def embedding(artifact: Artifact) -> tuple[np.ndarray, list[str]]:
+    """Raw features (m, p) and ids of an `embed` artifact, its shards in order."""
+    shards = sorted(name for name in artifact.manifest["files"] if name.startswith("features-"))
+    views = [np.load(artifact.folder / name, mmap_mode="r", allow_pickle=False) for name in shards]
+    features = np.concatenate(views)  # from views of the files, so that the rows are held once
+    return features, embedded_ids(artifact)
+
+
+def embedded_rows(artifact: Artifact) -> tuple[np.ndarray | Stacked, list[str]]:
+    """What `embedding` gives, left in its files until rows are asked for."""
+    shards = sorted(name for name in artifact.manifest["files"] if name.startswith("features-"))
+    views = [np.load(artifact.folder / name, mmap_mode="r", allow_pickle=False) for name in shards]
+    return (views[0] if len(views) == 1 else Stacked(views)), embedded_ids(artifact)
+
+
+def embedded_ids(artifact: Artifact) -> list[str]:
+    """The ids of an `embed` artifact's rows."""
+    shards = sorted(name for name in artifact.manifest["files"] if name.startswith("features-"))
+    return [line for name in shards for line in read_lines(artifact.folder / _ids_name(name))]
+
+
+def _ids_name(features_name: str) -> str:
+    return features_name.replace("features-", "ids-").replace(".npy", ".txt")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without their ends."""
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def affine_map(run: StageRun) -> AffineMap | None:
+    """The map among a stage's inputs, or None where it has none."""
+    from alignet.teacher.distill import AffineMap
+
+    return AffineMap.load_npz(run.inputs["map"].file("map.npz")) if "map" in run.inputs else None
+
+
+def transform(run: StageRun) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The map among a stage's inputs as a function of rows that gives float32, or None where the raw space is meant."""
+    import torch
+
+    mapping = affine_map(run)
+    if mapping is None:
+        return None
+    return lambda rows: mapping.apply(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+
+
+def mapped_features(run: StageRun) -> tuple[np.ndarray, list[str]]:
+    """float32 features of the input `features` and their ids, through the map if the stage has one."""
+    features, ids = embedding(run.inputs["features"])
+    mapping = transform(run)
+    return (mapping(features) if mapping is not None else features.astype(np.float32, copy=False)), ids
+
+
+def assignment(run: StageRun) -> np.ndarray:
+    """Cluster of each pool image, int64 (m,), of the input `clusters`."""
+    with np.load(run.inputs["clusters"].file("clusters.npz"), allow_pickle=False) as clusters:
+        return clusters["assignment"]
+
+
+def part_of_pool(run: StageRun, ids: list[str]) -> np.ndarray:
+    """Rows of the pool's images that count, ascending int64: all, or those that the section `pool_images` draws.
+
+    A smaller part of the same seed lies within a larger one. ValueError where it asks for more than there are.
+    """
+    drawn = run.section.get("pool_images")
+    if drawn is None:
+        return np.arange(len(ids))
+    if drawn["count"] > len(ids):
+        raise ValueError(
+            f"data.pool_images: expected at most {len(ids):,}, all images of the pool, found {drawn['count']:,}"
+        )
+    return np.sort(np.random.default_rng([drawn["seed"], 5]).permutation(len(ids))[: drawn["count"]])
+
+
+def object_rows(run: StageRun, ids: list[str], table: str = "objects") -> np.ndarray:
+    """Row in `ids` of every object of the object table, -1 where the object has none. int64 (objects,)."""
+    from alignet.data.concepts import load_concepts
+    from alignet.data.triplets import rows_of_objects
+
+    naming = run.section["object_ids"]
+    values = [str(getattr(concept, naming["column"])) for concept in load_concepts(run.sources[table])]
+    return rows_of_objects([naming["prefix"] + value if value else "" for value in values], ids)
+
+
+def listed_ids(artifact: Artifact) -> list[str]:
+    """The ids of an `index` artifact of images, sorted."""
+    return sorted(json.loads(artifact.file("listing.json").read_text(encoding="utf-8"))["files"])
+
+
+def images(run: StageRun, name: str) -> ImageSource:
+    """The images of an index input, of a folder or of shards, to be opened by id."""
+    from alignet.data.images import ImageSource
+    from alignet.data.shards import shard_source
+
+    listing = json.loads(run.inputs[name].file("listing.json").read_text(encoding="utf-8"))
+    root, files = run.sources[name], listing["files"]
+    if listing["kind"] != "shards":
+        return ImageSource(root, tuple(sorted(files)))
+    places = {key: (entry["shard"], entry["offset"], entry["size"]) for key, entry in files.items()}
+    return shard_source(root, places)
+
+
+def opener(run: StageRun, source: ImageSource) -> Callable[..., Image.Image]:
+    """What opens an image by id as the stage's section `pixels` says; it can be sent to loader workers."""
+    from alignet.data.pixels import reading
+
+    return partial(source.open, **reading(run.section["pixels"]))
+
+
+def encoder(run: StageRun, weights: Path | str) -> Encoder:
+    """The backbone of a stage's `model` section with the given weights: a file, a folder, or '' (the hub's)."""
+    from alignet.backbones import Backbone, load_encoder
+
+    model = run.section["model"]
+    backbone = Backbone(
+        library=model["library"],
+        architecture=model["architecture"],
+        weights=str(weights) or ("random" if model["weights"] == "random" else ""),
+        model_args=model["model_args"],
+        image_size=model["image_size"],
+        feature=model["feature"],
+        tag=model["tag"],
+    )
+    return load_encoder(backbone, device=run.runtime.device, seed=0)
+
+
+def base_weights(run: StageRun) -> Path | str:
+    """Where the weights of a stage's `weights` input are: an artifact's, outside ones, or '' (the hub's)."""
+    if "weights" in run.sources:
+        return run.sources["weights"]
+    return weights_of(run.inputs["weights"]) if "weights" in run.inputs else ""
+
+
+def weights_of(artifact: Artifact) -> Path:
+    """The weights of a `pretrain` or `finetune` artifact: its folder where the network's configuration is in it."""
+    described = {"config.json", "open_clip_config.json"} & artifact.manifest["files"].keys()
+    return artifact.folder if described else artifact.file("weights.safetensors")
+
+
+def save_configuration(encoder: Encoder, folder: Path) -> None:
+    """Put the network's configuration and tokenizer beside its weights, where its name alone does not say them."""
+    import shutil
+
+    from alignet.backbones import configuration
+    from alignet.student.export import tokenizer_files
+
+    source = encoder.backbone.folder
+    if source is None and encoder.backbone.library != "transformers":
+        return
+    for name, text in configuration(encoder).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for path in tokenizer_files(source) if source else []:
+        shutil.copyfile(path, folder / path.name)
+
+
+def triplets(run: StageRun, name: str, objects: int) -> np.ndarray:
+    """Triplets (n, 3) int64, odd one last, of an index input, checked against the number of objects."""
+    from alignet.data.triplets import load_triplets
+
+    options: dict[str, Any] = dict(run.inputs[name].manifest["identity"]["section"])
+    return load_triplets(
+        run.sources[name],
+        objects=objects,
+        index_base=options["index_base"],
+        odd_one=options["odd_one"],
+        where=options["where"],
+    )
