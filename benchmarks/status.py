@@ -23,7 +23,7 @@ LIMIT = 2.0  # seconds
 
 def cases(quick: bool) -> Iterator[Limit]:
     """The world, and the photographs where there is a finished run."""
-    from tests.conftest import everything, overrides
+    from tests.makers.worlds import everything, overrides
 
     with tempfile.TemporaryDirectory() as folder:
         options = (overrides if quick else everything)(Path(folder))

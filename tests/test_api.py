@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import overrides
 from PIL import Image
 
 import alignet
 import alignet.api
 from alignet.backbones import timm_features
 from alignet.evaluate.odd_one_out import odd_one_out as scored
+from tests.makers.worlds import overrides
 
 
 def pictures(count: int = 5) -> list[np.ndarray]:

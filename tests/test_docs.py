@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import yaml
-from conftest import overrides
 from PIL import Image
+
+from tests.makers.worlds import overrides
 
 CHECKOUT = Path(__file__).parents[1]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "data/README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
@@ -29,7 +30,7 @@ NOT_HERE = {
     r"uv (sync|pip)\b|pip install\b": "installs packages",
     r"uv run .*\bmkdocs\b": "CI builds the site",
     r"(uv run )?python -m benchmarks\.\w+": "takes minutes; that the file is there is checked",
-    r"(uv run )?python -m tests\.fuzz\b": "takes minutes; tests/test_fuzz.py runs it with fewer inputs",
+    r"(uv run )?python -m tests\.fuzz\b": "takes minutes; tests/fuzz/test_fuzz.py runs it with fewer inputs",
     r"(torchrun|accelerate launch|srun|sbatch)\b": "starts processes; the stage that it starts is composed",
     r"(export|cd|mkdir|cp|ls|cat|tar|scp|rsync|squeue|tail) ": "of the shell",
 }
@@ -37,7 +38,7 @@ NOT_HERE = {
 PLACEHOLDERS = {"student=NAME": "student=vit_small_16", "teacher=NAME": "teacher=siglip_base"}
 # what may stand after a stage without being an override
 WORDS = {"convert": ("levels",), "survey": ("import",), "status": ("prune", "remove")}
-# python that needs another library's exported folder, which tests/test_export.py makes
+# python that needs another library's exported folder, which tests/student/test_export.py makes
 ELSEWHERE = ("import open_clip", "from transformers")
 
 

@@ -13,11 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import overrides
-from test_finetune import TOY, changed, images, planted, pool_teacher, triplet_teacher
-from test_in_batch import KINDS, by_list, features
-from test_vice import SETTINGS, draw_triplets, planted_choices, planted_embedding
-from toys import TOYS, pictures
 
 import alignet
 from alignet.backbones import Encoder, embed_images, load_encoder
@@ -35,6 +30,11 @@ from alignet.vice.fit import fit_vice
 from alignet.vice.graphed import GraphedEngine
 from alignet.vice.prior import SpikeSlab
 from alignet.vice.soft_labels import mean_probabilities
+from tests.makers.toys import TOYS, pictures
+from tests.makers.worlds import overrides
+from tests.student.test_finetune import TOY, changed, images, planted, pool_teacher, triplet_teacher
+from tests.student.test_in_batch_loss import KINDS, by_list, features
+from tests.vice.test_vice import SETTINGS, draw_triplets, planted_choices, planted_embedding
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 

@@ -6,7 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import overrides
+
+from tests.makers.worlds import overrides
 
 CHECKOUT = Path(__file__).parents[1]
 STAGES = sorted(path.stem for path in (CHECKOUT / "alignet/stages").glob("[!_]*.py"))

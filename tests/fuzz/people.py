@@ -1,0 +1,174 @@
+"""Seeds of people's answers for tests.fuzz.kinds: trials, splits, labels, surveys."""
+
+from __future__ import annotations
+
+import io
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.fuzz.reader import Reader, nothing_wrong
+
+
+def _rows_of_trials() -> list[dict[str, object]]:
+    names = [f"c{number}.jpg" for number in range(6)]
+    rows: list[dict[str, object]] = []
+    for person in ("p1", "p2"):
+        for number, level in enumerate(("between_class", "within_class", "class_border")):
+            three = names[number : number + 3]
+            rows.append({"participant": person, "trial": number, "image1Path": three[0], "image2Path": three[1],
+                         "image3Path": three[2], "selected_image": three[number], "triplet_type": level,
+                         "exp_trial_type": "exp_trial", "rt": 900.5 + number})  # fmt: skip
+        rows.append({"participant": person, "trial": 3, "image1Path": names[0], "image2Path": names[0],
+                     "image3Path": names[1], "selected_image": names[1], "triplet_type": "",
+                     "exp_trial_type": "catch_trial", "rt": 700})  # fmt: skip
+    return rows
+
+
+def _trials_csv() -> bytes:
+    rows = _rows_of_trials()
+    return (
+        "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]).encode() + b"\n"
+    )
+
+
+def _trials_parquet() -> bytes:
+    import pandas as pd
+
+    handle = io.BytesIO()
+    pd.DataFrame(_rows_of_trials()).astype({"rt": float}).to_parquet(handle)
+    return handle.getvalue()
+
+
+def _trials(path: Path) -> Any:
+    from alignet.data.levels import tidy
+    from alignet.data.trials import read_trials
+
+    found = read_trials(path)
+    tidied = tidy(found, catch_accuracy=0.5, max_misses=10, slow_ms=10000, shared_sets="all")
+    return found.shown, found.selected, found.rt, dict(tidied.triplets)
+
+
+def _are_trials(found: Any, size: int) -> str:
+    shown, selected, rt, triplets = found
+    good = (
+        shown.shape == (len(selected), 3)
+        and ((selected >= -1) & (selected < 3)).all()
+        and (rt[selected >= 0] > 0).all()
+    )
+    return (
+        ""
+        if good and np.isfinite(rt[selected >= 0]).all() and len(triplets["level"])
+        else "trials out of range"
+    )
+
+
+def _nights(path: Path) -> Any:
+    from alignet.data.nights import load_nights
+
+    return load_nights(path, split="test", min_votes=6, is_imagenet=None).pictures
+
+
+_NIGHTS = (
+    b"id,prompt,choice,unused,reference,first,second,votes,split,is_imagenet\n"
+    b'0,"a dog, running",1,0,ref/0.png,d/0_0.png,d/0_1.png,6,test,True\n'
+    b'1,"a cat",0,0,ref/1.png,d/1_0.png,d/1_1.png,7,test,False\n2,x,1,0,ref/2.png,d/2_0.png,d/2_1.png,5,train,True\n'
+)
+
+
+def _split(path: Path) -> Any:
+    from alignet.data.breeds import load_split
+
+    return load_split(path)
+
+
+_SPLIT = ("superclass,subclass,domain\n" + "".join(
+    f"s{one},s{one}{domain}{number},{domain}\n" for one in "ab"
+    for domain in ("source", "target") for number in range(2)
+)).encode()  # fmt: skip
+
+
+def _real(path: Path) -> Any:
+    from alignet.data.imagenet import load_real
+
+    return load_real(path, 10)
+
+
+@cache
+def _survey() -> Any:
+    from alignet.survey.plan import plan_survey
+
+    triplets = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [0, 3, 4]])
+    different = np.ones((5, 5))
+    planned = plan_survey(
+        [f"{name}.png" for name in "abcde"],
+        triplets,
+        different=different,
+        trials=4,
+        catch=1,
+        practice=1,
+        seed=0,
+    )
+    return planned
+
+
+def _survey_bytes() -> bytes:
+    from dataclasses import asdict
+
+    from alignet.survey.plan import FORMAT
+
+    return json.dumps({"format": FORMAT, "version": 1, **asdict(_survey()), "id": "s1"}).encode()
+
+
+def _load_survey(path: Path) -> Any:
+    from alignet.survey.plan import load_survey
+
+    return load_survey(path)
+
+
+def _sheet_bytes() -> bytes:
+    from alignet.survey.answers import FORMAT
+
+    places = {}
+    for number, one in enumerate(_survey().pictures):
+        places.setdefault(one, number)
+    trials = [
+        {"pictures": [places[one] for one in row], "choice": 1, "rt": 800.5} for row in _survey().triplets
+    ]
+    content = {"format": FORMAT, "version": 1, "survey": "s1", "participant": "0" * 32, "complete": False}
+    return json.dumps({**content, "trials": trials}).encode()
+
+
+def _sheet(path: Path) -> Any:
+    from dataclasses import replace
+
+    from alignet.survey.answers import read_sheet
+
+    return read_sheet(path, {"s1": replace(_survey(), id="s1")})
+
+
+def _are_answers(found: Any, size: int) -> str:
+    good = all(trial.place in (0, 1, 2) and 0 <= trial.rt < float("inf") for trial in found.trials)
+    return "" if good else "answers out of range"
+
+
+def readers(kind: str) -> tuple[Reader, ...]:
+    """Every seed of a kind that is here, with its reader."""
+    if kind == "csv":
+        return (
+            Reader("a.csv", _trials_csv(), _trials, _are_trials, text=True),
+            Reader("a.csv", _NIGHTS, _nights, nothing_wrong, text=True),
+            Reader("a.csv", _SPLIT, _split, nothing_wrong, text=True),
+        )
+    if kind == "json":
+        return (
+            Reader("real.json", b"[[1, 2], [], [9]]", _real, nothing_wrong, text=True),
+            Reader("survey.json", _survey_bytes(), _load_survey, nothing_wrong, text=True),
+            Reader("sheet.json", _sheet_bytes(), _sheet, _are_answers, text=True),
+        )
+    if kind == "parquet":
+        return (Reader("a.parquet", _trials_parquet(), _trials, _are_trials),)
+    return ()
