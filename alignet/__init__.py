@@ -1,6 +1,7 @@
 """alignet: align the similarity structure of vision models with people's (AligNet in PyTorch).
 
-alignet.load, alignet.embed, alignet.odd_one_out, alignet.load_map      see alignet/api.py
+alignet.load, alignet.embed, alignet.odd_one_out, alignet.load_map stand in api.py. Each package is a room of its own,
+and imports point one way between them (the order is in test_imports.py). Open first: api.py.
 """
 
 from typing import TYPE_CHECKING, Any

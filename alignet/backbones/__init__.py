@@ -1,16 +1,9 @@
 """Backbones of three libraries behind one Encoder: an architecture with weights, and its own preprocessing.
 
-  images -> Encoder.transform -> Encoder.features -> (m, p): what `embed`, `finetune` and `export` share
-
-encoder.py              Backbone, Encoder, loading, embedding: what the rest of the package uses
-weights.py              reading .safetensors strictly; what to say where a hub cannot be reached
-timm_models.py, open_clip_models.py, transformers_models.py   one library each, with the same functions:
-    build(backbone, seed)            the network with its weights, at its image size
-    preprocessing(module, backbone)  how the library itself prepares an image
-    features_of(module, images, feature)
-    classifier(module)               the linear layer behind pooled features, or None
-    configuration(encoder)           the files beside the weights from which the library loads the network
-    text_features(encoder, texts)    where there is a text tower
+In: a Backbone as configured, images, texts. Out: features (m, p), the classifier's layer, the files that the library
+loads the network from; `embed`, `finetune` and `export` share them. timm_models.py, open_clip_models.py and
+transformers_models.py offer the same functions: build, preprocessing, features_of, classifier, configuration, and
+text_features where there is a text tower. Open first: encoder.py, then timm_models.py.
 """
 
 from alignet.backbones.encoder import (

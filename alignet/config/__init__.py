@@ -5,46 +5,84 @@ expected and found. Nothing here imports torch or numpy. Open first: config.py, 
 """
 
 from alignet.config.building import build
-from alignet.config.config import (
+from alignet.config.config import Config, parse
+from alignet.config.data import (
     WORLD_FILES,
-    AblationSettings,
-    Config,
     DatasetSet,
-    DatasetSettings,
-    DistillSettings,
+    DataSettings,
     FeaturesSet,
-    FinetuneSettings,
+    FileSet,
     ImagesSet,
-    MapSource,
-    Measure,
-    ModelSettings,
-    RuntimeSettings,
+    ObjectIds,
     SetSettings,
-    TrainingSettings,
     TripletsSet,
-    ViceSection,
-    ViceSettings,
-    WorldSettings,
-    parse,
 )
+from alignet.config.doctor import DoctorSettings
+from alignet.config.evaluate import AblationSettings, DatasetSettings, EvaluateSection, Measure
+from alignet.config.models import EmbedSettings, FeatureRows, ModelSettings, PixelsSettings
+from alignet.config.paths import PathsSettings
+from alignet.config.people import LevelsSection, SoftLabelsSettings, SurveySettings, ViceSection, ViceSettings
+from alignet.config.plan import GpuSettings, MachineSettings, PlanSettings, PlanSize
+from alignet.config.report import ReportSettings
+from alignet.config.runtime import RuntimeSettings, SlurmSettings
+from alignet.config.student import DirectSettings, ExportSection, FinetuneSection, FinetuneSettings
+from alignet.config.teacher import (
+    ClusterSettings,
+    DistillSection,
+    DistillSettings,
+    LocalSettings,
+    MapSource,
+    OtherMap,
+    SmoothSettings,
+    TripletsSettings,
+)
+from alignet.config.world import PretrainSection, TrainingSettings, WorldSettings
 
 __all__ = [
     "WORLD_FILES",
     "AblationSettings",
+    "ClusterSettings",
     "Config",
+    "DataSettings",
     "DatasetSet",
     "DatasetSettings",
+    "DirectSettings",
+    "DistillSection",
     "DistillSettings",
+    "DoctorSettings",
+    "EmbedSettings",
+    "EvaluateSection",
+    "ExportSection",
+    "FeatureRows",
     "FeaturesSet",
+    "FileSet",
+    "FinetuneSection",
     "FinetuneSettings",
+    "GpuSettings",
     "ImagesSet",
+    "LevelsSection",
+    "LocalSettings",
+    "MachineSettings",
     "MapSource",
     "Measure",
     "ModelSettings",
+    "ObjectIds",
+    "OtherMap",
+    "PathsSettings",
+    "PixelsSettings",
+    "PlanSettings",
+    "PlanSize",
+    "PretrainSection",
+    "ReportSettings",
     "RuntimeSettings",
     "SetSettings",
+    "SlurmSettings",
+    "SmoothSettings",
+    "SoftLabelsSettings",
+    "SurveySettings",
     "TrainingSettings",
     "TripletsSet",
+    "TripletsSettings",
     "ViceSection",
     "ViceSettings",
     "WorldSettings",

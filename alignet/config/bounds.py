@@ -1,4 +1,4 @@
-"""Bounds of configured numbers: a wrong one is one message with its key. For config.py and config_plan.py."""
+"""Bounds of configured numbers: a wrong one is one message with its key. For every section's file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `plan` reckons with, as frozen dataclasses: machines, sizes, and which of them. A part of config.py."""
+"""What `plan` reckons with: conf's section `plan`, machines, sizes, and which of them. Read by the stage `plan`."""
 
 from __future__ import annotations
 

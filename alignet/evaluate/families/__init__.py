@@ -1,9 +1,9 @@
 """The families of metrics: each turns named features and files into scores, and tables behind its figures.
 
-FAMILIES is the only place that lists them. To add one, write a function (Material, options) in a file of this package
-and add it here, with the names of its options in OPTIONS; if its page is to show more than its scores, add a builder in
-alignet/report/sections.py. What a family is given is named in the configuration (evaluate.datasets): the graph knows
-the names of families and options, and no more.
+In: Material, the names that evaluate.datasets gives; the graph knows the names of families and options, and no more.
+Out: a Result. FAMILIES alone lists them. To add one: a function (Material, options) in a file here, its name in
+FAMILIES, its options in OPTIONS; a builder in alignet/report/sections.py if its page is to show more than its scores.
+Open first: material.py, then choices.py.
 """
 
 from __future__ import annotations
