@@ -32,7 +32,7 @@ def test_the_wheel_holds_the_configuration_and_nothing_else(wheel):
     assert "experiment/world.yaml" in shipped
     assert "alignet/survey/page.html" in names
     assert "alignet/report/page.html.j2" in names
-    assert {name.partition("/")[0] for name in names} == {"alignet", "alignet-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"alignet", "alignet-0.2.0.dist-info"}
 
 
 def test_a_stage_runs_from_the_wheel_in_another_folder(wheel, tmp_path):
