@@ -9,6 +9,7 @@ from scipy.io import loadmat
 from scipy.stats import spearmanr
 from test_world import SETTINGS
 
+from alignet.world.concepts import make_concepts, pair_probabilities
 from alignet.world.drawing import CATEGORIES, Look
 from alignet.world.people import (
     ANSWERS,
@@ -19,7 +20,7 @@ from alignet.world.people import (
     look_similarity,
     pair_similarity,
 )
-from alignet.world.world import make_concepts, pair_probabilities, write_world
+from alignet.world.world import write_world
 
 PEOPLE = replace(
     SETTINGS, participants=30, participant_trials=60, teacher_images=8, student_images=8, pool=20, fresh=4

@@ -574,8 +574,8 @@ class Measurements:
 
     def picture(self) -> float:
         """Seconds to draw a picture of the world and write it."""
+        from alignet.world.concepts import make_concepts
         from alignet.world.drawing import BACKGROUNDS, draw
-        from alignet.world.world import make_concepts
 
         def measure() -> float:
             settings = self.sources.config.world
