@@ -2,7 +2,8 @@
 
   images -> Encoder.transform -> Encoder.features -> (m, p): what `embed`, `finetune` and `export` share
 
-encoder.py              Backbone, Encoder, loading, embedding: what the rest of the package uses
+backbone.py             Backbone: which network with which weights; LoadedBackbone: network and preprocessing
+encoder.py              Encoder: loading and embedding, with the library that a backbone names
 weights.py              reading .safetensors strictly; what to say where a hub cannot be reached
 timm_models.py, open_clip_models.py, transformers_models.py   one library each, with the same functions:
     build(backbone, seed)            the network with its weights, at its image size
@@ -13,11 +14,9 @@ timm_models.py, open_clip_models.py, transformers_models.py   one library each, 
     text_features(encoder, texts)    where there is a text tower
 """
 
+from alignet.backbones.backbone import FEATURES, LIBRARIES, Backbone
 from alignet.backbones.encoder import (
     COMPUTE,
-    FEATURES,
-    LIBRARIES,
-    Backbone,
     Encoder,
     ImageFiles,
     classifier_head,
