@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from toys import TOYS
 
 from alignet.backbones import configuration, folder_backbone, load_encoder
-from alignet.data.index import scan
+from alignet.data.checksums import scan
 from alignet.data.sets import files_of
 from alignet.pipeline.cli import compose, load
 from alignet.pipeline.commands import run_pipeline

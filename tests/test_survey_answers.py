@@ -259,7 +259,7 @@ def test_the_stage_builds_imports_and_goes_on_actively(tmp_path, monkeypatch, ca
     """Its files are what the loaders of objects and triplets take."""
     from people import picture
 
-    from alignet.survey.plan import load_survey
+    from alignet.survey.survey import load_survey
 
     (tmp_path / "pictures/a dir").mkdir(parents=True)
     for number in range(12):

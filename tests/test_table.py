@@ -7,7 +7,7 @@ import pytest
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.seeds_table import seeds_table
-from alignet.report.table import (
+from alignet.report.settings_table import (
     Row,
     distance_closed,
     measures,

@@ -145,7 +145,7 @@ class NetworkMeasurements:
             block = bytes(32 * 2**20)
             return len(block) / fastest(lambda: seconds_of(lambda: hashlib.sha256(block).digest()), 1.0)
 
-        return self.once("hashing", measure) * min(4, cores())  # data.index reads four files at a time
+        return self.once("hashing", measure) * min(4, cores())  # data.checksums reads four files at a time
 
     def forward(self, model: str) -> Forward | None:
         """A network's forward pass at embed.batch, or at fewer images where that would take too long."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignet.data.rows import Stacked
+from alignet.data.feature_blocks import Stacked
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignet.report.metric_styles import STYLES
-from alignet.report.table import ORIGINAL, STUDENT, distance_closed
+from alignet.report.settings_table import ORIGINAL, STUDENT, distance_closed
 
 
 def seeds_table(reports: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str:
