@@ -166,7 +166,7 @@ def rows_of(
     unreadable: "stop" raises ValueError at the first image that cannot be read, "skip" sets it aside. threads:
     passes at once, each read and computed by one thread. decode: exact | fast (see Encoder.enough_pixels). compute:
     float32 | bf16, of the forward pass. ValueError where a feature is not finite; Stopped where a signal asks a
-    listening process to end (see interrupt).
+    listening process to end (see alignet.runtime.interrupt).
     """
     for option, chosen, known in (
         ("unreadable", unreadable, UNREADABLE), ("decode", decode, DECODE), ("compute", compute, COMPUTE),

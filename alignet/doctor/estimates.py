@@ -348,7 +348,7 @@ class Estimates(ResultEstimates):
 
 
 def processes(sources: Sources) -> int:
-    """How many processes of this run share a machine, as `launch` starts them."""
+    """How many processes of this run share a machine, as alignet/pipeline/launch.py starts them."""
     runtime = sources.config.runtime
     if runtime.launcher == "local":
         return 1

@@ -59,9 +59,8 @@ def watched(device: str) -> Iterator[Peak]:
 
 def _forget_peak() -> None:
     gc.collect()
-    trim = getattr(
-        ctypes.CDLL(None), "malloc_trim", None
-    )  # of glibc, which keeps what was freed (see set_up)
+    # of glibc, which keeps what was freed (see set_up in alignet/pipeline/)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
     try:

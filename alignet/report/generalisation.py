@@ -1,7 +1,7 @@
 """The page's section on generalisation: few-shot accuracy, BREEDS, the ImageNet probe carried to other test sets.
 
-What families.generalisation measured -> bars of each data set, and over all of them scatters, changes, corruptions.
-The tests between methods are in alignet.report.significance_table.
+What evaluate/families/generalisation.py measured -> bars of each data set, and over all of them
+scatters, changes, corruptions. The tests between methods are in alignet.report.significance_table.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
     triplets/{train,val}.npy    choices between objects, int32 (n, 3), odd one last
     evaluation/{all,coarse,unjudged}.npy  choices between fresh pictures: rows of their sorted ids, odd one last
     evaluation/*_probabilities.npy        the exact P of the three pairs [01, 02, 12], float32 (n, 3)
-    people/, images/judged/, hierarchy.csv, pool_labels.csv               see people
+    people/, images/judged/, hierarchy.csv, pool_labels.csv               see people.py
     pretrain/{teacher,student}_images.npy uint8 (n, size, size, 3); teacher_captions.npy uint8 (n, 4) words,
                                 0 where none is said; student_labels.npy uint8 (n,); vocabulary.txt
 
