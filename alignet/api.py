@@ -25,7 +25,7 @@ from alignet.runtime.progress import progress
 from alignet.triplets import check_triplets, near_largest, probabilities, similarities
 
 if TYPE_CHECKING:
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
 
 
 class Embedding(NamedTuple):
@@ -160,7 +160,7 @@ def load_map(path: str | Path) -> FeatureMap:
                [1., 3., 1.],
                [1., 1., 3.]], dtype=float32)
     """
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
 
     path = Path(path)
     file = path / "map.npz" if path.is_dir() else path

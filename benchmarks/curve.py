@@ -15,7 +15,7 @@ from pathlib import Path
 
 from alignet.pipeline.cli import load
 from alignet.pipeline.runner import Pipeline
-from alignet.report.figures import CurvePoint, alignment_curve
+from alignet.report.alignment_figures import CurvePoint, alignment_curve
 
 
 def value(pipeline: Pipeline, key: str, metric: str) -> float | None:

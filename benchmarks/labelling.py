@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alignet.data.rows import float32_rows
+from alignet.data.feature_blocks import float32_rows
 from alignet.teacher.labelling import teacher_similarities
 from benchmarks.frame import Case, Floor, Side
 from benchmarks.units import stored_features, triplets_of

@@ -265,8 +265,8 @@ def _student(config: Config, known: dict[str, float]) -> dict[str, float]:
 def _others(config: Config, known: dict[str, float]) -> dict[str, float]:
     from alignet.plan.formulas import ridge
     from alignet.teacher.smoothing import smooth
+    from alignet.world.concepts import make_concepts
     from alignet.world.drawing import BACKGROUNDS, draw
-    from alignet.world.world import make_concepts
 
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((1500, 512)), rng.standard_normal((1500, 384))

@@ -3,14 +3,12 @@
 In: a Backbone as configured, images, texts. Out: features (m, p), the classifier's layer, the files that the library
 loads the network from; `embed`, `finetune` and `export` share them. timm_models.py, open_clip_models.py and
 transformers_models.py offer the same functions: build, preprocessing, features_of, classifier, configuration, and
-text_features where there is a text tower. Open first: encoder.py, then timm_models.py.
+text_features where there is a text tower. Open first: backbone.py, encoder.py.
 """
 
+from alignet.backbones.backbone import FEATURES, LIBRARIES, Backbone
 from alignet.backbones.encoder import (
     COMPUTE,
-    FEATURES,
-    LIBRARIES,
-    Backbone,
     Encoder,
     ImageFiles,
     classifier_head,

@@ -25,13 +25,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 
-from alignet.backbones import COMPUTE
+from alignet.backbones import COMPUTE, Encoder
 from alignet.backbones.inference import stored, stream
 from alignet.data.images import SUFFIXES, list_images
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy, open_image
@@ -39,12 +39,24 @@ from alignet.runtime.artifacts import fingerprint
 from alignet.runtime.interrupt import stop_if_asked
 from alignet.runtime.progress import progress
 
-if TYPE_CHECKING:
-    from alignet.api import Model
-
 FORMATS = ("npy", "parquet")
 UNREADABLE = ("stop", "skip")
 DECODE = ("exact", "fast")
+
+
+class EmbeddingModel(Protocol):
+    """What turns prepared images into features, an encoder and a map if there is one; `alignet.Model` for example."""
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def encode(self, images: torch.Tensor, compute: str = ...) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ def picture(image: Any, name: str) -> Image.Image:
 
 
 def rows_of(
-    model: Model,
+    model: EmbeddingModel,
     source: GivenImages,
     rows: Sequence[int],
     *,
@@ -154,7 +166,7 @@ def rows_of(
     unreadable: "stop" raises ValueError at the first image that cannot be read, "skip" sets it aside. threads:
     passes at once, each read and computed by one thread. decode: exact | fast (see Encoder.enough_pixels). compute:
     float32 | bf16, of the forward pass. ValueError where a feature is not finite; Stopped where a signal asks a
-    listening process to end (see interrupt).
+    listening process to end (see alignet.runtime.interrupt).
     """
     for option, chosen, known in (
         ("unreadable", unreadable, UNREADABLE), ("decode", decode, DECODE), ("compute", compute, COMPUTE),
@@ -195,7 +207,7 @@ def rows_of(
 
 
 def write_embedding(
-    model: Model,
+    model: EmbeddingModel,
     source: GivenImages,
     *,
     folder: Path,

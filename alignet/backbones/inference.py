@@ -4,7 +4,7 @@
 
 Each thread takes a whole pass: it decodes the images and runs the network on them. On a CPU a pass has one core to
 itself, so no core waits for another's part of a product, and decoding fills whatever the network leaves; the features
-do not depend on how many threads there are. Used by `stages/embed.py` and `embedding.py`.
+do not depend on how many threads there are. Used by alignet/stages/embed.py and embedding.py.
 
 Shape suffixes: b images of a pass, p features.
 """

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from alignet.backbones.weights import differences, folder_weights, not_downloaded, read_weights
 
 if TYPE_CHECKING:
-    from alignet.backbones.encoder import Backbone, Encoder
+    from alignet.backbones.backbone import Backbone, LoadedBackbone
 
 CONFIG = "open_clip_config.json"
 
@@ -50,7 +50,7 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
 def preprocessing(
     module: nn.Module, backbone: Backbone
 ) -> tuple[Callable[[Image.Image], Tensor], Callable[[Image.Image], Tensor], dict[str, Any]]:
-    """(transform, pixels, data_config), see Encoder; open_clip's own transform for validation."""
+    """(transform, pixels, data_config), see LoadedBackbone; open_clip's own transform for validation."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import Compose, Normalize
     from torchvision.transforms.functional import pil_to_tensor
@@ -96,13 +96,13 @@ def classifier(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def text_features(encoder: Encoder, texts: Sequence[str]) -> Tensor:
+def text_features(encoder: LoadedBackbone, texts: Sequence[str]) -> Tensor:
     """encode_text (t, p) with the tokenizer that the network's configuration names, see _tokenizer."""
     tokens = _tokenizer(encoder.backbone)(list(texts)).to(encoder.device)
     return torch.cat([encoder.module.encode_text(part) for part in tokens.split(256)])  # type: ignore[operator]
 
 
-def configuration(encoder: Encoder) -> dict[str, str]:
+def configuration(encoder: LoadedBackbone) -> dict[str, str]:
     """open_clip_config.json: both towers at their image size, and the evaluated preprocessing."""
     model_config, _ = _configured(encoder.backbone)
     prepared = encoder.data_config

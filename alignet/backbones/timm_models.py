@@ -17,7 +17,7 @@ from alignet.backbones.weights import differences, folder_weights, load_weights,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from alignet.backbones.encoder import Backbone, Encoder
+    from alignet.backbones.backbone import Backbone, LoadedBackbone
 
 
 def build(backbone: Backbone, seed: int | None) -> nn.Module:
@@ -58,7 +58,7 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
 def preprocessing(
     module: nn.Module, backbone: Backbone
 ) -> tuple[Callable[[Image.Image], Tensor], Callable[[Image.Image], Tensor], dict[str, Any]]:
-    """(transform, pixels, data_config), see Encoder; what timm.data.resolve_data_config says."""
+    """(transform, pixels, data_config), see LoadedBackbone; what timm.data.resolve_data_config says."""
     import timm
 
     config = timm.data.resolve_data_config({}, model=module)
@@ -85,7 +85,7 @@ def classifier(module: nn.Module) -> nn.Module | None:
     return module.get_classifier()  # type: ignore[operator]
 
 
-def text_features(encoder: Encoder, texts: Sequence[str]) -> Tensor:
+def text_features(encoder: LoadedBackbone, texts: Sequence[str]) -> Tensor:
     """timm's networks have no text tower."""
     raise ValueError(
         f"text features: expected a network with a text tower, found timm's {encoder.backbone.architecture}; take "
@@ -93,7 +93,7 @@ def text_features(encoder: Encoder, texts: Sequence[str]) -> Tensor:
     )
 
 
-def configuration(encoder: Encoder) -> dict[str, str]:
+def configuration(encoder: LoadedBackbone) -> dict[str, str]:
     """config.json: architecture, constructor arguments, and the evaluated preprocessing."""
     module: Any = encoder.module
     backbone = encoder.backbone
@@ -133,7 +133,7 @@ def configuration(encoder: Encoder) -> dict[str, str]:
 
 
 @torch.no_grad()
-def timm_features(encoder: Encoder, images: Sequence[Image.Image]) -> Tensor:
+def timm_features(encoder: LoadedBackbone, images: Sequence[Image.Image]) -> Tensor:
     """Features (m, p) the way timm's documentation computes them, to check `Encoder` against.
 
     A second model is made with the same weights (num_classes=0 for pooled features), and timm resolves its

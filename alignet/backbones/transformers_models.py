@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from alignet.backbones.backbone import normalised
 from alignet.backbones.weights import folder_weights, load_weights, not_downloaded
 
 if TYPE_CHECKING:
-    from alignet.backbones.encoder import Backbone, Encoder
+    from alignet.backbones.backbone import Backbone, LoadedBackbone
 
 CLS_TOKEN = ("vit", "deit", "vit_msn")  # model types whose pooler is passed over
 # what prepares images where no preprocessor_config.json says so, by model type
@@ -66,7 +67,7 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
 def preprocessing(
     module: nn.Module, backbone: Backbone
 ) -> tuple[Callable[[Image.Image], Tensor], Callable[[Image.Image], Tensor], dict[str, Any]]:
-    """(transform, pixels, data_config), see Encoder; what AutoImageProcessor gives.
+    """(transform, pixels, data_config), see LoadedBackbone; what AutoImageProcessor gives.
 
     pixels are uint8 where normalising them equals the processor's own values to 1e-6, which is tried on a picture
     of noise; processors that resize after rescaling (DINOv3's) give floats, and then pixels are the transform.
@@ -134,7 +135,7 @@ def classifier(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def text_features(encoder: Encoder, texts: Sequence[str]) -> Tensor:
+def text_features(encoder: LoadedBackbone, texts: Sequence[str]) -> Tensor:
     """get_text_features (t, p) with the tokenizer of the network's folder or repository, padded to full length."""
     from transformers import AutoTokenizer
 
@@ -165,7 +166,7 @@ def text_features(encoder: Encoder, texts: Sequence[str]) -> Tensor:
     return torch.cat(rows)
 
 
-def configuration(encoder: Encoder) -> dict[str, str]:
+def configuration(encoder: LoadedBackbone) -> dict[str, str]:
     """config.json and preprocessor_config.json, as save_pretrained writes them."""
     module: Any = encoder.module
     module.config.architectures = [type(module).__name__]
@@ -175,7 +176,7 @@ def configuration(encoder: Encoder) -> dict[str, str]:
         return {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(folder).iterdir())}
 
 
-def example(encoder: Encoder) -> tuple[str, str]:
+def example(encoder: LoadedBackbone) -> tuple[str, str]:
     """The call of the library that gives the evaluated features of `image`, and a remark on its size or ''."""
     module: Any = encoder.module
     size = encoder.data_config["input_size"][1]
@@ -294,8 +295,6 @@ def _at_size(processor: Any, size: int) -> Any:
 
 
 def _exact(raw: Tensor, prepared: Tensor, config: Mapping[str, Any]) -> bool:
-    from alignet.backbones.encoder import normalised
-
     if raw.dtype != torch.uint8 or raw.shape != prepared.shape:
         return False
     return bool((normalised(raw[None], config)[0] - prepared).abs().max() <= _EXACT)

@@ -26,8 +26,8 @@ from alignet.data.matlab import read_mat
 from alignet.data.npy import read_npy
 from alignet.data.sets import judgements_file
 from alignet.data.text import read_text, separator_of
-from alignet.evaluate.rsa import KINDS, as_similarity
 
+KINDS = ("similarity", "dissimilarity")
 FORMATS = {"peterson": "similarity", "cichy": "dissimilarity", "king": "dissimilarity", "matrix": None}
 KING_SETS = ("set1", "set2")
 
@@ -77,6 +77,34 @@ def load_judgements(
         said,
     ]
     return Judgements(as_similarity(mean, kind, where), ", ".join(text for text in texts if text))
+
+
+def as_similarity(matrix: np.ndarray, kind: str, name: str) -> np.ndarray:
+    """The matrix (m, m) as float64 similarities, or a ValueError that says what is wrong with it."""
+    if kind not in KINDS:
+        raise ValueError(f"{name}: unknown kind of matrix {kind!r}: expected one of {', '.join(KINDS)}")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name}: expected a square matrix, found shape {matrix.shape}")
+    if len(matrix) < 3:
+        raise ValueError(f"{name}: expected at least 3 objects, found {len(matrix)}")
+    if matrix.dtype.kind not in "iuf":
+        raise ValueError(f"{name}: expected real numbers, found dtype {matrix.dtype}; save it as float32.")
+    values = np.asarray(matrix, dtype=np.float64).copy()
+    np.fill_diagonal(values, 0)  # never used, and often NaN or empty in published matrices
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        raise ValueError(
+            f"{name}: expected finite numbers, found {len(bad)} NaN or infinite entries, the first at row "
+            f"{bad[0][0]}, column {bad[0][1]}; leave out objects with missing pairs."
+        )
+    gap = np.abs(values - values.T)
+    if gap.max() > 1e-5 * max(np.abs(values).max(), 1e-30):
+        row, column = np.unravel_index(gap.argmax(), gap.shape)
+        raise ValueError(
+            f"{name}: expected a symmetric matrix, found {values[row, column]:.6g} at row {row}, column "
+            f"{column} but {values[column, row]:.6g} mirrored; average it with its transpose."
+        )
+    return values if kind == "similarity" else -values
 
 
 def _checked_kind(path: Path, format: str, part: str | None, kind: str | None) -> str:

@@ -22,7 +22,7 @@ def exists(kind: str, path: Path) -> bool:
 
 
 def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path | Mapping[str, Path]:
-    """What `index.scan` is to list for a set: a folder for images, named files otherwise.
+    """What `checksums.scan` is to list for a set: a folder for images, named files otherwise.
 
     The names do not depend on where the files are, so a moved file keeps its digest.
     """

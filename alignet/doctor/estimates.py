@@ -11,48 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from alignet.config import DatasetSettings
 from alignet.doctor.config_checks import images_a_step
+from alignet.doctor.estimate_base import HASH, SMALL, Estimate
+from alignet.doctor.estimate_results import ResultEstimates
 from alignet.doctor.findings import duration, plain, size
-from alignet.doctor.measure import Measurements, cores, on
+from alignet.doctor.memory import on
 from alignet.doctor.models import NETWORKS
 from alignet.doctor.sources import Count, Sources, world_images
-from alignet.pipeline.graph import FINETUNED, SETTINGS, Node
+from alignet.doctor.timing import cores
+from alignet.pipeline.graph import FINETUNED, Node
 from alignet.runtime.memory import memory_limit
 
 EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
-WIDTH = 1024  # features of a model that is not here
-SMALL = 0.15  # seconds: locks, checksums of the inputs, the manifest
-HASH = 400e6  # bytes a second that checksums of artifacts are made with
 IMAGE = 115_000  # bytes of an image that is not here: the mean of ImageNet's training images
-ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and thousands of triplets
-    "rsa": 0.1, "rsa_mean": 0.2, "nights": 1.0, "calibration": 0.1, "levels": 0.8, "hierarchy": 0.6, "space": 0.2,
-    "projection": 15.0, "examples": 0.1,
-}  # fmt: skip
 KEPT = 9  # a checkpoint holds what trains and Adam's two moments, and three lie there while one is written
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a node will take: seconds, peak bytes of this machine's memory, bytes on disk, how that was reckoned."""
-
-    seconds: float
-    memory: int
-    disk: int
-    how: str
-    extra_disk: int = 0  # bytes of checkpoints while it runs
-    gpu: int = 0  # peak bytes of the GPU's memory
-    unknown: bool = False  # a number that it depends on is not known: the estimate is a lower bound
-
-
-@dataclass
-class Estimates:
+class Estimates(ResultEstimates):
     """Estimates of the nodes of one configuration."""
-
-    sources: Sources
-    measured: Measurements
 
     def of(self, key: str) -> Estimate:
         """The estimate of one node, whether or not it has been made."""
@@ -61,43 +38,12 @@ class Estimates:
             "world": self._world, "pretrain": self._pretrain, "index": self._index, "vice": self._vice,
             "reliability": self._reliability, "soft_labels": self._soft_labels, "embed": self._embed,
             "distill": self._distill, "cluster": self._cluster, "triplets": self._triplets, "smooth": self._smooth,
-            "finetune": self._finetune, "levels": self._levels, "evaluate": self._evaluate, "export": self._export,
-            "report": self._report,
+            "finetune": self._finetune, "levels": self.levels, "evaluate": self.evaluate, "export": self.export,
+            "report": self.report,
         }  # fmt: skip
         if node.stage not in kinds:
-            return self._small(f"no estimate for the stage {node.stage}: a few seconds", 5.0)
+            return self.small(f"no estimate for the stage {node.stage}: a few seconds", 5.0)
         return kinds[node.stage](node)
-
-    # ---- numbers
-
-    def _small(self, how: str, seconds: float, disk: int = 4_000, memory: int = 0) -> Estimate:
-        return Estimate(SMALL + seconds, self.measured.baseline + memory, disk, how)
-
-    def width(self, model: str) -> int:
-        """p: features of a model."""
-        base = "student" if model in FINETUNED else model
-        settings = self.sources.config.models[base]
-        if settings.library in NETWORKS:
-            forward = self.measured.forward(base)
-            return forward.width if forward is not None else WIDTH
-        if settings.library == "features":
-            names = {rows.features for rows in settings.rows.values()}
-            for name in names:
-                if (held := self.sources.read(name)) is not None:
-                    return held.values.shape[1]
-            return next((self.sources.config.doctor.assume[name] for name in names
-                         if name in self.sources.config.doctor.assume), WIDTH)  # fmt: skip
-        return 3072 if settings.library == "pixels" else 512
-
-    def rows(self, model: str, images: str) -> Count:
-        """Rows of the features that an `embed` node writes."""
-        base = "student" if model in FINETUNED else model
-        rows = self.sources.config.models[base].rows.get(images)
-        if images in self.sources.config.data.sets:
-            return self.sources.images(images)
-        if rows is not None and (held := self.sources.read(rows.features)) is not None:
-            return Count(len(held.ids), "counted")
-        return self.sources.objects()
 
     # ---- the world
 
@@ -108,7 +54,7 @@ class Estimates:
         arrays = world.teacher_images + world.student_images
         disk = files * world.size**2 * 2 + arrays * world.size**2 * 3
         seconds = (files + arrays) * self.measured.picture() + 2 + disk / HASH
-        return self._small(f"{files + arrays:,} pictures; some were drawn", seconds, disk)
+        return self.small(f"{files + arrays:,} pictures; some were drawn", seconds, disk)
 
     def _pretrain(self, node: Node) -> Estimate:
         step, grown = self.measured.pretraining(node.role)
@@ -132,7 +78,7 @@ class Estimates:
         known = node.outside and self.sources.is_there(name) and name not in self.sources.broken
         if known and kind != "shards":
             what = f"{count} images" if kind == "images" else "one file"
-            return self._small(f"{what}, checksums are remembered", 2e-5 * count.number, 120 * count.number)
+            return self.small(f"{what}, checksums are remembered", 2e-5 * count.number, 120 * count.number)
         number, said = self._bytes(name, count)
         again = 2 if kind == "shards" and node.outside and not known else 1
         seconds = again * number / self.measured.hashing() + 2e-5 * count.number
@@ -166,7 +112,7 @@ class Estimates:
         vice = self.sources.config.vice
         assert vice is not None
         if vice.published is not None:
-            return self._small("a published embedding is checked", 1.0)
+            return self.small("a published embedding is checked", 1.0)
         m, n, said, unknown = self._numbers(vice.train)
         if not m or not n:
             return Estimate(SMALL, self.measured.baseline, 0, said, unknown=True)
@@ -293,13 +239,13 @@ class Estimates:
         width = self.width(role)
         disk = 4 * width * (width + 1)
         if "published" in node.inputs:
-            return self._small("a published map is checked", 0.2, disk)
+            return self.small("a published map is checked", 0.2, disk)
         source, settings = (
             self.sources.config.distill.sources[role],
             self.sources.config.distill.settings[role],
         )
         m, n, said, unknown = self._numbers(source.triplets)
-        m, n = self._among(source.images, source.triplets, m, n)
+        m, n = self.among(source.images, source.triplets, m, n)
         if not m or not n:
             return Estimate(SMALL, self.measured.baseline, disk, said, unknown=True)
         inside = 1 - 1 / settings.folds  # of the objects; of the triplets its cube
@@ -316,17 +262,6 @@ class Estimates:
             extra_disk=KEPT * disk,
             unknown=unknown,
         )
-
-    def _among(self, images: str, triplets: str, m: int, n: int) -> tuple[int, int]:
-        """Objects that occur in the triplets, and triplets, where those without features are left out."""
-        from alignet.data.triplets import restrict, rows_of_objects
-
-        names, ids = self.sources.object_names(images), self.sources.set_ids(images)
-        held = self.sources.read(triplets)
-        if names is None or ids is None or held is None or held.max() >= len(names):
-            return m, n
-        kept = restrict(held, rows_of_objects(names, ids)).triplets
-        return len(set(kept.ravel().tolist())), len(kept)
 
     # ---- the AligNet data set
 
@@ -368,7 +303,7 @@ class Estimates:
         )
         count = self.sources.triplets(settings.published).number if settings.published else settings.count
         if settings.published or not pool.number:
-            return self._small(f"{count:,} triplets are copied", count * 1e-6, 36 * count, 60 * count)
+            return self.small(f"{count:,} triplets are copied", count * 1e-6, 36 * count, 60 * count)
         seconds = self.measured.drawing(pool.number, width, count, node.role == "alignet")
         memory = self.measured.baseline + min(8 * 2**30, 4 * pool.number * width) + 100 * count
         return Estimate(
@@ -411,82 +346,9 @@ class Estimates:
         return Estimate(SMALL + forward.load + first + steps, memory, forward.weights, how,
                         extra_disk=KEPT * step.trained, gpu=grown.gpu, unknown=pool.how == "unknown")  # fmt: skip
 
-    # ---- what came of it
-
-    def _evaluate(self, node: Node) -> Estimate:
-        setting, _, name = node.role.partition(".")
-        dataset = self.sources.config.evaluate.datasets[name]
-        model = SETTINGS[setting][0]
-        if model is None:
-            return self._small("what is said without a model", 1.0)
-        width = self.width(model)
-        draws = self.sources.config.evaluate.bootstrap
-        if dataset.family == "odd_one_out":
-            triplets = dataset.data["triplets"]
-            m, n = self.sources.objects_of(triplets).number, self.sources.triplets(triplets).number
-            if "objects" in dataset.data:
-                m, n = self._among(dataset.images["test"], triplets, m, n)
-            seconds = self.measured.bootstrap(m, n) if m and n and m < 2**31 else 0.0
-            return self._small(f"{n:,} triplets, {draws:,} draws", seconds + n * 1e-6)
-        if dataset.family == "agreement":
-            count, images = int(dataset.options["count"]), self.sources.images(dataset.images["test"]).number
-            seconds = self.measured.bootstrap(images, count) if images else 0.0
-            return self._small(f"{count:,} triplets, {draws:,} draws", seconds + 0.5)
-        if dataset.family == "teacher_labels":
-            pool, count = self.sources.images(dataset.images["pool"]).number, int(dataset.options["count"])
-            seconds = 2 * self.measured.drawing(pool, width, count, True) if pool else 0.0
-            return self._small(f"2 x {count:,} triplets", seconds)
-        if dataset.family == "top1":
-            pool = self.sources.images(dataset.images["pool"]).number
-            forward = self.measured.forward("student")
-            seconds = (self.measured.refit(pool, width) if pool else 0.0) + (forward.load if forward else 1.0)
-            return self._small(f"a classifier refitted on {pool:,} images", seconds)
-        if dataset.family == "linear_probe":
-            images = self.sources.images(dataset.images["train"]).number
-            tried = dataset.options.get("C", 1.0)
-            fits = 1 if isinstance(tried, (int, float)) else 3 * len(tried) + 1
-            return self._small(
-                f"{fits} logistic regressions on {images:,} images", fits * images * width * 1e-5
-            )
-        if dataset.family in ("few_shot", "breeds", "transfer"):
-            return self._readouts(dataset, width)
-        return self._small(f"family {dataset.family}: assumed", ASSUMED.get(dataset.family, 5.0))
-
-    def _readouts(self, dataset: DatasetSettings, width: int) -> Estimate:
-        """Logistic regressions on frozen features: as many as there are draws, on as many images."""
-        options, images = dataset.options, self.sources.images(next(iter(dataset.images.values()))).number
-        if dataset.family == "few_shot":
-            fits = len(options["shots"]) * options["draws"]
-            return self._small(
-                f"{fits} fits on a few images of each class", fits * (0.05 + images * width * 1e-8)
-            )
-        return self._small(f"a readout of {images:,} images", 1 + images * width * 1e-5)
-
-    def _levels(self, node: Node) -> Estimate:
-        return self._small("trials are counted by triplet", 1.0, 2_000_000)
-
-    def _export(self, node: Node) -> Estimate:
-        if node.role in ("alignet", "distillation"):
-            forward = self.measured.forward("student")
-            if forward is None:
-                return Estimate(
-                    SMALL, self.measured.baseline, 0, "the network cannot be loaded", unknown=True
-                )
-            seconds = 1 + 4 * forward.load + 4 * forward.seconds + forward.weights / HASH
-            return self._small(
-                "written, loaded again and compared", seconds, forward.weights, 3 * forward.weights
-            )
-        if node.role == "dataset":
-            return self._small("triplets with file names", 1.0, 100 * self.sources.config.triplets.count)
-        width = self.width("teacher" if node.role == "teacher" else "student")
-        return self._small("a map", 0.0, 4 * width * (width + 1))
-
-    def _report(self, node: Node) -> Estimate:
-        return self._small("page, tables and figures: assumed", 15.0, 3_000_000)
-
 
 def processes(sources: Sources) -> int:
-    """How many processes of this run share a machine, as `launch` starts them."""
+    """How many processes of this run share a machine, as alignet/pipeline/launch.py starts them."""
     runtime = sources.config.runtime
     if runtime.launcher == "local":
         return 1

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignet.doctor.estimates import Estimate, Estimates
+from alignet.doctor.estimate_base import Estimate
+from alignet.doctor.estimates import Estimates
 from alignet.doctor.findings import Finding, duration, fault, ok, one_line, size, warning
 from alignet.doctor.sources import Sources
 from alignet.runtime.memory import memory_left, memory_limit

@@ -8,403 +8,28 @@ Shape suffixes: b images in a batch, m objects, n triplets, p features.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import gc
-import hashlib
 import io
-import math
-import os
-import re
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alignet.doctor.config_checks import images_a_step
-from alignet.doctor.models import Models
-from alignet.doctor.sources import Sources
+from alignet.doctor.measure_networks import NetworkMeasurements
+from alignet.doctor.memory import Memory, watched
+from alignet.doctor.timing import rate, seconds_of
 
-_OPENED = 24  # images that are opened to time it
 
+def random_rows(m: int, n: int) -> np.ndarray:
+    """n triplets of m objects at random, int64 (n, 3), each of three different ones."""
+    draw = np.random.default_rng(0)
+    rows = draw.integers(0, m, (n, 3))
+    while len(same := np.flatnonzero((np.diff(np.sort(rows, axis=1), axis=1) == 0).any(1))):
+        rows[same] = draw.integers(0, m, (len(same), 3))
+    return rows
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of this machine's memory and bytes of the GPU's, which are never added to each other."""
 
-    host: int = 0
-    gpu: int = 0
-
-    def __add__(self, other: Memory) -> Memory:
-        return Memory(self.host + other.host, self.gpu + other.gpu)
-
-    def times(self, factor: float) -> Memory:
-        """As much of both by a factor."""
-        return Memory(round(self.host * factor), round(self.gpu * factor))
-
-
-def on(device: str, number: float) -> Memory:
-    """Bytes where a device has its memory."""
-    return Memory(gpu=round(number)) if device == "cuda" else Memory(round(number))
-
-
-@dataclass
-class Peak:
-    """By how much memory grew at most while something ran."""
-
-    memory: Memory = field(default_factory=Memory)
-
-
-@contextmanager
-def watched(device: str) -> Iterator[Peak]:
-    """The growth of memory at its peak while what is inside runs on a device; the GPU's counts on `cuda` alone."""
-    import torch
-
-    found = Peak()
-    gpu = device == "cuda"
-    _forget_peak()
-    before = _resident("VmRSS"), torch.cuda.memory_allocated() if gpu else 0
-    if gpu:
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        yield found
-    finally:
-        after = _resident("VmHWM"), torch.cuda.max_memory_allocated() if gpu else 0
-        found.memory = Memory(*(max(0, late - early) for early, late in zip(before, after)))
-
-
-def _forget_peak() -> None:
-    gc.collect()
-    trim = getattr(
-        ctypes.CDLL(None), "malloc_trim", None
-    )  # of glibc, which keeps what was freed (see set_up)
-    if trim is not None:
-        trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:  # no Linux, or not allowed: the peak since the start is a fair upper bound
-        return
-
-
-def _resident(which: str) -> int:
-    """Bytes of this process in memory: now (VmRSS) or at the peak (VmHWM); elsewhere than on Linux the peak."""
-    try:
-        found = re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
-    except OSError:
-        found = None
-    if found:
-        return int(found.group(1)) * 1024
-    import resource
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def saved_bytes(encoder: Any, images: Any, reduced: bool) -> int:
-    """Bytes that the backward pass of these images keeps of the forward pass, parameters not counted.
-
-    reduced: in bf16, as fine-tuning does. Only parameters with requires_grad are led back to.
-    """
-    import torch
-
-    held = {value.untyped_storage().data_ptr() for value in encoder.module.state_dict().values()}
-    found: dict[int, int] = {}
-
-    def keep(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in held:
-            found[storage.data_ptr()] = storage.nbytes()
-        return tensor  # alive until the graph is dropped, so no address comes twice
-
-    with (
-        torch.enable_grad(),
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=reduced),
-    ):
-        features = encoder.features(images)
-    del features
-    return sum(found.values())
-
-
-def seconds_of(act: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call, with the GPU's work done where one is in use."""
-    import torch
-
-    began = time.perf_counter()
-    act()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def rate(run: Callable[[int], float], first: int, most: float, at_most: int) -> tuple[float, float]:
-    """Seconds of a step, and of what a run costs beside its steps; run(steps) gives a run's seconds.
-
-    From short and longer runs, together about `most` seconds, of no more than `at_most` steps beyond the first; of
-    equal runs the fastest counts, since other work on the machine only ever adds. Where it disturbed the short ones
-    so much that nothing is left between the two, the longer one alone counts.
-    """
-    run(first)  # caches and kernels settle
-    short = _fastest(lambda: run(first), most / 4)
-    more = first + max(2, min(at_most, int(most / 2 / max(short / first, 1e-5))))
-    long = _fastest(lambda: run(more), most / 2)
-    step = (long - short) / (more - first)
-    if step < 0.1 * long / more:
-        step = long / more
-    return step, max(short - first * step, 0.0)
-
-
-def _fastest(run: Callable[[], float], most: float) -> float:
-    """The least of up to five results, as many as `most` seconds allow, at least one."""
-    found = [run()]
-    while len(found) < 5 and sum(found) + found[-1] < most:
-        found.append(run())
-    return min(found)
-
-
-@dataclass(frozen=True)
-class Forward:
-    """A network on this machine. seconds: of one image in a batch of `batch`; memory: growth at the peak with it."""
-
-    seconds: float
-    batch: int
-    width: int
-    weights: int  # bytes
-    memory: Memory
-    load: float  # seconds to build it
-
-    def memory_of(self, images: int) -> Memory:
-        """The growth with so many images at once."""
-        return self.memory.times(images / self.batch)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of fine-tuning. seconds: of a whole step; memory: growth at the peak with the whole batch; how: what was
-    measured; trained: bytes of the parameters that train."""
-
-    seconds: float
-    memory: Memory
-    how: str
-    trained: int
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Opening and preparing an image. seconds: of one; size: bytes of what it becomes."""
-
-    seconds: float
-    size: int
-
-
-@dataclass
-class Measurements:
-    """All measurements of one run of doctor; each is made when it is first asked for."""
-
-    sources: Sources
-    models: Models
-    baseline: int = 0  # bytes of a process that has loaded the libraries; set when this is made
-    _held: dict[Any, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.baseline = _resident("VmRSS")
-
-    @property
-    def budget(self) -> float:
-        """Seconds that one measurement may take, about."""
-        return self.sources.config.doctor.seconds
-
-    def once(self, key: Any, measure: Callable[[], Any]) -> Any:
-        """The result of a measurement, made the first time it is asked for; what it prints is dropped."""
-        if key not in self._held:
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                self._held[key] = measure()
-        return self._held[key]
-
-    # ---- images and networks
-
-    def reading(self, images: str, model: str, pixels: bool = False) -> Reading:
-        """Opening and preparing one image of a set for a model (`pixels`: without normalising)."""
-        return self.once(("reading", images, model, pixels), lambda: self._reading(images, model, pixels))
-
-    def _reading(self, images: str, model: str, pixels: bool) -> Reading:
-        from alignet.evaluate.baselines import colour_histogram, raw_pixels
-
-        encoder = self.models.encoder(model) if model in self.models.networks() else None
-        library = self.sources.config.models[model].library
-        act: Callable[[Any], Any]
-        if encoder is not None:
-            act = encoder.pixels if pixels else encoder.transform
-        else:
-            act = (
-                (lambda one: raw_pixels([one]))
-                if library == "pixels"
-                else (lambda one: colour_histogram([one]))
-            )
-        opens = self._opens(images)
-        size = act(opens[0]()).nbytes  # lazy imports
-        began = time.perf_counter()
-        for open_it in opens:
-            act(open_it())
-        return Reading((time.perf_counter() - began) / len(opens), size)
-
-    def _opens(self, images: str) -> list[Callable[[], Any]]:
-        """Functions that open some images of a set, without those that cannot be read, which the check of files
-        reports; of a set that is not here, a picture as a file of its kind."""
-        from PIL import Image
-
-        from alignet.doctor.files import open_one, refusal, sample
-
-        ids = self.sources.read(images) if images in self.sources.config.data.sets else None
-        chosen = sample(ids, _OPENED, self.sources.config.doctor.seed) if ids else []
-        readable = [name for name in chosen if not refusal(self.sources, images, name)]
-        if readable:
-            return [lambda name=name: open_one(self.sources, images, name) for name in readable]  # type: ignore[misc]
-        world = self.sources.config.world
-        size, kind = (
-            (world.size, "PNG") if world is not None else (500, "JPEG")
-        )  # ImageNet's are about 500 x 400
-        coarse = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
-        held = io.BytesIO()
-        Image.fromarray(coarse).resize((size, size)).save(held, kind)
-        return [lambda: Image.open(io.BytesIO(held.getvalue())).convert("RGB")] * _OPENED
-
-    def hashing(self) -> float:
-        """Bytes a second that checksums of several files are made with, where the disk is no slower."""
-
-        def measure() -> float:
-            block = bytes(32 * 2**20)
-            return len(block) / _fastest(lambda: seconds_of(lambda: hashlib.sha256(block).digest()), 1.0)
-
-        return self.once("hashing", measure) * min(4, cores())  # data.index reads four files at a time
-
-    def forward(self, model: str) -> Forward | None:
-        """A network's forward pass at embed.batch, or at fewer images where that would take too long."""
-        return self.once(("forward", model), lambda: self._forward(model))
-
-    def _forward(self, model: str) -> Forward | None:
-        import torch
-
-        encoder = self.models.encoder(model)
-        if encoder is None:
-            return None
-        shape = tuple(encoder.data_config["input_size"])
-        one = torch.zeros((1, *shape), device=encoder.device)
-        with torch.no_grad():
-            encoder.features(one)  # what is kept once is no image's share
-        with torch.no_grad(), watched(encoder.device.type) as peak:
-            batch, taken = 1, _fastest(lambda: seconds_of(lambda: encoder.features(one)), self.budget / 8)
-            while batch < self.sources.config.embed.batch and 4 * taken < self.budget / 2:
-                batch = min(4 * batch, self.sources.config.embed.batch)
-                taken = self._batch(encoder, one.expand(batch, *shape).contiguous())
-        taken /= batch
-        weights = sum(value.numel() * value.element_size() for value in encoder.module.state_dict().values())
-        return Forward(taken, batch, encoder.width, weights, peak.memory, self.models.seconds[model])
-
-    def _batch(self, encoder: Any, images: Any) -> float:
-        encoder.features(images)
-        return _fastest(lambda: seconds_of(lambda: encoder.features(images)), self.budget / 4)
-
-    def step(self) -> Step | None:
-        """A step of fine-tuning through alignet.student.finetune.finetune, on pictures of noise and random answers."""
-        return self.once("step", self._step)
-
-    def _step(self) -> Step | None:
-        forward = self.forward("student")
-        if forward is None:
-            return None
-        settings = self.sources.config.finetune.settings
-        drawn = settings.sampling == "triplets"
-        part = (
-            math.ceil(settings.batch / settings.accumulate) if drawn else settings.batch
-        )  # backpropagated at once
-        images = math.ceil(images_a_step(self.sources) / settings.accumulate)
-        whole = 3 * forward.seconds * images  # backward: about two forward
-        least = min(1 if drawn else 8, part)
-        trained, once, each = self._training()
-        # the start, the gradient and Adam's moments; on a GPU the result as well, which is copied from there
-        fixed = on(self.device, 4 * trained + once) + Memory(forward.weights if self.device == "cuda" else 0)
-        # what backward needs of each image, and one layer's work
-        reckoned = fixed + on(self.device, each * images) + forward.memory_of(images)
-        if whole * least / part * 3 > 4 * self.budget:
-            how = f"3 forward passes an image; one of {forward.batch} images was measured"
-            return Step(whole * settings.accumulate, reckoned, how, trained)
-        size = min(part, max(least, round(part * self.budget / whole)))
-        steps = max(2, min(8, int(2 * self.budget / (whole * size / part))))
-        small = dataclasses.replace(
-            settings, batch=size, accumulate=1, warmup=0, tau_student=1e6, clusters_per_batch=0, lr=1e-9, pull=0.0,
-            steps=steps + 1,
-        )  # fmt: skip
-        with watched(self.device) as peak:
-            taken = self._finetune(small)
-        what = "triplets" if drawn else "images"
-        memory = _most(reckoned, scaled(peak.memory, fixed, part / size))
-        return Step(
-            taken * part / size * settings.accumulate, memory, f"{steps} steps of {size:,} {what}", trained
-        )
-
-    def _training(self) -> tuple[int, int, int]:
-        """Bytes of the parameters that train; bytes kept for the backward pass of any batch, and of each image."""
-        import torch
-
-        from alignet.student.network import attend_by_products
-
-        settings, encoder = self.sources.config.finetune.settings, self.models.encoder("student")
-        names = [name for name in encoder.trainable() if not name.startswith(tuple(settings.frozen))]
-        held = dict(encoder.module.named_parameters())
-        if settings.precision == "bf16":
-            attend_by_products(encoder)
-        with self._trainable(names):
-            two = torch.zeros((2, *encoder.data_config["input_size"]), device=encoder.device)
-            first, both = (
-                saved_bytes(encoder, two[:count], settings.precision == "bf16") for count in (1, 2)
-            )
-        trained = sum(held[name].numel() * held[name].element_size() for name in names)
-        each = max(both - first, 0)
-        return trained + 4 * settings.head * (encoder.width + 1), max(first - each, 0), each
-
-    @contextmanager
-    def _trainable(self, names: Collection[str]) -> Iterator[None]:
-        """The student with gradients for these parameters alone; as it was afterwards."""
-        held = dict(self.models.encoder("student").module.named_parameters())
-        flags = {name: value.requires_grad for name, value in held.items()}
-        for name, value in held.items():
-            value.requires_grad_(name in names)
-        try:
-            yield
-        finally:
-            for name, value in held.items():
-                value.requires_grad_(flags[name])
-
-    def _finetune(self, settings: Any) -> float:
-        """Seconds a step: the difference of a long run and of one of a single step."""
-        import torch
-
-        from alignet.student.finetune import PoolTeacher, TripletAnswers, finetune
-
-        encoder = self.models.encoder("student")
-        shape = tuple(encoder.data_config["input_size"])
-        pool = self.sources.images("pool").number or 1024
-        m = max(settings.batch, 3, min(pool, 3 * settings.batch))
-        draw = np.random.default_rng(0)
-        images = torch.randint(0, 256, (1, *shape), dtype=torch.uint8).expand(m, *shape)
-        teacher: Any = PoolTeacher(draw.standard_normal((m, 256)).astype(np.float32), None)
-        if settings.sampling == "triplets":
-            rows = np.stack([draw.permutation(m)[:3] for _ in range(2 * settings.batch)])
-            teacher = TripletAnswers(rows, draw.standard_normal(rows.shape).astype(np.float32))
-        original = draw.standard_normal((m, encoder.width)).astype(np.float32) if settings.retain else None
-
-        def run(steps: int) -> float:
-            short = dataclasses.replace(settings, steps=steps)
-            return seconds_of(lambda: finetune(encoder, images, teacher, short, original=original))
-
-        with self._trainable(encoder.trainable()):  # finetune freezes by itself, and leaves it so
-            return rate(run, 1, 2 * self.budget, settings.steps - 1)[0]
+class Measurements(NetworkMeasurements):
+    """All measurements of one run of doctor, with those of maps, triplets, evaluations and the drawn world."""
 
     # ---- people
 
@@ -430,13 +55,6 @@ class Measurements:
         with watched(self.device) as peak:
             step, rest = rate(run, 3, self.budget / 2, 60)
         return step, rest, peak.memory
-
-    @property
-    def device(self) -> str:
-        """Where the work is done."""
-        from alignet.doctor.models import device
-
-        return device(self.sources)
 
     def soft_labels(self, m: int, d: int, n: int) -> float:
         """Seconds of one posterior sample over n triplets."""
@@ -574,8 +192,8 @@ class Measurements:
 
     def picture(self) -> float:
         """Seconds to draw a picture of the world and write it."""
+        from alignet.world.concepts import make_concepts
         from alignet.world.drawing import BACKGROUNDS, draw
-        from alignet.world.world import make_concepts
 
         def measure() -> float:
             settings = self.sources.config.world
@@ -616,31 +234,3 @@ class Measurements:
             return step, peak.memory
 
         return self.once(("pretraining", role), measure)
-
-
-def scaled(measured: Memory, fixed: Memory, factor: float) -> Memory:
-    """What grew by `measured`, of which `fixed` does not depend on the batch, for `factor` times the batch."""
-    return Memory(
-        *(
-            min(grown, still) + round(max(grown - still, 0) * factor)
-            for grown, still in ((measured.host, fixed.host), (measured.gpu, fixed.gpu))
-        )
-    )
-
-
-def _most(one: Memory, other: Memory) -> Memory:
-    return Memory(max(one.host, other.host), max(one.gpu, other.gpu))
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def random_rows(m: int, n: int) -> np.ndarray:
-    """n triplets of m objects at random, int64 (n, 3), each of three different ones."""
-    draw = np.random.default_rng(0)
-    rows = draw.integers(0, m, (n, 3))
-    while len(same := np.flatnonzero((np.diff(np.sort(rows, axis=1), axis=1) == 0).any(1))):
-        rows[same] = draw.integers(0, m, (len(same), 3))
-    return rows

@@ -122,7 +122,7 @@ class Sources:
         if one.kind == "weights":
             return weight_names(path)
         if one.kind == "map":
-            from alignet.teacher.distill import AffineMap
+            from alignet.teacher.affine_map import AffineMap
 
             return AffineMap.load_npz(path)
         if one.kind == "embedding":

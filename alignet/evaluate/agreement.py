@@ -25,7 +25,7 @@ def asked(
     import torch
 
     from alignet.data.features import rows_for
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
     from alignet.teacher.labelling import label
     from alignet.teacher.sampling import random_triplets
 

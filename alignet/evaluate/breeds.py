@@ -11,7 +11,7 @@ import numpy as np
 
 from alignet.data.breeds import Superclass, check_split
 from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
-from alignet.evaluate.readout import fit_readout
+from alignet.evaluate.linear_classifier import fit_readout
 from alignet.evaluate.result import Result
 
 

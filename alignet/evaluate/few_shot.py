@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from alignet.evaluate.bootstrap import LEVEL, Score
-from alignet.evaluate.readout import check_parts, standardisation
+from alignet.evaluate.linear_classifier import check_parts, standardisation
 from alignet.evaluate.result import Result
 
 _COLUMNS = ("shots", "draw", "accuracy", "examples", "converged")  # of the table

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
-from alignet.evaluate.readout import check_parts
+from alignet.evaluate.linear_classifier import check_parts
 
 
 def linear_probe(

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alignet.data.judgements import as_similarity
 from alignet.evaluate.bootstrap import Score, defined_interval, object_counts
 from alignet.runtime.progress import progress
-
-KINDS = ("similarity", "dissimilarity")
 
 
 def rsa(
@@ -202,34 +201,6 @@ def kept_together(triplets: np.ndarray, objects: int, name: str) -> tuple[np.nda
         )
     np.fill_diagonal(shown, 1)
     return kept / shown, fewest
-
-
-def as_similarity(matrix: np.ndarray, kind: str, name: str) -> np.ndarray:
-    """The matrix (m, m) as float64 similarities, or a ValueError that says what is wrong with it."""
-    if kind not in KINDS:
-        raise ValueError(f"{name}: unknown kind of matrix {kind!r}: expected one of {', '.join(KINDS)}")
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"{name}: expected a square matrix, found shape {matrix.shape}")
-    if len(matrix) < 3:
-        raise ValueError(f"{name}: expected at least 3 objects, found {len(matrix)}")
-    if matrix.dtype.kind not in "iuf":
-        raise ValueError(f"{name}: expected real numbers, found dtype {matrix.dtype}; save it as float32.")
-    values = np.asarray(matrix, dtype=np.float64).copy()
-    np.fill_diagonal(values, 0)  # never used, and often NaN or empty in published matrices
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        raise ValueError(
-            f"{name}: expected finite numbers, found {len(bad)} NaN or infinite entries, the first at row "
-            f"{bad[0][0]}, column {bad[0][1]}; leave out objects with missing pairs."
-        )
-    gap = np.abs(values - values.T)
-    if gap.max() > 1e-5 * max(np.abs(values).max(), 1e-30):
-        row, column = np.unravel_index(gap.argmax(), gap.shape)
-        raise ValueError(
-            f"{name}: expected a symmetric matrix, found {values[row, column]:.6g} at row {row}, column "
-            f"{column} but {values[column, row]:.6g} mirrored; average it with its transpose."
-        )
-    return values if kind == "similarity" else -values
 
 
 class _Groups:

@@ -14,7 +14,7 @@ import numpy as np
 from alignet.data import imagenet
 from alignet.data.imagenet import Corrupted
 from alignet.evaluate.bootstrap import Score, mean_draws, share_interval
-from alignet.evaluate.readout import Readout, fit_readout
+from alignet.evaluate.linear_classifier import Readout, fit_readout
 from alignet.evaluate.result import Result
 
 TITLES = {"val": "ImageNet", "v2": "V2", "a": "A", "r": "R", "c": "C"}  # the names that test sets may have

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignet.data.rows import Stacked
+from alignet.data.feature_blocks import Stacked
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alignet.data.images import ImageSource
     from alignet.pipeline.runner import StageRun
     from alignet.runtime.artifacts import Artifact
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
 
 
 def embedding(artifact: Artifact) -> tuple[np.ndarray, list[str]]:
@@ -54,7 +54,7 @@ def read_lines(path: Path) -> list[str]:
 
 def affine_map(run: StageRun) -> AffineMap | None:
     """The map among a stage's inputs, or None where it has none."""
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
 
     return AffineMap.load_npz(run.inputs["map"].file("map.npz")) if "map" in run.inputs else None
 

@@ -124,7 +124,7 @@ class Pipeline:
     def outside_digest(self, name: str) -> str:
         """Digest of a set of outside data: sizes and times are checked now, contents when they changed."""
         if name not in self._outside:
-            from alignet.data.index import scan
+            from alignet.data.checksums import scan
             from alignet.data.sets import files_of
 
             one, path = self.config.data.sets[name], outside_path(self.config, name)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from alignet.config import Config
-from alignet.doctor.estimates import ASSUMED, EPOCHS, KEPT, SMALL
+from alignet.doctor.estimate_base import SMALL
+from alignet.doctor.estimate_results import ASSUMED
+from alignet.doctor.estimates import EPOCHS, KEPT
 from alignet.pipeline.graph import FINETUNED, SETTINGS, Node, build_graph
 from alignet.plan import formulas
 from alignet.plan.formulas import Work

@@ -15,9 +15,9 @@ import numpy as np
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Section, Table
-from alignet.report.drawing import FONT, dress, hue_of, legend, marker_of, panels
 from alignet.report.formatting import counted, setting_title, spread
 from alignet.report.page import Page
+from alignet.report.plot_style import FONT, dress, hue_of, legend, marker_of, panels
 from alignet.report.summary import Summary
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import numpy as np
 from alignet.evaluate.bootstrap import Score
 from alignet.report.ablation import PERCENT, Point, worded
 from alignet.report.blocks import Figure, Look
-from alignet.report.drawing import dress, legend, marker_of, panels
 from alignet.report.formatting import apart, counted, setting_title
+from alignet.report.plot_style import dress, legend, marker_of, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -13,9 +13,9 @@ import numpy as np
 from alignet.evaluate.result import Columns
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
 from alignet.report.dataset_results import Gathered, Row
-from alignet.report.drawing import dress, hue_of, legend, line_of, own_legend, panels
 from alignet.report.files import slug
 from alignet.report.formatting import apart, best_of, grouped_notes, score_cell, setting_title
+from alignet.report.plot_style import dress, hue_of, legend, line_of, own_legend, panels
 
 _SCORES = {  # metric -> title of its column
     "calibration_error": "calibration error", "calibration_error_spread": "at tau = spread",

@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignet.report.assemble import family_sections, sentence, warning
 from alignet.report.blocks import Block, Cell, Section, Table, Text
 from alignet.report.cross_dataset import across
 from alignet.report.dataset_results import SETTINGS, TITLES, Gathered, Row
 from alignet.report.files import slug
 from alignet.report.formatting import BOLD, best_of
 from alignet.report.load_results import gather, merged
+from alignet.report.metric_styles import better_if_larger, hidden, number, title_of
 from alignet.report.page import Page
 from alignet.report.provenance import provenance
 from alignet.report.published import published_blocks
-from alignet.report.settings import settings_block
+from alignet.report.run_page import family_sections, sentence, warning
+from alignet.report.settings_block import settings_block
+from alignet.report.settings_table import Row as TableRow
+from alignet.report.settings_table import shown
 from alignet.report.summary import Number, Summary, summarise
-from alignet.report.table import Row as TableRow
-from alignet.report.table import better_if_larger, hidden, number, shown, title_of
 
 if TYPE_CHECKING:
     from alignet.evaluate.bootstrap import Score

@@ -1,7 +1,7 @@
 """The page's section on generalisation: few-shot accuracy, BREEDS, the ImageNet probe carried to other test sets.
 
-What families.generalisation measured -> bars of each data set, and over all of them scatters, changes, corruptions.
-The tests between methods are in alignet.report.significance_table.
+What evaluate/families/generalisation.py measured -> bars of each data set, and over all of them
+scatters, changes, corruptions. The tests between methods are in alignet.report.significance_table.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
 from alignet.report.dataset_results import Gathered, Row
-from alignet.report.drawing import dress, errors, hue_of, in_order, legend, marker_of, name_ticks, panels
 from alignet.report.files import slug
 from alignet.report.formatting import BOLD, apart, best_of, count, counted, score_cell, setting_title
+from alignet.report.plot_style import dress, errors, hue_of, in_order, legend, marker_of, name_ticks, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -16,7 +16,9 @@ from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Columns
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
 from alignet.report.dataset_results import Gathered, Row
-from alignet.report.drawing import (
+from alignet.report.files import slug
+from alignet.report.formatting import apart, score_cell, setting_title
+from alignet.report.plot_style import (
     FONT,
     WIDTH,
     canvas,
@@ -28,8 +30,6 @@ from alignet.report.drawing import (
     legend,
     panels,
 )
-from alignet.report.files import slug
-from alignet.report.formatting import apart, score_cell, setting_title
 from alignet.report.representations import before_after
 
 _DISTANCES = {

@@ -15,11 +15,11 @@ import numpy as np
 from alignet.evaluate.result import Result
 from alignet.report.blocks import Block, Figure, Look
 from alignet.report.dataset_results import SETTINGS, Gathered, Row
-from alignet.report.drawing import canvas, dress, hue_of, in_order, legend, line_of, name_ticks, panels
 from alignet.report.files import slug
 from alignet.report.formatting import setting_title
 from alignet.report.levels_people import NAMES, POINTS, some
 from alignet.report.levels_tables import accuracy_table, at_level, change, levels_of, uncertainty_table
+from alignet.report.plot_style import canvas, dress, hue_of, in_order, legend, line_of, name_ticks, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -14,9 +14,9 @@ import numpy as np
 from alignet.data.trials import LEVELS
 from alignet.report.blocks import Block, Cell, Figure, Look, Table, Text
 from alignet.report.dataset_results import Gathered
-from alignet.report.drawing import canvas, dress, legend
 from alignet.report.files import slug
 from alignet.report.formatting import p_text, spread, without_value
+from alignet.report.plot_style import canvas, dress, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

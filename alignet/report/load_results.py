@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def gather(evaluated: Iterable[Artifact], names: Mapping[str, str]) -> list[Gathered]:
     """All results by data set, in the order in which the data sets come; rows in the table's order.
 
-    evaluated: artifacts of the stage `evaluate`. names: model of gathered.ROWS -> how it is called instead; a model
-    that is not named keeps its name.
+    evaluated: artifacts of the stage `evaluate`. names: model of dataset_results.ROWS -> how it is called instead; a
+    model that is not named keeps its name.
     """
     from alignet.evaluate.result import read_result
 

@@ -15,8 +15,8 @@ import numpy as np
 from alignet.evaluate.result import Columns
 from alignet.report.blocks import Block, Figure, Look
 from alignet.report.dataset_results import SETTINGS, Gathered, Row
-from alignet.report.drawing import FONT, WIDTH, canvas, colour_bar, dress, hue_of, legend, line_of
 from alignet.report.files import slug
+from alignet.report.plot_style import FONT, WIDTH, canvas, colour_bar, dress, hue_of, legend, line_of
 
 _WIDE = 4  # panels beside each other
 _DOTS = 4000  # of a figure that are drawn one by one; more become a picture within it
@@ -125,7 +125,7 @@ def _panel(
 
 def _neighbours(pairs: Any, places: Mapping[Row, np.ndarray], points: Mapping[Row, Columns]) -> str:
     """How often the nearest point is of the same category, before and after, in a sentence."""
-    from alignet.report.figures import neighbour_share
+    from alignet.report.alignment_figures import neighbour_share
 
     said = []
     for rows in pairs:

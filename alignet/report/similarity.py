@@ -12,7 +12,6 @@ from typing import Any
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import Block, Cell, Figure, Look, Table
 from alignet.report.dataset_results import Gathered, Row
-from alignet.report.drawing import FONT, WIDTH, dress, hue_of, in_order, marker_of, panels
 from alignet.report.files import slug
 from alignet.report.formatting import (
     BOLD,
@@ -24,6 +23,7 @@ from alignet.report.formatting import (
     score_cell,
     setting_title,
 )
+from alignet.report.plot_style import FONT, WIDTH, dress, hue_of, in_order, marker_of, panels
 
 _WIDE = 3  # panels beside each other
 _METRICS = {  # family -> the metric that stands for it, how it is called, what it is multiplied by

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignet.evaluate.bootstrap import Score
-from alignet.report.table import STUDENT, Row, distance_closed, number, title_of
+from alignet.report.metric_styles import number, title_of
+from alignet.report.settings_table import STUDENT, Row, distance_closed
 
 HEADLINES = ("odd_one_out", "agreement", "rsa_spearman")  # metrics of a summary, the first that there is
 COSTS = ("top1", "linear_probe", "zero_shot")  # what alignment may cost, the first that there is

@@ -3,7 +3,7 @@
     torchrun, accelerate launch, srun -> RANK, WORLD_SIZE, ... -> join() -> current()
 
 The first process (rank 0) runs the program: it reads the configuration, holds the store's lock, writes, prints. The
-others wait for a stage that is shared (pipeline.follow), join in, and wait again, as long as it takes.
+others wait for a stage that is shared (`follow` in alignet/pipeline/), join in, and wait again, as long as it takes.
 
 Every exchange is a sum over processes of equally shaped tensors: a copy of the first's is the sum with zeros from
 the others, and rows that each computed a part of are gathered as the sum of arrays that are zero elsewhere. Adding

@@ -91,7 +91,7 @@ def _finished(job: Sequence[str], config: Config, label: str, *, apart: bool) ->
     from alignet.evaluate.bootstrap import Score
     from alignet.pipeline.runner import Pipeline
     from alignet.report.compare import Run
-    from alignet.report.table import Row
+    from alignet.report.settings_table import Row
     from alignet.runtime.artifacts import ArtifactError
 
     pipeline = Pipeline(config)

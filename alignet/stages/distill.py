@@ -27,7 +27,8 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.pipeline import payloads
     from alignet.runtime.artifacts import write_json
     from alignet.runtime.checkpoints import Checkpoints
-    from alignet.teacher.distill import choices, cross_validate, fit_map
+    from alignet.teacher.cross_validation import cross_validate
+    from alignet.teacher.distill import choices, fit_map
 
     if "published" in work.inputs:
         return _take(work)
@@ -95,7 +96,7 @@ def _locality(work: StageRun) -> Any:
 
 def _take(work: StageRun) -> dict[str, Any]:
     """A map W, b from elsewhere in the place of a fit; ValueError unless its width is the features'."""
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
 
     mapping = AffineMap.load_npz(work.sources["published"])
     width = work.inputs["features"].metrics["width"]

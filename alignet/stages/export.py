@@ -108,7 +108,7 @@ def _export_dataset(work: StageRun) -> dict[str, Any]:
 def _export_map(work: StageRun) -> dict[str, Any]:
     import shutil
 
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
 
     source = work.inputs["map"].file("map.npz")
     shutil.copyfile(source, work.folder / "map.npz")

@@ -24,7 +24,7 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 def _on_disk(work: StageRun, kind: str) -> dict[str, dict[str, Any]]:
-    from alignet.data.index import scan
+    from alignet.data.checksums import scan
     from alignet.data.sets import files_of, listed_name
 
     under = work.section.get("under", "")

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 def run(work: StageRun) -> dict[str, Any]:
     """Put all scores into tables and draw the page."""
-    from alignet.report.assemble import run_page
     from alignet.report.load_results import gather
     from alignet.report.page import write_page
     from alignet.report.provenance import provenance
-    from alignet.report.table import settings_json, settings_markdown, settings_table
+    from alignet.report.run_page import run_page
+    from alignet.report.settings_table import settings_json, settings_markdown, settings_table
 
     evaluated = [one for one in work.inputs.values() if one.manifest["identity"]["stage"] == "evaluate"]
     scores = _scores(work)
@@ -68,7 +68,7 @@ def _is_label_score(score: Any) -> bool:
 
 def _rows(scores: dict[str, list[Any]]) -> list[Any]:
     from alignet.report.dataset_results import ROWS
-    from alignet.report.table import Row
+    from alignet.report.settings_table import Row
 
     return [
         Row(*ROWS[setting], [score for score in scores[setting] if not _is_label_score(score)])
@@ -145,8 +145,8 @@ def _reliability(halves: dict[str, Any]) -> str:
 
 def _draw(work: StageRun) -> list[Block]:
     """Draw features.png with its caption, and return the same as a figure of the page."""
-    from alignet.report.figures import concepts_before_and_after
-    from alignet.report.picture import before_and_after
+    from alignet.report.alignment_figures import concepts_before_and_after
+    from alignet.report.before_and_after import before_and_after
 
     before, after, categories, what = _pictured(work)
     caption = concepts_before_and_after(
@@ -165,7 +165,7 @@ def _pictured(work: StageRun) -> tuple[Any, Any, list[str], str]:
     """What the picture shows: features before and after, a category for each row, and what rows are."""
     from alignet.data.tables import column_for
     from alignet.pipeline import payloads
-    from alignet.report.figures import concept_means
+    from alignet.report.alignment_figures import concept_means
 
     section = work.section
     before, ids = payloads.embedding(work.inputs["picture.original"])

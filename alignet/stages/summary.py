@@ -18,7 +18,7 @@ def act(config: Config) -> None:
 
     from alignet.pipeline.cli import load
     from alignet.pipeline.runner import Pipeline, given_options
-    from alignet.report.table import seeds_table
+    from alignet.report.seeds_table import seeds_table
     from alignet.runtime.artifacts import ArtifactError
 
     given = [item for item in sys.argv[1:] if not item.startswith(("seed=", "seeds="))]

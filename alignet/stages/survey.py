@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from alignet.survey.answers import Imported
-    from alignet.survey.plan import Survey
+    from alignet.survey.survey import Survey
 
 
 SAID = {"yes": "used", "catch trial": "catch trials", "participant set aside": "of participants set aside"}
@@ -227,7 +227,7 @@ def _check_objects(path: Path, names: Sequence[str]) -> None:
 
 
 def _survey(config: Config, name: str) -> Survey:
-    from alignet.survey.plan import load_survey
+    from alignet.survey.survey import load_survey
 
     return load_survey(Path(config.survey.folder) / name / "survey.json")
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alignet.survey.plan import Survey
+from alignet.survey.survey import Survey
 
 FORMAT = "alignet-survey-answers"
 

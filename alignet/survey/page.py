@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from alignet.runtime.progress import progress
-from alignet.survey.plan import Survey, plan_survey
+from alignet.survey.survey import Survey, plan_survey
 
 TEMPLATE = Path(__file__).with_name("page.html")
 PLACE = "{{survey}}"

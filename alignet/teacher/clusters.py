@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from alignet.data.rows import BLOCK, Stacked, Transform, blocks, float32_rows
+from alignet.data.feature_blocks import BLOCK, Stacked, Transform, blocks, float32_rows
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.progress import progress
 

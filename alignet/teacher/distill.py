@@ -1,7 +1,7 @@
 """Uncertainty distillation: an affine map under which features reproduce people's soft labels.
 
-Soft labels of VICE and features of the same objects in; weights and bias out (AligNet eq. 3), with a
-cross-validation over objects that chooses its two numbers. Stands between `vice` and everything that
+Soft labels of VICE and features of the same objects in; weights and bias out (AligNet eq. 3).
+alignet.teacher.cross_validation chooses its two numbers. Stands between `vice` and everything that
 reads mapped features. Shape suffixes: m objects, p features, n triplets.
 
 Two older transforms are the same fit (Muttenthaler et al. 2023, "Improving neural network representations using human
@@ -12,124 +12,20 @@ gLocal weighs that against a term that keeps neighbourhoods as they are (alignet
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from alignet.config import DistillSettings
-from alignet.data.npy import read_npz
 from alignet.runtime.checkpoints import Checkpoints
-from alignet.runtime.progress import progress
+from alignet.teacher.affine_map import AffineMap
 from alignet.teacher.locality import Locality, local_objective
 from alignet.triplets import accuracy, check_triplets, entropy, kl_divergence, similarities
 from alignet.vice.gradient import cross_entropy
-
-_ROWS = 1 << 16  # mapped at a time: a copy of so many standardised rows is held
-
-
-@dataclass(frozen=True)
-class AffineMap:
-    """x -> ((x - mean) / std) @ weights + bias, for features x (m, p).
-
-    weights: (p, p) float32, the transpose of W in eq. 3. bias: (p,) float32. mean, std: () or (p,) float32.
-    """
-
-    weights: Tensor
-    bias: Tensor
-    mean: Tensor
-    std: Tensor
-
-    def apply(self, features: Tensor) -> Tensor:
-        """Mapped features (m, p) float32 of features (m, p)."""
-        if features.ndim != 2 or features.shape[1] != len(self.weights):
-            raise ValueError(
-                f"affine map: expected features of shape (m, {len(self.weights)}), found "
-                f"{tuple(features.shape)}; apply it to the backbone that it was learned on."
-            )
-        parts = [
-            ((rows.float() - self.mean) / self.std) @ self.weights + self.bias
-            for rows in features.split(_ROWS)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def save_npz(self, path: Path) -> None:
-        """Write in the format of gLocal and thingsvision: `weights`, `bias`, and scalar `mean`, `std`.
-
-        Per-feature mean and std are folded into weights and bias (then mean is 0 and std 1).
-        """
-        folded = self if self.mean.ndim == 0 and self.std.ndim == 0 else self._folded()
-        arrays = {name: getattr(folded, name).numpy() for name in ("weights", "bias", "mean", "std")}
-        temporary = Path(f"{path}.tmp")
-        with open(temporary, "wb") as handle:
-            np.savez(handle, **arrays)
-        os.replace(temporary, path)
-
-    def _folded(self) -> AffineMap:
-        weights, mean, std = self.weights.double(), self.mean.double(), self.std.double()
-        scaled = weights / std.expand(len(weights)).unsqueeze(1)
-        bias = self.bias.double() - mean.expand(len(weights)) @ scaled
-        return AffineMap(scaled.float(), bias.float(), torch.tensor(0.0), torch.tensor(1.0))
-
-    @staticmethod
-    def load_npz(path: Path) -> AffineMap:
-        """Read that format: float32 whatever the file's dtype. `bias` may be absent (then 0).
-
-        `mean` and `std` hold one number each; both may be absent, which leaves features unstandardised (0, 1).
-        Raises ValueError for a damaged file, for arrays of other names, for shapes that do not fit, for a std
-        that is not above 0, and for NaN.
-        """
-        arrays = read_npz(path)
-        _check_npz(path, arrays)
-        tensors = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
-        weights = tensors["weights"]
-        bias = tensors.get("bias", torch.zeros(len(weights)))
-        mean, std = tensors.get("mean", torch.tensor(0.0)), tensors.get("std", torch.tensor(1.0))
-        return AffineMap(weights, bias, mean.reshape(()), std.reshape(()))
-
-    @staticmethod
-    def identity(width: int) -> AffineMap:
-        """The map that leaves features of this width as they are."""
-        return AffineMap(torch.eye(width), torch.zeros(width), torch.tensor(0.0), torch.tensor(1.0))
-
-
-def _check_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """ValueError unless these are the arrays of a gLocal or thingsvision transform."""
-    names = set(arrays)
-    if (
-        "weights" not in names
-        or names - {"weights", "bias", "mean", "std"}
-        or len(names & {"mean", "std"}) == 1
-    ):
-        raise ValueError(
-            f"{path}: expected arrays weights, maybe bias, and mean and std (both or neither), found "
-            f"{', '.join(sorted(names)) or 'none'}; give an npz written by gLocal, thingsvision or alignet."
-        )
-    width = arrays["weights"].shape[0] if arrays["weights"].ndim else 0
-    fits: dict[str, list[tuple[int, ...]]] = {"weights": [(width, width)], "bias": [(width,)]}
-    fits |= {"mean": [(), (1,)], "std": [(), (1,)]}
-    if not width or any(array.shape not in fits[name] for name, array in arrays.items()):
-        raise ValueError(
-            f"{path}: expected weights (p, p), bias (p,), scalar mean and std, found "
-            f"{', '.join(f'{name} {array.shape}' for name, array in arrays.items())}; export the map again."
-        )
-    for name, array in arrays.items():
-        if not np.issubdtype(array.dtype, np.floating) and not np.issubdtype(array.dtype, np.integer):
-            raise ValueError(f"{path}: expected numbers as {name}, found dtype {array.dtype}; save float32.")
-        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
-            narrow = np.asarray(array, np.float32)
-        if not np.isfinite(narrow).all():
-            raise ValueError(f"{path}: expected finite {name}, found NaN or infinity; export the map again.")
-        if name == "std" and not narrow.item() > 0:
-            raise ValueError(
-                f"{path}: expected a std above 0, found {narrow.item():g}; save the standard deviation."
-            )
 
 
 class DivergedError(ValueError):
@@ -214,7 +110,7 @@ def fit_map(
     identity that fits the soft labels best, where the penalty is zero, and b at zero. Draws depend on
     the seed and the step alone, so a fit resumed from `checkpoints` ends in the same bytes.
     """
-    _check(features, triplets, targets)
+    check_inputs(features, triplets, targets)
     used, local = triplets.unique(return_inverse=True)
     mean, std = _standardizer(features[used], settings.standardize)
     inputs = (features[used].float() - mean) / std
@@ -338,124 +234,6 @@ class _Descent:
         return step, state["curve"]
 
 
-@dataclass(frozen=True)
-class CrossValidation:
-    """What k-fold cross-validation over objects found.
-
-    rows: one dict per fold and grid point: `fold`, `penalty`, `lr`, `objects` and `triplets` held out,
-    `train_triplets`, `accuracy_before`, `kl_before` (identity on raw features), `accuracy`, `kl`; a
-    fit that diverged has `kl` infinite and `accuracy` 0. grid: the same pooled over folds, each held-out
-    triplet once. penalty, lr: the grid point with the lowest pooled held-out KL.
-    """
-
-    rows: list[dict[str, float]]
-    grid: list[dict[str, float]]
-    penalty: float
-    lr: float
-
-
-def cross_validate(
-    features: Tensor,
-    triplets: Tensor,
-    targets: Tensor,
-    *,
-    settings: DistillSettings,
-    groups: Tensor | None = None,
-    locality: Locality | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> CrossValidation:
-    """Choose lambda and learning rate by KL on objects never trained on, over `settings.folds` folds.
-
-    locality: of every fit, as in `fit_map`; the choice is by people's answers alone with it too.
-
-    A fold trains on the triplets wholly within its training objects and is measured on those wholly
-    within its held-out objects; the others are set aside. Objects that occur in `triplets` are dealt to
-    folds at random from the seed, those of one number in `groups` (m,) int64 together (several pictures of
-    one concept, say). Saves after every fold and grid point.
-    """
-    _check(features, triplets, targets)
-    fold_of = _folds(triplets, torch.arange(len(features)) if groups is None else groups, settings)
-    points = [(penalty, lr) for penalty in settings.penalties for lr in settings.lrs]
-    saved = None if checkpoints is None else checkpoints.latest()
-    rows: list[dict[str, float]] = [] if saved is None else saved[2]["rows"]
-    total = settings.folds * len(points)
-    with progress("distill: cross-validation", total, "fits", done=len(rows)) as advance:
-        for index in range(len(rows), total):
-            fold, point = divmod(index, len(points))
-            held = (features, triplets, targets, fold_of, fold, *points[point], settings)
-            rows.append(_fold_row(*held, locality))
-            if checkpoints is not None:
-                checkpoints.save(len(rows), {}, {"rows": rows})
-            advance(1, f"held-out KL {rows[-1]['kl']:.4f}")
-    grid = [_pooled([row for row in rows if (row["penalty"], row["lr"]) == point]) for point in points]
-    best = min(grid, key=lambda row: row["kl"])
-    if not math.isfinite(best["kl"]):
-        raise ValueError(f"distill: every fit diverged; lower the learning rates (now {settings.lrs}).")
-    for name, tried in (("penalty", settings.penalties), ("lr", settings.lrs)):
-        if len(tried) > 1 and best[name] in (min(tried), max(tried)):
-            print(
-                f"note: distill: the best {name} {best[name]} is at the edge of its grid {tried}",
-                file=sys.stderr,
-            )
-    return CrossValidation(rows, grid, best["penalty"], best["lr"])
-
-
-def _fold_row(
-    features: Tensor,
-    triplets: Tensor,
-    targets: Tensor,
-    fold_of: Tensor,
-    fold: int,
-    penalty: float,
-    lr: float,
-    settings: DistillSettings,
-    locality: Locality | None,
-) -> dict[str, float]:
-    members = (fold_of[triplets] == fold).sum(1)
-    train, held = members == 0, members == 3
-    row: dict[str, Any] = {"fold": fold, "penalty": penalty, "lr": lr}
-    row |= {"objects": int((fold_of == fold).sum()), "triplets": int(held.sum())}
-    row |= {"train_triplets": int(train.sum())}
-    if not held.any() or not train.any():
-        raise ValueError(
-            f"distill: expected triplets wholly inside and wholly outside each of {settings.folds} folds of "
-            f"objects, found {row['triplets']} and {row['train_triplets']} for fold {fold}; use fewer folds."
-        )
-    before = map_metrics(AffineMap.identity(features.shape[1]), features, triplets[held], targets[held])
-    row |= {"accuracy_before": before["accuracy"], "kl_before": before["kl"]}
-    try:
-        fit = fit_map(
-            features, triplets[train], targets[train], penalty=penalty, lr=lr, settings=settings, locality=locality
-        )  # fmt: skip
-    except DivergedError as error:
-        print(f"warning: {error}", file=sys.stderr, flush=True)
-        return row | {"accuracy": 0.0, "kl": math.inf}
-    after = map_metrics(fit.map, features, triplets[held], targets[held])
-    return row | {"accuracy": after["accuracy"], "kl": after["kl"]}
-
-
-def _pooled(rows: list[dict[str, float]]) -> dict[str, float]:
-    counts = [row["triplets"] for row in rows]
-    pooled: dict[str, float] = {"penalty": rows[0]["penalty"], "lr": rows[0]["lr"], "triplets": sum(counts)}
-    for name in ("accuracy_before", "kl_before", "accuracy", "kl"):
-        pooled[name] = sum(row[name] * count for row, count in zip(rows, counts)) / sum(counts)
-    return pooled
-
-
-def _folds(triplets: Tensor, groups: Tensor, settings: DistillSettings) -> Tensor:
-    """The fold of each object (m,), -1 for those in no triplet; folds differ by at most one group."""
-    used = triplets.unique()
-    present, group_of = groups[used].unique(return_inverse=True)
-    generator = torch.Generator().manual_seed(settings.seed)
-    fold_of_group = torch.empty(len(present), dtype=torch.int64)
-    fold_of_group[torch.randperm(len(present), generator=generator)] = (
-        torch.arange(len(present)) % settings.folds
-    )
-    fold_of = torch.full((len(groups),), -1)
-    fold_of[used] = fold_of_group[group_of]
-    return fold_of
-
-
 def _draw(n: int, settings: DistillSettings, step: int) -> Tensor | None:
     """Rows of the step's batch, or None for all of them."""
     if n <= settings.batch:
@@ -496,7 +274,8 @@ def _identity_scale(sims: Tensor, targets: Tensor) -> float:
     return math.exp(0.5 * found.x)
 
 
-def _check(features: Tensor, triplets: Tensor, targets: Tensor) -> None:
+def check_inputs(features: Tensor, triplets: Tensor, targets: Tensor) -> None:
+    """ValueError unless features, triplets and soft labels fit together."""
     check_triplets(triplets.numpy(), len(features), "distill triplets")
     if targets.shape != triplets.shape:
         raise ValueError(

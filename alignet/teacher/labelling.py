@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alignet.data.rows import BLOCK, Stacked, Transform, float32_rows
+from alignet.data.feature_blocks import BLOCK, Stacked, Transform, float32_rows
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.progress import progress
 from alignet.triplets import check_triplets, entropy, odd_one_last, probabilities, similarities

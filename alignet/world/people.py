@@ -17,15 +17,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alignet.config import WorldSettings
+from alignet.world.concepts import Concepts, pair_probabilities
 from alignet.world.drawing import CATEGORIES, COLOURS, Look
-
-if TYPE_CHECKING:
-    from alignet.config import WorldSettings
-    from alignet.world.world import Concepts
 
 SUPERORDINATE = {
     "animal": "creature", "insect": "creature", "fruit": "growth", "plant": "growth",
@@ -147,8 +144,6 @@ def write_trials(
 
 def _answered(world: Concepts, trial: tuple, habit: str, slow: float, rng: np.random.Generator) -> list[str]:
     """One row without participant and place."""
-    from alignet.world.world import pair_probabilities
-
     concepts, ids, level, kind = trial
     order = rng.permutation(3)
     similar = pair_similarity(world, level)

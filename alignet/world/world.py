@@ -11,22 +11,18 @@
     triplets/{train,val}.npy    choices between objects, int32 (n, 3), odd one last
     evaluation/{all,coarse,unjudged}.npy  choices between fresh pictures: rows of their sorted ids, odd one last
     evaluation/*_probabilities.npy        the exact P of the three pairs [01, 02, 12], float32 (n, 3)
-    people/, images/judged/, hierarchy.csv, pool_labels.csv               see people
+    people/, images/judged/, hierarchy.csv, pool_labels.csv               see people.py
     pretrain/{teacher,student}_images.npy uint8 (n, size, size, 3); teacher_captions.npy uint8 (n, 4) words,
                                 0 where none is said; student_labels.npy uint8 (n,); vocabulary.txt
 
-A participant's similarity of two concepts is the dot product of their non-negative embeddings (categories,
-their groups, natural or made), and a choice is one draw from the softmax over the three pairs. Looks
-(hue, texture, outline) play no part in it. Some concepts of each category are never judged: they are
-in no choice and no pool picture.
+How participants choose is in concepts.py. Some concepts of each category are never judged: they are in no choice and
+no pool picture.
 """
 
 from __future__ import annotations
 
 import csv
-import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,41 +31,10 @@ import numpy as np
 from alignet.config import WorldSettings
 from alignet.runtime.progress import progress
 from alignet.world import people
-from alignet.world.drawing import BACKGROUNDS, CATEGORIES, COLOURS, OUTLINES, TEXTURES, Look, draw
+from alignet.world.concepts import Concepts, choose, generator, make_concepts, stranger
+from alignet.world.drawing import BACKGROUNDS, CATEGORIES, COLOURS, draw
 
-# What participants attend to beside the category: which categories have it and how much it weighs.
-SHARED = (
-    (0.85, ("animal", "insect")),
-    (0.85, ("fruit", "plant")),
-    (0.85, ("vehicle", "building")),
-    (0.85, ("tool", "container")),
-    (0.75, ("animal", "insect", "fruit", "plant")),
-    (0.75, ("vehicle", "building", "tool", "container")),
-)
-CATEGORY_WEIGHT = 1.0
 STRANGER = -1  # in the place of a concept: a pool picture of something that is none of them
-SPREAD = 0.2  # a concept's weight on each dimension differs by up to this share
-
-_STREAMS = (  # what is drawn at random; appending keeps the others' draws
-    "concepts", "things", "pool", "fresh", "probe", "teacher", "student",
-    "train", "val", "all", "coarse", "unjudged", "captions", "judged", "judgments", "trials",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Concepts:
-    """The concepts of a world in order; those of one category stand together. Arrays are (concepts,)."""
-
-    names: tuple[str, ...]
-    looks: tuple[Look, ...]
-    category: np.ndarray  # int64, index into CATEGORIES
-    judged: np.ndarray  # bool
-    embedding: np.ndarray  # float64 (concepts, dimensions), non-negative
-
-    @property
-    def similarity(self) -> np.ndarray:
-        """Dot products of the embeddings, (concepts, concepts)."""
-        return self.embedding @ self.embedding.T
 
 
 def write_world(folder: Path, settings: WorldSettings) -> dict[str, Any]:
@@ -86,14 +51,14 @@ def write_world(folder: Path, settings: WorldSettings) -> dict[str, Any]:
         "things": np.repeat(judged, settings.exemplars),
         "pool": np.concatenate(
             [
-                _spread(judged, settings.pool - settings.strangers, _rng(settings, "pool")),
+                _spread(judged, settings.pool - settings.strangers, generator(settings, "pool")),
                 np.full(settings.strangers, STRANGER),
             ]
         ),
         "fresh": np.repeat(everything, settings.fresh),
         "probe": np.repeat(everything, settings.probe),
-        "teacher": _spread(everything, settings.teacher_images, _rng(settings, "teacher")),
-        "student": _spread(everything, settings.student_images, _rng(settings, "student")),
+        "teacher": _spread(everything, settings.teacher_images, generator(settings, "teacher")),
+        "student": _spread(everything, settings.student_images, generator(settings, "student")),
     }
     judged_sets = people.judged_sets(world, settings)
     drawn["judged"] = np.concatenate(list(judged_sets.values()))
@@ -111,106 +76,6 @@ def write_world(folder: Path, settings: WorldSettings) -> dict[str, Any]:
     metrics: dict[str, Any] = {"concepts": len(everything), "judged_concepts": len(judged)}
     metrics |= {f"pictures_{name}": len(rows) for name, rows in drawn.items()}
     return metrics | _write_evaluation(folder, drawn["fresh"], world, settings)
-
-
-def make_concepts(settings: WorldSettings) -> Concepts:
-    """Looks, embeddings and the judged ones.
-
-    Hues, textures and outlines are dealt to each category anew, each at most once in it: they tell the
-    concepts of a category apart and tell nothing about the category.
-    """
-    rng = _rng(settings, "concepts")
-    each, categories = settings.concepts, len(CATEGORIES)
-    texture = np.stack([rng.permutation(len(TEXTURES))[:each] for _ in range(categories)])
-    hue = np.stack([rng.permutation(len(COLOURS))[:each] for _ in range(categories)])
-    outline = np.stack([rng.permutation(len(OUTLINES))[:each] for _ in range(categories)])
-    looks, names, judged = [], [], []
-    for category, index in itertools.product(range(categories), range(each)):
-        aspect, fineness = float(np.exp(rng.uniform(-0.3, 0.3))), float(rng.uniform(1.6, 2.4))
-        look = Look(
-            category,
-            int(hue[category, index]),
-            int(texture[category, index]),
-            int(outline[category, index]),
-            aspect,
-            fineness,
-        )
-        looks.append(look)
-        names.append(f"{CATEGORIES[category]}_{index + 1}")
-    for _ in range(categories):
-        judged.append(rng.permutation(each) >= settings.unjudged)
-    category_of = np.repeat(np.arange(categories), each)
-    embedding = _embedding(category_of, rng)
-    embedding *= np.sqrt(_decidedness(embedding @ embedding.T, settings.ceiling))
-    return Concepts(tuple(names), tuple(looks), category_of, np.concatenate(judged), embedding)
-
-
-def stranger(world: Concepts, rng: np.random.Generator) -> Look:
-    """The look of something of a known category that is none of the concepts.
-
-    It shares at most one of hue, texture and outline with any concept of its category that is never judged.
-    """
-    while True:
-        category = int(rng.integers(len(CATEGORIES)))
-        hue, texture, outline = (int(rng.integers(len(many))) for many in (COLOURS, TEXTURES, OUTLINES))
-        aspect, fineness = float(np.exp(rng.uniform(-0.3, 0.3))), float(rng.uniform(1.6, 2.4))
-        hidden = [
-            world.looks[index] for index in np.flatnonzero(~world.judged & (world.category == category))
-        ]
-        shared = [
-            (look.hue == hue) + (look.texture == texture) + (look.outline == outline) for look in hidden
-        ]
-        if max(shared, default=0) <= 1:
-            return Look(category, hue, texture, outline, aspect, fineness)
-
-
-def choose(
-    similarity: np.ndarray, triplets: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """One simulated choice per triplet of concepts.
-
-    similarity: (c, c). triplets: (n, 3) concept indices. Returns (order (n, 3), probabilities (n, 3)): the
-    columns of each triplet reordered so that the odd one stands last, and the exact P of the pairs
-    [01, 02, 12] of the reordered triplet.
-    """
-    probs = pair_probabilities(similarity, triplets)
-    chosen = (rng.random((len(triplets), 1)) > probs.cumsum(1)[:, :2]).sum(1)
-    order = np.array([[0, 1, 2], [0, 2, 1], [1, 2, 0]])[chosen]
-    swap = rng.random(len(order)) < 0.5  # which of the chosen pair stands first tells nothing
-    order[swap, :2] = order[swap, 1::-1]
-    return order, pair_probabilities(similarity, np.take_along_axis(triplets, order, 1))
-
-
-def pair_probabilities(similarity: np.ndarray, triplets: np.ndarray) -> np.ndarray:
-    """softmax of the similarities of the pairs [01, 02, 12] of each triplet of concepts, (n, 3) float64."""
-    a, b, c = triplets.T
-    sims = np.stack([similarity[a, b], similarity[a, c], similarity[b, c]], 1)
-    weights = np.exp(sims - sims.max(1, keepdims=True))
-    return weights / weights.sum(1, keepdims=True)
-
-
-def _rng(settings: WorldSettings, stream: str, *index: int) -> np.random.Generator:
-    return np.random.default_rng([settings.seed, _STREAMS.index(stream), *index])
-
-
-def _embedding(category: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    own = [(CATEGORY_WEIGHT, (name,)) for name in CATEGORIES]
-    columns = []
-    for weight, members in (*own, *SHARED):
-        has = np.isin(category, [CATEGORIES.index(name) for name in members])
-        columns.append(has * weight * rng.uniform(1 - SPREAD, 1 + SPREAD, len(category)))
-    return np.stack(columns, 1)
-
-
-def _decidedness(similarity: np.ndarray, ceiling: float) -> float:
-    """The factor on similarities at which the likeliest answer has mean probability `ceiling`."""
-    triplets = np.array(list(itertools.combinations(range(len(similarity)), 3)))
-    low, high = 0.0, 200.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        reached = pair_probabilities(similarity * middle, triplets).max(1).mean()
-        low, high = (middle, high) if reached < ceiling else (low, middle)
-    return (low + high) / 2
 
 
 def _spread(concepts: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -256,8 +121,8 @@ def _write_people(folder: Path, made, drawn, world: Concepts, settings: WorldSet
         fresh.setdefault(concept, []).append(name)
     (folder / "people").mkdir(exist_ok=True)
     trials = folder / "people" / "trials.csv"
-    people.write_trials(trials, world, fresh, settings, _rng(settings, "trials"))
-    people.write_judgments(folder, world, settings, _rng(settings, "judgments"))
+    people.write_trials(trials, world, fresh, settings, generator(settings, "trials"))
+    people.write_judgments(folder, world, settings, generator(settings, "judgments"))
     classes = [
         world.names[concept] if concept != STRANGER else f"{CATEGORIES[category]}_other"
         for (_, category), concept in zip(made["pool"], drawn["pool"].tolist(), strict=True)
@@ -270,7 +135,7 @@ def _write_pictures(folder, name, concepts, world, settings, advance, folders=No
 
     folders: of each picture below the set's own, for sets that are parted.
     """
-    rng = _rng(settings, name, 0)
+    rng = generator(settings, name, 0)
     backgrounds = rng.integers(len(BACKGROUNDS), size=len(concepts))
     pretraining = name in ("teacher", "student")
     if pretraining:
@@ -282,7 +147,7 @@ def _write_pictures(folder, name, concepts, world, settings, advance, folders=No
         np.save(folder / "pretrain" / "teacher_captions.npy", captions)
     made = []
     for index, (concept, background) in enumerate(zip(concepts.tolist(), backgrounds.tolist(), strict=True)):
-        rng = _rng(settings, name, 1, index)
+        rng = generator(settings, name, 1, index)
         look = world.looks[concept] if concept != STRANGER else stranger(world, rng)
         picture = draw(look, background, settings.size, rng)
         if pretraining:
@@ -324,7 +189,7 @@ def _captions(concepts, backgrounds, world: Concepts, settings: WorldSettings) -
         1,
     )
     shares = [settings.say_category, settings.say_concept, settings.say_colour, settings.say_background]
-    said = _rng(settings, "captions").random(words.shape) < np.array(shares)
+    said = generator(settings, "captions").random(words.shape) < np.array(shares)
     silent = ~said.any(1)
     said[silent, 0] = True  # a caption says something
     return (words * said).astype(np.uint8)
@@ -333,7 +198,7 @@ def _captions(concepts, backgrounds, world: Concepts, settings: WorldSettings) -
 def _write_choices(folder: Path, concepts: np.ndarray, world: Concepts, settings: WorldSettings) -> None:
     """Human choices between objects: three different ones at random, one draw each."""
     for name, n in (("train", settings.train_triplets), ("val", settings.val_triplets)):
-        rng = _rng(settings, name)
+        rng = generator(settings, name)
         objects = _different(len(concepts), n, rng)
         order, _ = choose(world.similarity, concepts[objects], rng)
         np.save(folder / "triplets" / f"{name}.npy", np.take_along_axis(objects, order, 1).astype(np.int32))
@@ -357,7 +222,7 @@ def _write_evaluation(folder, concepts, world: Concepts, settings: WorldSettings
     pictures = {c: np.flatnonzero(concept_of == c) for c in range(len(world.names))}
     ceilings = {}
     for name in ("all", "coarse", "unjudged"):
-        rng = _rng(settings, name)
+        rng = generator(settings, name)
         asked = _questions(name, settings.test_triplets, world, rng)
         columns, probs = choose(world.similarity, asked, rng)
         answered = np.take_along_axis(asked, columns, 1)

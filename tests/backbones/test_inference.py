@@ -62,7 +62,7 @@ def test_any_number_of_threads_and_processes_gives_the_same_bytes(
     model, torch_threads, threads, workers
 ) -> None:
     def run(threads: int, workers: int) -> list:
-        torch_threads(threads)  # as pipeline.set_up does
+        torch_threads(threads)  # as set_up in alignet/pipeline/ does
         passes = stream(NAMES, pixels, model.encode, batch=64, threads=threads, workers=workers)
         found = list(passes)
         assert torch.get_num_threads() == threads

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from alignet.data.index import scan
+from alignet.data.checksums import scan
 
 
 def make(folder, contents, age=100):
@@ -137,13 +137,13 @@ def test_a_file_that_grows_while_read_is_refused(tmp_path, monkeypatch):
         (tmp_path / "a.png").write_bytes(b"one more")
         return real(handle, name)
 
-    monkeypatch.setattr("alignet.data.index.hashlib.file_digest", grow)
+    monkeypatch.setattr("alignet.data.checksums.hashlib.file_digest", grow)
     with pytest.raises(ValueError, match="being written"):
         scan(tmp_path)
 
 
 def test_the_order_of_more_files_than_a_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("alignet.data.index._BLOCK", 7)
+    monkeypatch.setattr("alignet.data.checksums._BLOCK", 7)
     contents = {f"{number:03d}.jpg": str(number).encode() for number in range(50)}
     make(tmp_path, contents)
     listing = scan(tmp_path)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import alignet.data.rows
-from alignet.data.rows import Stacked, blocks, float32_rows
+import alignet.data.feature_blocks
+from alignet.data.feature_blocks import Stacked, blocks, float32_rows
 
 WHOLE = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float16)
 
@@ -48,7 +48,7 @@ def test_halves_of_every_kind():
 
 
 def test_blocks(monkeypatch):
-    monkeypatch.setattr(alignet.data.rows, "BLOCK", 20)
+    monkeypatch.setattr(alignet.data.feature_blocks, "BLOCK", 20)
     found = list(blocks(Stacked([WHOLE[:30], WHOLE[30:]])))
     assert [start for start, _ in found] == [0, 20, 40]
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in found]), WHOLE)

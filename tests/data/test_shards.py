@@ -14,8 +14,8 @@ import torch
 import webdataset
 from PIL import Image
 
+from alignet.data.checksums import scan
 from alignet.data.images import list_images
-from alignet.data.index import scan
 from alignet.data.pixels import PixelPolicy
 from alignet.data.sets import exists, files_of
 from alignet.data.shards import ShardListing, checksums, list_shards, shard_files, shard_labels, shard_source

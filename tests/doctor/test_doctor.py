@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from alignet.doctor import choices, machine, models, origins
-from alignet.doctor.estimates import Estimate, Estimates
+from alignet.doctor.estimate_base import Estimate
+from alignet.doctor.estimates import Estimates
 from alignet.doctor.findings import collect, duration, ok, plain
-from alignet.doctor.measure import Measurements, Memory, random_rows, rate, saved_bytes, scaled, watched
+from alignet.doctor.measure import Measurements, random_rows
+from alignet.doctor.memory import Memory, saved_bytes, scaled, watched
 from alignet.doctor.models import Models
 from alignet.doctor.sources import Sources
+from alignet.doctor.timing import rate
 from alignet.pipeline.cli import conf_folder, load
 from alignet.pipeline.runner import Pipeline
 from alignet.stages import doctor

@@ -19,7 +19,7 @@ from alignet.evaluate.few_shot import (
     split_rows,
     t_interval,
 )
-from alignet.evaluate.readout import standardisation
+from alignet.evaluate.linear_classifier import standardisation
 
 SETTINGS = {"dataset": "toys", "shots": [1, 10], "draws": 5, "C": 1.0, "seed": 0}
 

@@ -7,10 +7,10 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import rankdata, spearmanr
 
+from alignet.data.judgements import as_similarity
 from alignet.evaluate.bootstrap import object_counts
 from alignet.evaluate.rsa import (
     _bootstrap,
-    as_similarity,
     kept_together,
     pearson_kernel,
     permutation_p,

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 
+from alignet.evaluate.principal_components import principal_components, space
 from alignet.evaluate.projection import project
 from alignet.evaluate.rsa_models import between_models, compact_rsm, shared_rows
-from alignet.evaluate.space import principal_components, space
 
 OPTIONS = {"dataset": "d", "seed": 0, "points": 50, "images": 30}
 

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from alignet.data import imagenet
 from alignet.evaluate.families.generalisation import transfer as family
 from alignet.evaluate.families.material import Material
-from alignet.evaluate.readout import fit_readout
+from alignet.evaluate.linear_classifier import fit_readout
 from alignet.evaluate.transfer import transfer
 
 WNIDS = [f"n0000000{number}" for number in range(1, 6)]

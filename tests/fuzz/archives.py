@@ -212,7 +212,7 @@ def _map() -> dict[str, bytes]:
 
 
 def _load_map(path: Path) -> Any:
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
 
     found = AffineMap.load_npz(path)
     return {name: getattr(found, name).numpy() for name in ("weights", "bias", "mean", "std")}

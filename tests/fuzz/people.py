@@ -99,7 +99,7 @@ def _real(path: Path) -> Any:
 
 @cache
 def _survey() -> Any:
-    from alignet.survey.plan import plan_survey
+    from alignet.survey.survey import plan_survey
 
     triplets = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [0, 3, 4]])
     different = np.ones((5, 5))
@@ -118,13 +118,13 @@ def _survey() -> Any:
 def _survey_bytes() -> bytes:
     from dataclasses import asdict
 
-    from alignet.survey.plan import FORMAT
+    from alignet.survey.survey import FORMAT
 
     return json.dumps({"format": FORMAT, "version": 1, **asdict(_survey()), "id": "s1"}).encode()
 
 
 def _load_survey(path: Path) -> Any:
-    from alignet.survey.plan import load_survey
+    from alignet.survey.survey import load_survey
 
     return load_survey(path)
 

@@ -86,7 +86,7 @@ def _is_artifact(found: Any, size: int) -> str:
 
 
 def _index_cache(path: Path) -> Any:
-    from alignet.data.index import scan
+    from alignet.data.checksums import scan
 
     folder = path.parent / "images"
     folder.mkdir(exist_ok=True)

@@ -137,7 +137,7 @@ def test_decompression_bombs_are_refused_before_they_fill_the_memory(tmp_path):
     from alignet.data.npy import read_npz
     from alignet.data.pixels import PixelPolicy, open_image
     from alignet.data.trials import read_trials
-    from alignet.teacher.distill import AffineMap
+    from alignet.teacher.affine_map import AffineMap
 
     path = tmp_path / "a.npz"
     path.write_bytes(bomb(300))  # from 300 kB

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from alignet.survey.page import Texts, build_page
-from alignet.survey.plan import Survey
+from alignet.survey.survey import Survey
 
 TEXTS = Texts("Odd one out", "You agree.", "Send the file to us.")
 

@@ -14,8 +14,9 @@ from alignet.evaluate.hierarchy import hierarchy
 from alignet.evaluate.levels import model
 from alignet.evaluate.odd_one_out import odd_one_out
 from alignet.evaluate.rsa import rsa, rsa_mean
+from alignet.world.concepts import make_concepts
 from alignet.world.people import RATED, judged_sets
-from alignet.world.world import make_concepts, write_world
+from alignet.world.world import write_world
 from tests.world.test_world import SETTINGS
 
 WORLD = replace(

@@ -6,8 +6,18 @@ import pytest
 from alignet.evaluate.bootstrap import Score
 from alignet.report.blocks import DARK, LIGHT
 from alignet.report.dataset_results import Row
-from alignet.report.drawing import canvas, dress, errors, hue_of, in_order, legend, line_of, marker_of, panels
 from alignet.report.formatting import apart, grouped_notes, met, moved, score_cell, spread
+from alignet.report.plot_style import (
+    canvas,
+    dress,
+    errors,
+    hue_of,
+    in_order,
+    legend,
+    line_of,
+    marker_of,
+    panels,
+)
 
 NAMES = ("original", "distillation", "ud", "alignet", "direct", "global", "glocal")
 

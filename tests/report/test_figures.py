@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignet.report.figures import (
+from alignet.report.alignment_figures import (
     CurvePoint,
     alignment_curve,
     concept_means,
@@ -130,5 +130,5 @@ def test_a_curve_needs_points_and_a_shipped_one_among_them(tmp_path):
 
 
 def test_importing_the_module_imports_no_matplotlib():
-    code = "import sys, alignet.report.figures; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, alignet.report.alignment_figures; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

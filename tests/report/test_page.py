@@ -17,9 +17,9 @@ from alignet.report.dataset_results import Gathered, Row
 from alignet.report.files import drawn, figure_svg, slug, split_spread, table_csv, table_markdown
 from alignet.report.inline_svg import inches, inline
 from alignet.report.page import Page, write_page
-from alignet.report.settings import settings_block
+from alignet.report.settings_block import settings_block
+from alignet.report.settings_table import Row as TableRow
 from alignet.report.summary import Summary, summarise
-from alignet.report.table import Row as TableRow
 
 EVIL = '<b>&"\'</b><script>document.title="broken"</script>|`'
 

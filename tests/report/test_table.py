@@ -6,11 +6,11 @@ import re
 import pytest
 
 from alignet.evaluate.bootstrap import Score
-from alignet.report.table import (
+from alignet.report.seeds_table import seeds_table
+from alignet.report.settings_table import (
     Row,
     distance_closed,
     measures,
-    seeds_table,
     settings_json,
     settings_markdown,
     settings_table,

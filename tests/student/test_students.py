@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import save_file
 
 from alignet.backbones import configuration, folder_backbone, load_encoder
-from alignet.data.index import scan
+from alignet.data.checksums import scan
 from alignet.data.sets import files_of
 from alignet.pipeline.cli import compose, load
 from alignet.pipeline.commands import run_pipeline

@@ -257,7 +257,7 @@ SMALL = [
 
 def test_the_stage_builds_imports_and_goes_on_actively(tmp_path, monkeypatch, capsys):
     """Its files are what the loaders of objects and triplets take."""
-    from alignet.survey.plan import load_survey
+    from alignet.survey.survey import load_survey
     from tests.makers.people import picture
 
     (tmp_path / "pictures/a dir").mkdir(parents=True)

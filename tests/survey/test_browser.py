@@ -25,7 +25,7 @@ EVIL = "<img src=x onerror=\"document.title='broken'\"></script><script>document
 def site(tmp_path_factory):
     """A folder with a survey that the stage built, of images with unkind names, and what it is."""
     from alignet.stages.survey import act_on
-    from alignet.survey.plan import load_survey
+    from alignet.survey.survey import load_survey
 
     root = tmp_path_factory.mktemp("site")
     (root / "pictures").mkdir()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from alignet.survey.choose import random_triplets
 from alignet.survey.page import Texts, build_page
-from alignet.survey.plan import load_survey
+from alignet.survey.survey import load_survey
 from tests.makers.people import make_survey, picture
 
 EVIL = "</script><script>alert('x')</script><!-- & \" \u2028"

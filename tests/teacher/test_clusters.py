@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-import alignet.data.rows
+import alignet.data.feature_blocks
 import alignet.teacher.clusters
-from alignet.data.rows import Stacked
+from alignet.data.feature_blocks import Stacked
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.teacher.clusters import _faiss_threads as faiss_threads
 from alignet.teacher.clusters import elbow, elbow_of, fit_clusters, inertia
@@ -74,7 +74,7 @@ def test_a_sample_is_the_one_that_faiss_itself_takes(redo):
 
 @pytest.mark.parametrize("sample", [None, 100])
 def test_shards_and_a_map_are_read_block_by_block(monkeypatch, tmp_path, sample):
-    monkeypatch.setattr(alignet.data.rows, "BLOCK", 64)
+    monkeypatch.setattr(alignet.data.feature_blocks, "BLOCK", 64)
     monkeypatch.setattr(alignet.teacher.clusters, "BLOCK", 64)
     points, _ = blobs()
     halves = points.astype(np.float16)

@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from alignet.config import DistillSettings
 from alignet.runtime.checkpoints import Checkpoints
-from alignet.teacher.distill import (
-    AffineMap,
-    DistillSettings,
-    cross_validate,
-    fit_map,
-    map_metrics,
-    objective,
-)
+from alignet.teacher.affine_map import AffineMap
+from alignet.teacher.cross_validation import cross_validate
+from alignet.teacher.distill import fit_map, map_metrics, objective
 from alignet.triplets import odd_one_last, probabilities, similarities
 
 SETTINGS = DistillSettings(
@@ -157,7 +153,7 @@ def test_pictures_of_one_concept_share_a_fold():
 
 def test_heldout_objects_do_not_touch_the_fold(monkeypatch):
     """Features of a held-out object may be anything without changing the map of that fold."""
-    import alignet.teacher.distill as module
+    import alignet.teacher.cross_validation as module
 
     features, triplets, targets = planted(m=20, n=2000)
     settings = dataclasses.replace(SETTINGS, steps=3)

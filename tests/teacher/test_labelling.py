@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import alignet.teacher.labelling
-from alignet.data.rows import Stacked
+from alignet.data.feature_blocks import Stacked
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.teacher.labelling import (
     disagreement,

@@ -8,6 +8,7 @@ import pytest
 from scipy.io import loadmat
 from scipy.stats import spearmanr
 
+from alignet.world.concepts import make_concepts, pair_probabilities
 from alignet.world.drawing import CATEGORIES, Look
 from alignet.world.people import (
     ANSWERS,
@@ -18,7 +19,7 @@ from alignet.world.people import (
     look_similarity,
     pair_similarity,
 )
-from alignet.world.world import make_concepts, pair_probabilities, write_world
+from alignet.world.world import write_world
 from tests.world.test_world import SETTINGS
 
 PEOPLE = replace(

@@ -10,17 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from alignet.config import WorldSettings
 from alignet.evaluate.baselines import centred, colour_histogram, raw_pixels
 from alignet.triplets import accuracy, check_triplets, similarities
 from alignet.world import drawing, world
-from alignet.world.world import (
-    WorldSettings,
-    choose,
-    make_concepts,
-    pair_probabilities,
-    stranger,
-    write_world,
-)
+from alignet.world.concepts import choose, make_concepts, pair_probabilities, stranger
+from alignet.world.world import write_world
 
 SETTINGS = WorldSettings(
     size=32,

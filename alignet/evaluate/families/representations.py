@@ -96,7 +96,7 @@ def space(material: Material, options: Options) -> Result:
     Names: features `test`; labels and hierarchy as above, for the colours, or neither. options: points (images drawn
     at most), rsm_images (of the RSM, at most).
     """
-    from alignet.evaluate.space import space as measure
+    from alignet.evaluate.principal_components import space as measure
 
     features, ids = material.features["test"]
     return measure(

@@ -11,9 +11,9 @@ from alignet.report.dataset_results import Gathered
 from alignet.report.page import Page
 from alignet.report.published import published_blocks
 from alignet.report.sections import BUILDERS, SECTIONS, TOGETHER
-from alignet.report.settings import settings_block
+from alignet.report.settings_block import settings_block
+from alignet.report.settings_table import Row
 from alignet.report.summary import summarise
-from alignet.report.table import Row
 
 WARNING = "This page shows pictures that may not be handed on: keep it where the pictures themselves may be."
 

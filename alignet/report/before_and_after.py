@@ -1,4 +1,4 @@
-"""The features before and after alignment as a figure of the page: alignet.report.figures' picture in both looks."""
+"""The features before and after alignment as a figure of the page, in both looks; alignment_figures.py draws it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alignet.report.alignment_figures import concepts_figure, neighbour_share
 from alignet.report.blocks import Figure
-from alignet.report.figures import concepts_figure, neighbour_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def before_and_after(
     before: np.ndarray, after: np.ndarray, categories: Sequence[str], *, caption: str, what: str = "concepts"
 ) -> Figure:
-    """PCA of features (m, p) before and after; caption: what figures.concepts_before_and_after says below its own."""
+    """PCA of features (m, p) before and after; caption: what concepts_before_and_after says below its own."""
 
     def draw(look: Look) -> Drawing:
         return concepts_figure(before, after, categories, ink=look.ink, faint=look.faint, paper=look.paper,

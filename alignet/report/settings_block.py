@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from alignet.report.blocks import Cell, Table
 from alignet.report.dataset_results import TITLES
-from alignet.report.table import STUDENT, Row, measures
+from alignet.report.settings_table import STUDENT, Row, measures
 
 NAME = "all"
 FIRST = (STUDENT, "teacher")  # models whose columns come first
 
 
 def settings_block(rows: Sequence[Row], title: str, name: str = NAME) -> Table:
-    """alignet.report.table's figures, turned: settings are few and metrics many, so settings are the columns."""
+    """The numbers of settings_table.py, turned: settings are few and metrics many, so settings are the columns."""
     found, footnotes, intervals = measures(rows)
     order = sorted(range(len(rows)), key=lambda index: _place(rows[index].model))
     lines, last = [], ""

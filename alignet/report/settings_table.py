@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from alignet.evaluate.bootstrap import LEVEL, Score
+from alignet.report.metric_styles import HIDDEN, STYLES, Style, style_of
 
 STUDENT = "student"  # the model whose best setting is marked
 ORIGINAL = "original"  # the setting that the others are measured from
@@ -32,60 +32,17 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _Style:
-    """How a metric is printed; `best` whether a larger value is better and the best student is marked."""
-
-    title: str
-    scale: float = 1.0
-    decimals: int = 3
-    best: bool = False
-
-
-_STYLES = {
-    "odd_one_out": _Style("odd-one-out accuracy, %", 100, 1, True),
-    "odd_one_out_cosine": _Style("the same by cosine, %", 100, 1, True),
-    "agreement": _Style("agreement with the teacher, %", 100, 1, True),
-    "agreement_rho": _Style("similarities as the teacher's, rho", best=True),
-    "rsa_spearman": _Style("RSA, Spearman rho", best=True),
-    "two_alternatives": _Style("NIGHTS, agreement with people, %", 100, 1, True),
-    "two_alternatives_cosine": _Style("the same by cosine, %", 100, 1, True),
-    "linear_probe": _Style("linear probe, %", 100, 1, True),
-    "top1": _Style("ImageNet top-1, %", 100, 1, True),
-    "top1_refit": _Style("top-1, refitted head, %", 100, 1, True),
-    "zero_shot": _Style("zero-shot accuracy, %", 100, 1, True),
-    "few_shot": _Style("few-shot accuracy, %", 100, 1, True),
-    "breeds": _Style("BREEDS, other subclasses, %", 100, 1, True),
-    "breeds_source": _Style("BREEDS, the same subclasses, %", 100, 1, True),
-    "transfer": _Style("ImageNet probe carried over, %", 100, 1, True),
-    "calibration_error": _Style("calibration error"),
-    "entropy_rho": _Style("entropies as people's, rho", best=True),
-    "triplet_entropy": _Style("triplet entropy, nats"),
-    "rt_spearman": _Style("uncertainty with response times, rho", best=True),
-    "disagreement_spearman": _Style("uncertainty with disagreement, rho", best=True),
-    "response_time": _Style("response time, s", decimals=2),
-    "answer_entropy": _Style("people's disagreement, nats"),
-    "human_ceiling": _Style("people leave-one-out, %", 100, 1),
-}
-_HIDDEN = (  # told in the notes of the scores they belong to, or on the page; kept in the JSON
-    "ties", "rsa_p", "hierarchy_order", "hierarchy_subordinate", "hierarchy_basic", "hierarchy_superordinate",
-    "hierarchy_across", "relations_nearer_answered", "relations_nearer_cluster_boundary", "relations_nearer_random",
-    "participation_ratio", "changed_towards", "changed_against",
-    "calibration_error_spread", "choice_nll", "kl_to_people",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
 class _Column:
     metric: str
     dataset: str
     cells: tuple[Score | None, ...]  # one for each row
 
     @property
-    def style(self) -> _Style:
-        return _STYLES.get(self.metric, _Style(self.metric.replace("_", " ")))
+    def style(self) -> Style:
+        return style_of(self.metric)
 
     def number(self, value: float | None) -> str:
-        return "" if value is None else f"{value * self.style.scale:.{self.style.decimals}f}"
+        return "" if value is None else self.style.number(value)
 
     def shared(self, name: str) -> float | None:
         """The chance or ceiling that all rows name; a ValueError if they differ: then so did the data."""
@@ -215,78 +172,8 @@ def shown(score: Score) -> str:
     return " ".join(part for part in _cell(_Column(score.metric, score.dataset, (score,)), score) if part)
 
 
-def number(metric: str, value: float) -> str:
-    """A value or a bound of a metric as the table prints it."""
-    return _Column(metric, "", ()).number(value)
-
-
-def title_of(metric: str) -> str:
-    """The metric in words, as it heads a column."""
-    return _Column(metric, "", ()).style.title
-
-
-def better_if_larger(metric: str) -> bool:
-    """Whether the table marks the best student row of this metric."""
-    return _Column(metric, "", ()).style.best
-
-
-def hidden(metric: str) -> bool:
-    """Whether the table leaves this metric to the notes."""
-    return metric in _HIDDEN
-
-
-def seeds_table(reports: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str:
-    """Mean [least, largest] over seeds of every setting and metric, as plain text.
-
-    reports: one `settings_json` per seed, parsed; they must have the same rows and columns. Below each
-    student setting, `closed` is the share of the mean distance from original to ceiling.
-    """
-    tables = [
-        {
-            (row["model"], row["setting"], score["metric"], score["dataset"]): score
-            for row in report["rows"]
-            for score in row["scores"]
-        }
-        for report in reports
-    ]
-    if not tables or any(table.keys() != tables[0].keys() for table in tables):
-        raise ValueError(
-            "the table over seeds: expected reports with the same rows and columns; make them again."
-        )
-    lines = [
-        f"{reports[0]['title'].partition(' (')[0]}: mean [least, largest] over seeds {', '.join(map(str, seeds))}",
-        "",
-    ]
-    columns = dict.fromkeys(key[2:] for key in tables[0] if key[2] in _STYLES and key[2] != "triplet_entropy")
-    for metric, dataset in sorted(columns, key=lambda column: list(_STYLES).index(column[0])):
-        style = _STYLES[metric]
-        lines.append(f"{style.title}: {dataset}")
-        means = {}
-        for model, setting, *_ in (key for key in tables[0] if key[2:] == (metric, dataset)):
-            scores = [table[model, setting, metric, dataset] for table in tables]
-            values = [style.scale * score["value"] for score in scores]
-            means[model, setting] = sum(values) / len(values)
-            text = f"  {model:8}  {setting:16}  {means[model, setting]:7.{style.decimals}f}"
-            text += f"  [{min(values):.{style.decimals}f}, {max(values):.{style.decimals}f}]"
-            original = means.get((STUDENT, ORIGINAL))
-            if (
-                scores[0]["ceiling"] is not None
-                and model == STUDENT
-                and setting != ORIGINAL
-                and original is not None
-            ):
-                ceiling = style.scale * sum(score["ceiling"] for score in scores) / len(scores)
-                if (
-                    ceiling > original
-                ):  # one of a person alone can lie below a model that has met the majority
-                    text += f"  closed {distance_closed(original, means[model, setting], ceiling):.0%}"
-            lines.append(text)
-        lines.append("")
-    return "\n".join(lines)
-
-
 def _columns(rows: Sequence[Row]) -> list[_Column]:
-    """Columns by metric, in the order of _STYLES and then of appearance, and by data set."""
+    """Columns by metric, in the order of STYLES and then of appearance, and by data set."""
     if not rows:
         raise ValueError("the table: expected at least one row, found none; evaluate a setting first.")
     named = [(row.model, row.setting) for row in rows]
@@ -301,8 +188,8 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
                              f"{row.model} {row.setting}")  # fmt: skip
         scores.append(keyed)
     keys = list(dict.fromkeys(key for keyed in scores for key in keyed))
-    order = [*_STYLES, *dict.fromkeys(metric for metric, _ in keys if metric not in _STYLES)]
-    keys = [key for metric in order for key in keys if key[0] == metric and metric not in _HIDDEN]
+    order = [*STYLES, *dict.fromkeys(metric for metric, _ in keys if metric not in STYLES)]
+    keys = [key for metric in order for key in keys if key[0] == metric and metric not in HIDDEN]
     return [_Column(*key, tuple(keyed.get(key) for keyed in scores)) for key in keys]
 
 

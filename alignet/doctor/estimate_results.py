@@ -1,0 +1,89 @@
+"""Estimates of the nodes behind the models: evaluations, exports and the report."""
+
+from __future__ import annotations
+
+from alignet.config import DatasetSettings
+from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate
+from alignet.pipeline.graph import SETTINGS, Node
+
+ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and thousands of triplets
+    "rsa": 0.1, "rsa_mean": 0.2, "nights": 1.0, "calibration": 0.1, "levels": 0.8, "hierarchy": 0.6, "space": 0.2,
+    "projection": 15.0, "examples": 0.1,
+}  # fmt: skip
+
+
+class ResultEstimates(BaseEstimates):
+    """Estimates of what is made of models."""
+
+    # ---- what came of it
+
+    def evaluate(self, node: Node) -> Estimate:
+        setting, _, name = node.role.partition(".")
+        dataset = self.sources.config.evaluate.datasets[name]
+        model = SETTINGS[setting][0]
+        if model is None:
+            return self.small("what is said without a model", 1.0)
+        width = self.width(model)
+        draws = self.sources.config.evaluate.bootstrap
+        if dataset.family == "odd_one_out":
+            triplets = dataset.data["triplets"]
+            m, n = self.sources.objects_of(triplets).number, self.sources.triplets(triplets).number
+            if "objects" in dataset.data:
+                m, n = self.among(dataset.images["test"], triplets, m, n)
+            seconds = self.measured.bootstrap(m, n) if m and n and m < 2**31 else 0.0
+            return self.small(f"{n:,} triplets, {draws:,} draws", seconds + n * 1e-6)
+        if dataset.family == "agreement":
+            count, images = int(dataset.options["count"]), self.sources.images(dataset.images["test"]).number
+            seconds = self.measured.bootstrap(images, count) if images else 0.0
+            return self.small(f"{count:,} triplets, {draws:,} draws", seconds + 0.5)
+        if dataset.family == "teacher_labels":
+            pool, count = self.sources.images(dataset.images["pool"]).number, int(dataset.options["count"])
+            seconds = 2 * self.measured.drawing(pool, width, count, True) if pool else 0.0
+            return self.small(f"2 x {count:,} triplets", seconds)
+        if dataset.family == "top1":
+            pool = self.sources.images(dataset.images["pool"]).number
+            forward = self.measured.forward("student")
+            seconds = (self.measured.refit(pool, width) if pool else 0.0) + (forward.load if forward else 1.0)
+            return self.small(f"a classifier refitted on {pool:,} images", seconds)
+        if dataset.family == "linear_probe":
+            images = self.sources.images(dataset.images["train"]).number
+            tried = dataset.options.get("C", 1.0)
+            fits = 1 if isinstance(tried, (int, float)) else 3 * len(tried) + 1
+            return self.small(
+                f"{fits} logistic regressions on {images:,} images", fits * images * width * 1e-5
+            )
+        if dataset.family in ("few_shot", "breeds", "transfer"):
+            return self._readouts(dataset, width)
+        return self.small(f"family {dataset.family}: assumed", ASSUMED.get(dataset.family, 5.0))
+
+    def _readouts(self, dataset: DatasetSettings, width: int) -> Estimate:
+        """Logistic regressions on frozen features: as many as there are draws, on as many images."""
+        options, images = dataset.options, self.sources.images(next(iter(dataset.images.values()))).number
+        if dataset.family == "few_shot":
+            fits = len(options["shots"]) * options["draws"]
+            return self.small(
+                f"{fits} fits on a few images of each class", fits * (0.05 + images * width * 1e-8)
+            )
+        return self.small(f"a readout of {images:,} images", 1 + images * width * 1e-5)
+
+    def levels(self, node: Node) -> Estimate:
+        return self.small("trials are counted by triplet", 1.0, 2_000_000)
+
+    def export(self, node: Node) -> Estimate:
+        if node.role in ("alignet", "distillation"):
+            forward = self.measured.forward("student")
+            if forward is None:
+                return Estimate(
+                    SMALL, self.measured.baseline, 0, "the network cannot be loaded", unknown=True
+                )
+            seconds = 1 + 4 * forward.load + 4 * forward.seconds + forward.weights / HASH
+            return self.small(
+                "written, loaded again and compared", seconds, forward.weights, 3 * forward.weights
+            )
+        if node.role == "dataset":
+            return self.small("triplets with file names", 1.0, 100 * self.sources.config.triplets.count)
+        width = self.width("teacher" if node.role == "teacher" else "student")
+        return self.small("a map", 0.0, 4 * width * (width + 1))
+
+    def report(self, node: Node) -> Estimate:
+        return self.small("page, tables and figures: assumed", 15.0, 3_000_000)
