@@ -18,7 +18,7 @@ from alignet.evaluate.families.material import Family, Material
 from alignet.evaluate.families.representations import hierarchy, projection, relations, space
 from alignet.evaluate.families.similarity import nights, rsa, rsa_mean
 
-__all__ = ["FAMILIES", "OPTIONS", "Family", "Material", "check_options", "family"]
+__all__ = ["FAMILIES", "Family", "Material", "family"]
 
 FAMILIES: dict[str, Family] = {
     "odd_one_out": odd_one_out,
