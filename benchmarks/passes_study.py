@@ -38,7 +38,8 @@ from torch import Tensor
 
 from alignet.backbones import Encoder, ImageFiles
 from alignet.config import FinetuneSettings, build
-from alignet.pipeline.runner import Pipeline, StageRun
+from alignet.pipeline.runner import Pipeline
+from alignet.pipeline.stage_run import StageRun
 from alignet.student.finetune import PoolTeacher, TripletAnswers, finetune
 
 CURVES = Path(__file__).parent / "passes.jsonl"
@@ -244,7 +245,7 @@ def open_bench(name: str, overrides: list[str]) -> Bench:
     from alignet.data.features import rows_for
     from alignet.pipeline import payloads
     from alignet.pipeline.cli import load
-    from alignet.pipeline.runner import set_up
+    from alignet.pipeline.torch_setup import set_up
     from alignet.stages.finetune import _in_memory
 
     pipeline = Pipeline(

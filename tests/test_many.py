@@ -19,7 +19,8 @@ from test_finetune import changed
 from alignet.pipeline import cli, launch
 from alignet.pipeline.cli import load
 from alignet.pipeline.commands import run_stage
-from alignet.pipeline.runner import Pipeline, StageRun
+from alignet.pipeline.runner import Pipeline
+from alignet.pipeline.stage_run import StageRun
 from alignet.runtime import interrupt
 from alignet.runtime.artifacts import ArtifactError
 from alignet.runtime.checkpoints import Checkpoints

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from alignet.backbones import Encoder
     from alignet.data.images import ImageSource
-    from alignet.pipeline.runner import StageRun
+    from alignet.pipeline.stage_run import StageRun
     from alignet.runtime.artifacts import Artifact
     from alignet.teacher.distill import AffineMap
 

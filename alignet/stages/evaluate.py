@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from alignet.pipeline.stage_run import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:

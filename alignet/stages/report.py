@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from alignet.pipeline.stage_run import StageRun
     from alignet.report.blocks import Block
 
 
