@@ -22,7 +22,7 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.evaluate.result import Result, write_result
     from alignet.pipeline import payloads
 
-    section, transform = work.section, payloads.transform(work)
+    section, transform = work.section, payloads.transform(work.inputs.get("map"))
     features, nodes, raw = {}, {}, {}
     for name, artifact in work.inputs.items():
         kind, _, part = name.partition(".")
@@ -39,7 +39,9 @@ def run(work: StageRun) -> dict[str, Any]:
     }
     rows_of_objects = None
     if "object_ids" in section:
-        rows_of_objects = payloads.object_rows(work, features["test"][1], "data.objects")
+        rows_of_objects = payloads.object_rows(
+            section["object_ids"], work.sources["data.objects"], features["test"][1]
+        )
     material = Material(
         dataset=section["dataset"], setting=section["setting"], features=features, files=files, nodes=nodes, raw=raw,
         transform=transform or (lambda rows: rows),
