@@ -80,18 +80,18 @@ def _take_part(
 
 def _end_of(error: Exception, stage: str, typed: list[str]) -> NoReturn:
     """End with the status and the message of what went wrong, or with how to go on where the run was asked to end."""
-    everyone = distributed.current()
+    processes = distributed.current()
     lost = isinstance(error, distributed.PeerLost)
     # a worker dies of a signal that comes before it ignores them
     dead_worker = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
-    asked = everyone.was_asked()
+    asked = processes.was_asked()
     if isinstance(error, interrupt.Stopped) or (asked and (lost or dead_worker)):
-        everyone.note_asked()
+        processes.note_asked()
         stopped = error if isinstance(error, interrupt.Stopped) else interrupt.stop()
         again = f"python -m alignet.stages.{stage} {shlex.join(typed)}".rstrip()
         anew = " (force=true would begin anew)" if "force=true" in typed else ""
         line = f"{stopped}; what was finished is kept. To go on, run the same command again{anew}: {again}"
-        _end(interrupt.STATUS, line if everyone.first else None, lost)
+        _end(interrupt.STATUS, line if processes.first else None, lost)
     if lost:
         _end(
             1,
@@ -100,7 +100,7 @@ def _end_of(error: Exception, stage: str, typed: list[str]) -> NoReturn:
             lost,
         )
     message = None if os.environ.get("ALIGNET_TRACEBACK") else explain(error, typed)
-    if message is None and everyone.size == 1:
+    if message is None and processes.size == 1:
         raise error
     _end(1, traceback.format_exc() if message is None else f"error: {message}")
 
