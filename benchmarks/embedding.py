@@ -208,7 +208,7 @@ def _plain(photos: Path, batch: int, workers: int, count: int, tuned: bool) -> C
     from safetensors.torch import load_file
 
     if tuned:
-        from alignet.pipeline.runner import keep_freed_memory
+        from alignet.pipeline.torch_setup import keep_freed_memory
 
         keep_freed_memory()
     torch.manual_seed(0)
@@ -256,7 +256,7 @@ def _ours(photos: Path, kind: str) -> Callable[[], np.ndarray | None]:
     from alignet import api
     from alignet.backbones.embedding import given_images, write_embedding
     from alignet.pipeline.cli import load
-    from alignet.pipeline.runner import set_up
+    from alignet.pipeline.torch_setup import set_up
 
     config = load([f"runtime.threads={torch.get_num_threads()}"])
     set_up(config.runtime)

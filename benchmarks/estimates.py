@@ -17,7 +17,8 @@ from alignet.doctor.measure import Measurements
 from alignet.doctor.models import Models
 from alignet.doctor.sources import Sources
 from alignet.pipeline.cli import load
-from alignet.pipeline.runner import Pipeline, set_up
+from alignet.pipeline.runner import Pipeline
+from alignet.pipeline.torch_setup import set_up
 
 SHOWN = 20  # nodes that took longest
 

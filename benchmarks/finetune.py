@@ -18,7 +18,7 @@ from torch import Tensor
 
 from alignet.backbones import Backbone, Encoder, load_encoder
 from alignet.config import FinetuneSettings
-from alignet.pipeline.runner import keep_freed_memory
+from alignet.pipeline.torch_setup import keep_freed_memory
 from alignet.student.batches import ImageBatches, PoolTeacher
 from alignet.student.finetune import finetune
 from alignet.student.in_batch_loss import Comparison, in_batch_loss

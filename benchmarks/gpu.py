@@ -21,7 +21,7 @@ import torch
 
 from alignet.backbones import Backbone, Encoder, load_encoder
 from alignet.pipeline.cli import load
-from alignet.pipeline.runner import set_up
+from alignet.pipeline.torch_setup import set_up
 from alignet.student.batches import PoolTeacher
 from alignet.vice.fit import fit_vice
 from alignet.vice.graphed import GraphedEngine

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from alignet.evaluate.odd_one_out import odd_one_out
-from alignet.pipeline.runner import keep_freed_memory
+from alignet.pipeline.torch_setup import keep_freed_memory
 from benchmarks.frame import Case, Floor, Side
 from benchmarks.units import triplets_of
 

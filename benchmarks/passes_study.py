@@ -38,7 +38,8 @@ from torch import Tensor
 
 from alignet.backbones import Encoder, ImageFiles
 from alignet.config import FinetuneSettings, build
-from alignet.pipeline.runner import Pipeline, StageRun
+from alignet.pipeline.runner import Pipeline
+from alignet.pipeline.stage_run import StageRun
 from alignet.student.finetune import PoolTeacher, TripletAnswers, finetune
 
 CURVES = Path(__file__).parent / "passes.jsonl"
@@ -244,8 +245,8 @@ def open_bench(name: str, overrides: list[str]) -> Bench:
     from alignet.data.features import rows_for
     from alignet.pipeline import payloads
     from alignet.pipeline.cli import load
-    from alignet.pipeline.runner import set_up
-    from alignet.stages.finetune import _in_memory
+    from alignet.pipeline.torch_setup import set_up
+    from alignet.stages.finetune import in_memory
 
     pipeline = Pipeline(
         load([*overrides, "finetune.settings.clusters_per_batch=4"])
@@ -256,11 +257,11 @@ def open_bench(name: str, overrides: list[str]) -> Bench:
     encoder = payloads.encoder(work, payloads.base_weights(work))
     source = payloads.images(work, "images")
     ids = list(source.ids)
-    found, have = payloads.mapped_features(work)
+    found, have = payloads.mapped_features(work.inputs["features"], work.inputs.get("map"))
     teacher = {pipeline.config.smooth is not None: found[rows_for(ids, have)]}
     if pipeline.config.smooth is not None:
         plain = stage_run(Pipeline(load([*overrides, "smooth=null"])), "finetune[alignet]")
-        found, have = payloads.mapped_features(plain)
+        found, have = payloads.mapped_features(plain.inputs["features"], plain.inputs.get("map"))
         teacher[False] = found[rows_for(ids, have)]
     original = None
     if "original" in work.inputs:
@@ -273,10 +274,11 @@ def open_bench(name: str, overrides: list[str]) -> Bench:
         probe = torch.randn(2, *encoder.data_config["input_size"])
         assert torch.equal(cached.features(probe), encoder.features(probe))
         encoder = cached
+    clusters = payloads.assignment(work.inputs["clusters"])
     return Bench(
         name, encoder, {key: value.clone() for key, value in encoder.module.state_dict().items()},
-        _in_memory(ImageFiles(ids, payloads.opener(work, source), encoder), 1, 0), original, teacher,
-        payloads.assignment(work)[rows_for(ids, have)], settings, read_choices(pipeline, name, encoder),
+        in_memory(ImageFiles(ids, payloads.opener(work, source), encoder), 1, 0), original, teacher,
+        clusters[rows_for(ids, have)], settings, read_choices(pipeline, name, encoder),
     )  # fmt: skip
 
 
@@ -295,7 +297,7 @@ def stage_run(pipeline: Pipeline, key: str) -> StageRun:
 def read_choices(pipeline: Pipeline, name: str, encoder: Encoder) -> dict[str, Choices]:
     """The choices to choose by, and the report half; in the world its choices about fresh pictures, one set."""
     from alignet.pipeline import payloads
-    from alignet.stages.finetune import _in_memory
+    from alignet.stages.finetune import in_memory
 
     image_set = {"photos": "photographs", "world": "fresh"}[name]
     datasets = {"photos": {"tune": "tune", "report": "report"}, "world": {"tune": "all"}}[name]
@@ -305,14 +307,14 @@ def read_choices(pipeline: Pipeline, name: str, encoder: Encoder) -> dict[str, C
     for half, dataset in datasets.items():
         work = stage_run(pipeline, f"evaluate[original.{dataset}]")
         if "object_ids" in work.section:
-            rows = payloads.object_rows(work, ids, "data.objects")
+            rows = payloads.object_rows(work.section["object_ids"], work.sources["data.objects"], ids)
             triplets = rows[payloads.triplets(work, "data.triplets", len(rows))]
         else:
             triplets = payloads.triplets(work, "data.triplets", len(ids))
         used, triplets = np.unique(triplets, return_inverse=True)
         assert used[0] >= 0
         files = ImageFiles([ids[row] for row in used], payloads.opener(opened, source), encoder)
-        choices[half] = Choices(_in_memory(files, 1, 0), triplets.reshape(-1, 3))
+        choices[half] = Choices(in_memory(files, 1, 0), triplets.reshape(-1, 3))
     return choices
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alignet.pipeline.runner import keep_freed_memory
+from alignet.pipeline.torch_setup import keep_freed_memory
 from alignet.teacher.sampling import cluster_boundary, random_triplets
 from benchmarks.frame import Case, Floor, Side
 

@@ -18,7 +18,7 @@ import alignet
 from alignet.backbones import Encoder, embed_images, load_encoder
 from alignet.pipeline.cli import load
 from alignet.pipeline.commands import print_status, run_pipeline
-from alignet.pipeline.runner import set_up
+from alignet.pipeline.torch_setup import set_up
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.interrupt import Stopped
 from alignet.student.batches import PoolTeacher

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from alignet.config import Config, DatasetSet, FeaturesSet, ImagesSet, SetSettings, TripletsSet
-from alignet.data.sets import exists, files_of, listed_name
+from alignet.data.sets import exists, files_of
 from alignet.data.tables import read_rows
 from alignet.data.text import open_text, separator_of
 from alignet.pipeline.graph import Node
-from alignet.pipeline.runner import Pipeline, State
+from alignet.pipeline.pool import image_ids, world_images
+from alignet.pipeline.runner import Pipeline
+from alignet.pipeline.states import State
 from alignet.runtime.artifacts import ArtifactError
 
 NOT_GIVEN = "paths_{name}_is_not_given"  # stands where an option of `paths` should be
@@ -275,17 +277,6 @@ class Sources:
         return None if features is None else (features.values, list(features.ids))
 
 
-def image_ids(one: ImagesSet, path: Path) -> list[str]:
-    """The ids of a set of images in a folder or in shards, sorted."""
-    if one.kind == "shards":
-        from alignet.data.shards import list_shards
-
-        return sorted(list_shards(path).images)
-    from alignet.data.images import list_images
-
-    return [listed_name(one.under, name) for name in list_images(path / one.under if one.under else path).ids]
-
-
 def read_triplets(one: TripletsSet, path: Path, objects: int) -> np.ndarray:
     """The triplets of a set, int64 (n, 3), odd one last."""
     from alignet.data.triplets import load_triplets
@@ -315,16 +306,3 @@ def weight_names(path: Path) -> list[str]:
         except SafetensorError as error:
             raise ValueError(f"{file}: expected readable .safetensors ({error}); fetch it again") from None
     return names
-
-
-def world_images(world: Any, folder: str) -> int:
-    """Pictures in one of a drawn world's folders, by the world's settings."""
-    from alignet.world.drawing import CATEGORIES
-
-    concepts = len(CATEGORIES) * world.concepts
-    judged = len(CATEGORIES) * (world.concepts - world.unjudged)
-    counts = {
-        "things": judged * world.exemplars, "pool": world.pool, "fresh": concepts * world.fresh,
-        "probe": concepts * world.probe, "judged": 2 * concepts + 5 * world.concepts * world.rated,
-    }  # fmt: skip
-    return counts.get(folder, 0)

@@ -1,4 +1,4 @@
-"""What the command lines do with a pipeline: make one node, make everything, say what there is, tidy up.
+"""What the command lines do with a pipeline: make one node, make everything, say what there is.
 
 cli.main -> a configuration -> one of these -> pipeline
 """
@@ -6,18 +6,17 @@ cli.main -> a configuration -> one of these -> pipeline
 from __future__ import annotations
 
 import difflib
-import shlex
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignet.config import Config
-from alignet.pipeline.runner import Pipeline, command, given_options, outside_ids, outside_path
-from alignet.runtime.artifacts import ArtifactError, Store
+from alignet.pipeline.ablation import job_name
+from alignet.pipeline.messages import command, given_options
+from alignet.pipeline.runner import Pipeline
+from alignet.runtime.artifacts import ArtifactError
 
 if TYPE_CHECKING:
-    from alignet.report.blocks import Section
+    pass
 
 
 def run_stage(config: Config, stage: str) -> None:
@@ -136,150 +135,3 @@ def _distinct(pipelines: list[Pipeline]) -> dict[tuple[str, str], list[Pipeline]
             what = state.why if state.state == "blocked" else pipeline.identity(key).fingerprint
             found.setdefault((key, what), []).append(pipeline)
     return found
-
-
-def job_name(config: Config) -> str:
-    """The values of a job of an ablation, in words."""
-    assert config.ablation is not None
-    seed = f"seed={config.seed}" if len(config.ablation.seeds) > 1 else ""
-    return " ".join([*(f"{key}={value}" for key, value in config.ablation.point.items()), seed]).strip()
-
-
-def run_ablation(config: Config) -> None:
-    """Make what one job of an ablation measures, and what of its inputs is missing."""
-    pipeline = Pipeline(config)
-    if config.force or config.role is not None:
-        raise ValueError(
-            "force, role: expected neither with an ablation's pipeline; give them to that node's stage"
-        )
-    _check_pool(pipeline)
-    print(f"[{job_name(config) or 'one job'}]", flush=True)
-    blocked = {pipeline.state(key).why for key in pipeline.graph if pipeline.state(key).state == "blocked"}
-    if blocked:
-        raise ArtifactError("\n".join(sorted(blocked)[:6]))
-    ran = pipeline.make_all(list(pipeline.graph))
-    print(f"{len(ran)} nodes made, {len(pipeline.graph) - len(ran)} cached", flush=True)
-
-
-def _check_pool(pipeline: Pipeline) -> None:
-    """ValueError where some job of the ablation asks for more images than the pool has, before the first is made."""
-    from alignet.doctor.sources import Sources
-
-    ablation = pipeline.config.ablation
-    asked = [] if ablation is None else ablation.over.get("data.pool_images", ())
-    most = max((count for count in asked if count is not None), default=0)
-    if not most:
-        return
-    there = Sources(pipeline.config, (), pipeline).images("pool")
-    if there.how in ("counted", "drawn") and most > there.number:
-        raise ValueError(
-            f"data.pool_images: expected at most {there.number:,}, all images of the pool, found {most:,} among the "
-            "ablation's values; nothing was made: leave it out (ablation.values.images)."
-        )
-
-
-def show_ablation(configs: list[Config]) -> Path:
-    """Write the page of an ablation whose jobs are made, print what stands on it, and return its folder."""
-    from alignet.pipeline.ablation_scores import ablation_points
-    from alignet.report.ablation import blocks, page, sentence
-    from alignet.report.ablation_against import against
-    from alignet.report.blocks import Figure, Table
-    from alignet.report.files import table_markdown
-    from alignet.report.page import write_page
-    from alignet.runtime.artifacts import fingerprint
-
-    ablation = configs[0].ablation
-    assert ablation is not None
-    pipelines = [Pipeline(config) for config in configs]
-    points, beside, prints = ablation_points(pipelines)
-    measures = [one.title for one in ablation.measures]
-    made = blocks(ablation.name, ablation.title, ablation.figure, measures, points, beside)
-    scatter = against(ablation.name, ablation.title, measures, points, beside)
-    made[1:1] = [] if scatter is None else [scatter]
-    folder = Path(configs[0].paths.artifacts) / "ablation" / f"{ablation.name}-{fingerprint(prints)[:12]}"
-    print(f"\n{configs[0].banner}\n")
-    for block in made:
-        if isinstance(block, Table):
-            print(table_markdown(block))
-        elif isinstance(block, Figure):
-            print(f"{block.caption}\n")
-    said = sentence(ablation.figure, measures, points, beside)
-    source = _ablation_source(pipelines)
-    print(f"page: {write_page(folder, page(ablation.title, configs[0].banner, said, made, source))}")
-    return folder
-
-
-def _ablation_source(pipelines: list[Pipeline]) -> Section:
-    """Where the page of an ablation comes from: the evaluations of all jobs, and what these were built from."""
-    from alignet.report.provenance import provenance
-
-    found = {}
-    for pipeline in pipelines:
-        for key, node in pipeline.graph.items():
-            artifact = pipeline.state(key).artifact
-            if node.stage == "evaluate" and artifact is not None:
-                found[artifact.manifest["fingerprint"]] = artifact
-    configs = [pipeline.config for pipeline in pipelines]
-    return provenance(
-        found.values(),
-        [
-            {
-                "seed": config.seed, "licences": config.report.licences,
-                "models": {
-                    name: {"name": model.name, "licence": model.licence}
-                    for name, model in (("teacher", config.teacher), ("student", config.student))
-                },
-            }
-            for config in configs
-        ],
-    )  # fmt: skip
-
-
-def print_leftovers(configs: list[Config], delete: bool) -> None:
-    """What lies in the store and is no node of these configurations; deleted if told so."""
-    from alignet.pipeline.graph import VERSIONS
-    from alignet.pipeline.housekeeping import leftovers, remove
-
-    roots = {str(Path(config.paths.artifacts).absolute()) for config in configs}
-    if len(roots) > 1:
-        raise ValueError(f"paths.artifacts: expected one store to prune, found {', '.join(sorted(roots))}")
-    store, needed = Store(Path(configs[0].paths.artifacts)), set()
-    for config in configs:
-        pipeline = Pipeline(config)
-        for key in pipeline.graph:
-            state = pipeline.state(key)
-            if state.state == "blocked":
-                raise ArtifactError(
-                    f"{key} cannot be named, so what it needs cannot be told from what nothing needs: {state.why}"
-                )
-            needed.add(store.folder(pipeline.identity(key)))
-            outside = pipeline.graph[key].outside
-            if outside:  # a map, weights or features that another run left in this very store
-                needed |= _holding(store.root, outside_path(config, outside), outside_ids(config, outside))
-    found = leftovers(store, needed, VERSIONS)
-    for leftover in found:
-        if delete:
-            remove(leftover)
-        print(
-            f"{'removed' if delete else 'not needed'}  {leftover.size / 1e6:12,.1f} MB  {leftover.what:15}  "
-            f"{leftover.node:32}  {leftover.began:25}  {leftover.folder}".rstrip()
-        )
-    total = sum(leftover.size for leftover in found)
-    print(
-        f"{len(found)} folders, {total / 1e6:,.1f} MB {'removed from' if delete else 'not needed in'} {store.root}"
-    )
-    if found and not delete:
-        print(
-            f"next, to delete them: python -m alignet.stages.status prune remove {_prune_options()}".rstrip()
-        )
-
-
-def _holding(root: Path, *paths: Path | None) -> set[Path]:
-    """The artifact folders of a store that paths lead into."""
-    inside = [path.resolve().relative_to(root.resolve()).parts for path in paths
-              if path is not None and path.resolve().is_relative_to(root.resolve())]  # fmt: skip
-    return {root.joinpath(*parts[:2]) for parts in inside if len(parts) >= 2}
-
-
-def _prune_options() -> str:
-    return " ".join(shlex.quote(item) for item in sys.argv[2:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from alignet.backbones import Encoder
     from alignet.data.images import ImageSource
-    from alignet.pipeline.runner import StageRun
+    from alignet.pipeline.stage_run import StageRun
     from alignet.runtime.artifacts import Artifact
-    from alignet.teacher.affine_map import AffineMap
 
 
 def embedding(artifact: Artifact) -> tuple[np.ndarray, list[str]]:
@@ -52,58 +51,54 @@ def read_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def affine_map(run: StageRun) -> AffineMap | None:
-    """The map among a stage's inputs, or None where it has none."""
-    from alignet.teacher.affine_map import AffineMap
-
-    return AffineMap.load_npz(run.inputs["map"].file("map.npz")) if "map" in run.inputs else None
-
-
-def transform(run: StageRun) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The map among a stage's inputs as a function of rows that gives float32, or None where the raw space is meant."""
+def transform(mapping: Artifact | None) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The map of a `distill` artifact as a function of rows that gives float32; None for the raw space."""
     import torch
 
-    mapping = affine_map(run)
+    from alignet.teacher.affine_map import AffineMap
+
     if mapping is None:
         return None
-    return lambda rows: mapping.apply(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+    affine = AffineMap.load_npz(mapping.file("map.npz"))
+    return lambda rows: affine.apply(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
 
 
-def mapped_features(run: StageRun) -> tuple[np.ndarray, list[str]]:
-    """float32 features of the input `features` and their ids, through the map if the stage has one."""
-    features, ids = embedding(run.inputs["features"])
-    mapping = transform(run)
-    return (mapping(features) if mapping is not None else features.astype(np.float32, copy=False)), ids
+def mapped_features(embedded: Artifact, mapping: Artifact | None) -> tuple[np.ndarray, list[str]]:
+    """float32 features of an `embed` artifact and their ids, through the map of a `distill` artifact, if given."""
+    features, ids = embedding(embedded)
+    mapped = transform(mapping)
+    return (mapped(features) if mapped is not None else features.astype(np.float32, copy=False)), ids
 
 
-def assignment(run: StageRun) -> np.ndarray:
-    """Cluster of each pool image, int64 (m,), of the input `clusters`."""
-    with np.load(run.inputs["clusters"].file("clusters.npz"), allow_pickle=False) as clusters:
+def assignment(clustered: Artifact) -> np.ndarray:
+    """Cluster of each pool image, int64 (m,), of a `cluster` artifact."""
+    with np.load(clustered.file("clusters.npz"), allow_pickle=False) as clusters:
         return clusters["assignment"]
 
 
-def part_of_pool(run: StageRun, ids: list[str]) -> np.ndarray:
+def part_of_pool(drawn: Mapping[str, int] | None, images: int) -> np.ndarray:
     """Rows of the pool's images that count, ascending int64: all, or those that the section `pool_images` draws.
 
     A smaller part of the same seed lies within a larger one. ValueError where it asks for more than there are.
     """
-    drawn = run.section.get("pool_images")
     if drawn is None:
-        return np.arange(len(ids))
-    if drawn["count"] > len(ids):
+        return np.arange(images)
+    if drawn["count"] > images:
         raise ValueError(
-            f"data.pool_images: expected at most {len(ids):,}, all images of the pool, found {drawn['count']:,}"
+            f"data.pool_images: expected at most {images:,}, all images of the pool, found {drawn['count']:,}"
         )
-    return np.sort(np.random.default_rng([drawn["seed"], 5]).permutation(len(ids))[: drawn["count"]])
+    return np.sort(np.random.default_rng([drawn["seed"], 5]).permutation(images)[: drawn["count"]])
 
 
-def object_rows(run: StageRun, ids: list[str], table: str = "objects") -> np.ndarray:
-    """Row in `ids` of every object of the object table, -1 where the object has none. int64 (objects,)."""
+def object_rows(naming: Mapping[str, str], table: Path, ids: list[str]) -> np.ndarray:
+    """Row in `ids` of every object of the object table, -1 where the object has none. int64 (objects,).
+
+    naming: the section `object_ids`, which says how ids name objects.
+    """
     from alignet.data.concepts import load_concepts
     from alignet.data.triplets import rows_of_objects
 
-    naming = run.section["object_ids"]
-    values = [str(getattr(concept, naming["column"])) for concept in load_concepts(run.sources[table])]
+    values = [str(getattr(concept, naming["column"])) for concept in load_concepts(table)]
     return rows_of_objects([naming["prefix"] + value if value else "" for value in values], ids)
 
 

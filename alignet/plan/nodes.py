@@ -344,7 +344,7 @@ class _Planner:
                           host=host, disk=4 * network.parameters)  # fmt: skip
 
     def _world(self, node: Node) -> Cost:
-        from alignet.doctor.sources import world_images
+        from alignet.pipeline.pool import world_images
 
         world = self.config.world
         assert world is not None

@@ -72,12 +72,12 @@ class Sizes:
     def _world_objects(self) -> int:
         if self.config.world is None or not self.config.data.drawn(str(self.config.data.objects)):
             return 0
-        from alignet.doctor.sources import world_images
+        from alignet.pipeline.pool import world_images
 
         return world_images(self.config.world, "things")
 
     def _drawn(self, name: str) -> int:
-        from alignet.doctor.sources import world_images
+        from alignet.pipeline.pool import world_images
 
         assert self.config.world is not None
         return world_images(self.config.world, Path(self.config.data.sets[name].path or "").name)

@@ -62,7 +62,8 @@ def embed(own: dict[str, str], config: Config) -> None:
     from alignet import api
     from alignet.backbones.embedding import given_images, parquet_library, write_embedding
     from alignet.data.pixels import reading
-    from alignet.pipeline.runner import provenance, set_up
+    from alignet.pipeline.provenance import provenance
+    from alignet.pipeline.torch_setup import set_up
     from alignet.runtime.artifacts import work_at
 
     if options["format"] == "parquet":

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from alignet.pipeline.stage_run import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -27,9 +27,10 @@ def run(work: StageRun) -> dict[str, Any]:
     features, _ = payloads.embedded_rows(work.inputs["features"])
     grid = [value for value in section["grid"] if value <= len(features)]
     most = max(grid, default=1) if k == "elbow" else k
+    transform = payloads.transform(work.inputs.get("map"))
     common = {
         "seed": section["seed"], "iterations": section["iterations"], "redo": section["redo"],
-        "threads": work.runtime.threads, "transform": payloads.transform(work), "sample": each and each * most,
+        "threads": work.runtime.threads, "transform": transform, "sample": each and each * most,
     }  # fmt: skip
     if k == "elbow":
         found = elbow(features, grid=grid, checkpoints=Checkpoints(work.checkpoints), **common)

@@ -14,7 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+    from alignet.pipeline.stage_run import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -23,18 +28,21 @@ def run(work: StageRun) -> dict[str, Any]:
     import torch
 
     from alignet.config import DistillSettings, build
+    from alignet.data.tables import read_column
     from alignet.data.triplets import restrict
     from alignet.pipeline import payloads
     from alignet.runtime.artifacts import write_json
     from alignet.runtime.checkpoints import Checkpoints
     from alignet.teacher.cross_validation import cross_validate
     from alignet.teacher.distill import choices, fit_map
+    from alignet.teacher.locality import Locality
 
     if "published" in work.inputs:
-        return _take(work)
+        width = work.inputs["features"].metrics["width"]
+        return take_published(work.sources["published"], work.folder / "map.npz", work.node.role, width)
     settings = build(DistillSettings, work.section["settings"], "distill.settings")
     rows_of_features, ids = payloads.embedding(work.inputs["features"])
-    rows = payloads.object_rows(work, ids)
+    rows = payloads.object_rows(work.section["object_ids"], work.sources["objects"], ids)
     used = restrict(payloads.triplets(work, "triplets", len(rows)), rows)
     features = torch.from_numpy(rows_of_features.astype(np.float32))
     triplets = torch.from_numpy(used.triplets)
@@ -43,7 +51,12 @@ def run(work: StageRun) -> dict[str, Any]:
         targets = torch.from_numpy(labels[used.kept])
     else:
         targets = choices(len(triplets))
-    locality = _locality(work)
+    locality = None
+    if "local" in work.inputs:  # the neighbourhoods that a gLocal map is to keep
+        near, local = work.section["local"], torch.from_numpy(payloads.embedding(work.inputs["local"])[0])
+        locality = Locality(local, near["weight"], near["temperature"], near["batch"])
+    column = work.section["fold_column"]
+    values = read_column(work.sources["objects"], column) if column else None
     if used.dropped:
         print(f"{used.dropped:,} triplets with an object that has no features are left out", flush=True)
 
@@ -53,7 +66,7 @@ def run(work: StageRun) -> dict[str, Any]:
         triplets,
         targets,
         settings=settings,
-        groups=_groups(work, rows, len(ids)),
+        groups=None if values is None else groups_of(values, rows, len(ids)),
         locality=locality,
         checkpoints=Checkpoints(work.checkpoints / "folds", seconds),
     )
@@ -80,46 +93,28 @@ def run(work: StageRun) -> dict[str, Any]:
     }
 
 
-def _locality(work: StageRun) -> Any:
-    """The neighbourhoods that a gLocal map is to keep; None for the other maps."""
-    import torch
-
-    from alignet.pipeline import payloads
-    from alignet.teacher.locality import Locality
-
-    if "local" not in work.inputs:
-        return None
-    local = work.section["local"]
-    features = torch.from_numpy(payloads.embedding(work.inputs["local"])[0])
-    return Locality(features, local["weight"], local["temperature"], local["batch"])
-
-
-def _take(work: StageRun) -> dict[str, Any]:
+def take_published(source: Path, target: Path, role: str, width: int) -> dict[str, Any]:
     """A map W, b from elsewhere in the place of a fit; ValueError unless its width is the features'."""
     from alignet.teacher.affine_map import AffineMap
 
-    mapping = AffineMap.load_npz(work.sources["published"])
-    width = work.inputs["features"].metrics["width"]
+    mapping = AffineMap.load_npz(source)
     if len(mapping.weights) != width:
         raise ValueError(
-            f"{work.sources['published']}: expected a map of {width} features, as the {work.node.role} has, found one "
+            f"{source}: expected a map of {width} features, as the {role} has, found one "
             f"of {len(mapping.weights)}; give the map that was learned on this very model."
         )
-    mapping.save_npz(work.folder / "map.npz")
+    mapping.save_npz(target)
     return {"published": True, "width": width}
 
 
-def _groups(work: StageRun, rows: Any, m: int) -> Any:
-    """Which of the m feature rows must share a fold: equal numbers, (m,) int64; None where each stands alone."""
+def groups_of(values: list[str], rows: np.ndarray, m: int) -> torch.Tensor:
+    """Which of m feature rows must share a fold, (m,) int64: those whose objects have equal values.
+
+    rows: the feature row of each object, -1 where it has none.
+    """
     import numpy as np
     import torch
 
-    from alignet.data.tables import read_column
-
-    column = work.section["fold_column"]
-    if not column:
-        return None
-    values = read_column(work.sources["objects"], column)
     groups = np.full(m, -1)
     known = np.flatnonzero(rows >= 0)
     groups[rows[known]] = np.unique(np.array(values)[known], return_inverse=True)[1]

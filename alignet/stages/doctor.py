@@ -115,7 +115,7 @@ def _set_up(config: Config) -> None:
 
     import torch
 
-    from alignet.pipeline.runner import set_up
+    from alignet.pipeline.torch_setup import set_up
 
     there = config.runtime.device == "cpu" or torch.cuda.is_available()
     set_up(config.runtime if there else dataclasses.replace(config.runtime, device="cpu"))

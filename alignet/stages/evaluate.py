@@ -10,10 +10,11 @@ cost    seconds
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from alignet.pipeline.stage_run import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.evaluate.result import Result, write_result
     from alignet.pipeline import payloads
 
-    section, transform = work.section, payloads.transform(work)
+    section, transform = work.section, payloads.transform(work.inputs.get("map"))
     features, nodes, raw = {}, {}, {}
     for name, artifact in work.inputs.items():
         kind, _, part = name.partition(".")
@@ -39,12 +40,17 @@ def run(work: StageRun) -> dict[str, Any]:
     }
     rows_of_objects = None
     if "object_ids" in section:
-        rows_of_objects = payloads.object_rows(work, features["test"][1], "data.objects")
+        rows_of_objects = payloads.object_rows(
+            section["object_ids"], work.sources["data.objects"], features["test"][1]
+        )
+    picture: Callable[[str], Any] = partial(_no_pictures, section["dataset"])
+    if "data.pictures" in work.inputs:
+        picture = payloads.opener(work, payloads.images(work, "data.pictures"))
     material = Material(
         dataset=section["dataset"], setting=section["setting"], features=features, files=files, nodes=nodes, raw=raw,
         transform=transform or (lambda rows: rows),
         triplets=lambda name, objects: payloads.triplets(work, f"data.{name}", objects),
-        picture=_picture(work), object_rows=rows_of_objects, bootstrap=section["bootstrap"], seed=section["seed"],
+        picture=picture, object_rows=rows_of_objects, bootstrap=section["bootstrap"], seed=section["seed"],
     )  # fmt: skip
     found = family(section["family"], section["dataset"])(material, section["options"])
     result = found if isinstance(found, Result) else Result(found)
@@ -56,16 +62,8 @@ def run(work: StageRun) -> dict[str, Any]:
     }
 
 
-def _picture(work: StageRun) -> Callable[[str], Any]:
-    """What opens an image of the input `data.pictures` by its id."""
-    from alignet.pipeline import payloads
-
-    if "data.pictures" not in work.inputs:
-        return lambda name: _no_pictures(work.section["dataset"])
-    return payloads.opener(work, payloads.images(work, "data.pictures"))
-
-
-def _no_pictures(dataset: str) -> NoReturn:
+def _no_pictures(dataset: str, name: str) -> NoReturn:
+    """Stands where a data set without pictures is asked to open one."""
     raise ValueError(
         f"evaluate.datasets.{dataset}.data: expected an image set as `pictures`, found none; add it"
     )

@@ -10,10 +10,14 @@ cost    seconds
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from pathlib import Path
+
+    from alignet.pipeline.stage_run import StageRun
+    from alignet.runtime.artifacts import Artifact
 
 
 WHAT = {  # role -> how the model card calls it
@@ -28,9 +32,9 @@ WHAT = {  # role -> how the model card calls it
 def run(work: StageRun) -> dict[str, Any]:
     """Write the folder and check that it loads."""
     if "map" in work.inputs:
-        return _export_map(work)
+        return _export_map(work.inputs["map"], work.section["card"], work.section["banner"], work.folder)
     if "triplets" in work.inputs:
-        return _export_dataset(work)
+        return _export_dataset(work.inputs["triplets"].folder, work.folder)
     from safetensors.torch import load_file
 
     from alignet.pipeline import payloads
@@ -40,6 +44,8 @@ def run(work: StageRun) -> dict[str, Any]:
     encoder = payloads.encoder(work, payloads.weights_of(weights))
     described = work.section["card"]
     heading, meant = WHAT[work.node.role]
+    settings = weights.manifest["identity"]["section"]["settings"]
+    scores = {name: one for name, one in work.inputs.items() if name.startswith("score.")}
     card = ModelCard(
         name=f"{described['name']}, {heading}",
         summary=(
@@ -49,8 +55,8 @@ def run(work: StageRun) -> dict[str, Any]:
         base=described["name"],
         base_licence=described["licence"],
         data=list(described["data"].items()),
-        recipe=_recipe(work),
-        metrics=_metrics(work),
+        recipe=_recipe(settings, weights.metrics, described["smooth"]),
+        metrics=_metrics(scores, work.node.role),
     )
     state = load_file(weights.file("weights.safetensors"))
     precision = work.section["precision"]
@@ -59,11 +65,11 @@ def run(work: StageRun) -> dict[str, Any]:
     return {"width": encoder.width, "image_size": size, "precision": precision}
 
 
-def _recipe(work: StageRun) -> dict[str, Any]:
-    section = work.inputs["weights"].manifest["identity"]["section"]
-    figures = work.inputs["weights"].metrics
-    smooth = work.section["card"]["smooth"]
-    return section["settings"] | {
+def _recipe(
+    settings: dict[str, Any], figures: Mapping[str, Any], smooth: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """How the student was fine-tuned: its settings, the metrics of that stage, and the section `smooth`."""
+    return settings | {
         "tau_student": figures["tau_student"],
         "image passes": figures["image_passes"],
         "teacher smoothed by ridge penalty": (
@@ -72,48 +78,46 @@ def _recipe(work: StageRun) -> dict[str, Any]:
     }
 
 
-def _metrics(work: StageRun) -> list[tuple[str, str, str, str]]:
+def _metrics(evaluated: Mapping[str, Artifact], role: str) -> list[tuple[str, str, str, str]]:
+    """Metric, data set, score before and after. evaluated: artifacts by score.<setting>.<data set>."""
     import json
 
     values: dict[tuple[str, str], dict[str, str]] = {}
-    for name, artifact in work.inputs.items():
-        kind, _, rest = name.partition(".")
-        if kind != "score":
-            continue
-        setting = rest.partition(".")[0]
+    for name, artifact in evaluated.items():
+        setting = name.split(".")[1]
         for score in json.loads(artifact.file("scores.json").read_text(encoding="utf-8")):
             low_high = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
             shown = f"{score['value']:.3f}{low_high}"
             values.setdefault((score["metric"], score["dataset"]), {})[setting] = shown
     return [
-        (metric, dataset, found.get("original", ""), found.get(work.node.role, ""))
+        (metric, dataset, found.get("original", ""), found.get(role, ""))
         for (metric, dataset), found in values.items()
         if metric != "ties"
     ]
 
 
-def _export_dataset(work: StageRun) -> dict[str, Any]:
+def _export_dataset(source: Path, folder: Path) -> dict[str, Any]:
+    """The answered triplets of a `triplets` artifact as the official release stores them."""
     import numpy as np
 
     from alignet.data.alignet_npz import save_dataset
     from alignet.pipeline import payloads
 
-    folder = work.inputs["triplets"].folder
-    triplets = np.load(folder / "triplets.npy", allow_pickle=False)
-    sims = np.load(folder / "similarities.npy", allow_pickle=False)
-    save_dataset(work.folder / "alignet.npz", payloads.read_lines(folder / "ids.txt"), triplets, sims)
+    triplets = np.load(source / "triplets.npy", allow_pickle=False)
+    sims = np.load(source / "similarities.npy", allow_pickle=False)
+    save_dataset(folder / "alignet.npz", payloads.read_lines(source / "ids.txt"), triplets, sims)
     return {"triplets": len(triplets)}
 
 
-def _export_map(work: StageRun) -> dict[str, Any]:
+def _export_map(learned: Artifact, card: Mapping[str, Any], banner: str, folder: Path) -> dict[str, Any]:
+    """The map of a `distill` artifact, with what a reader needs to apply it."""
     import shutil
 
     from alignet.teacher.affine_map import AffineMap
 
-    source = work.inputs["map"].file("map.npz")
-    shutil.copyfile(source, work.folder / "map.npz")
-    mapping = AffineMap.load_npz(work.folder / "map.npz")
-    described, figures = work.section["card"], work.inputs["map"].metrics
+    shutil.copyfile(learned.file("map.npz"), folder / "map.npz")
+    mapping = AffineMap.load_npz(folder / "map.npz")
+    figures = learned.metrics
     told = "The map was learned elsewhere and is handed on as it came."
     if "held_out_accuracy" in figures:
         before, after = figures["held_out_accuracy_before"], figures["held_out_accuracy"]
@@ -123,9 +127,9 @@ def _export_map(work: StageRun) -> dict[str, Any]:
             "objects)."
         )
     width = len(mapping.weights)
-    text = f"""# {described["name"]}: the affine map of uncertainty distillation
+    text = f"""# {card["name"]}: the affine map of uncertainty distillation
 
-{work.section["banner"].capitalize()}.
+{banner.capitalize()}.
 
 `map.npz` holds `weights` ({width} x {width}), `bias`, and scalar `mean` and `std`, as gLocal and thingsvision
 store it. Features x of the unchanged network become
@@ -134,9 +138,9 @@ store it. Features x of the unchanged network become
 
 {told}
 
-Licence of the network: {described["licence"]}.
+Licence of the network: {card["licence"]}.
 """
-    (work.folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8")
     return {"width": width}
 
 

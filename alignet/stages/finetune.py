@@ -14,10 +14,17 @@ cost    steps x (forward and backward pass of a batch), which several processes 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from pathlib import Path
+
+    import numpy as np
+
+    from alignet.config import FinetuneSettings
+    from alignet.pipeline.stage_run import StageRun
+    from alignet.student.finetune import PoolTeacher, TripletAnswers
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -32,22 +39,39 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.runtime.distributed import current
     from alignet.student.finetune import finetune
 
-    everyone = current()
-
+    processes, inputs, runtime = current(), work.inputs, work.runtime
     settings = build(FinetuneSettings, work.section["settings"], "finetune.settings")
     encoder = payloads.encoder(work, payloads.base_weights(work))
     source = payloads.images(work, "images")
-    ids = _usable(work, source.ids)
+    embedded = [inputs[name] for name in ("features", "original", "opened") if name in inputs]
+    ids = readable(source.ids, map(payloads.embedded_ids, embedded))
+    ids = [ids[row] for row in payloads.part_of_pool(work.section.get("pool_images"), len(ids))]
+    teacher: TripletAnswers | PoolTeacher
+    if "choices" in inputs:
+        rows = payloads.object_rows(work.section["object_ids"], work.sources["objects"], ids)
+        teacher = human_choices(payloads.triplets(work, "choices", len(rows)), rows)
+        entropy = 0.0  # a choice knows no uncertainty
+    elif settings.sampling == "triplets":
+        teacher, entropy = answered_triplets(inputs["triplets"].folder, ids, settings.tau_teacher)
+    else:
+        clusters = None
+        if "clusters" in inputs:
+            clusters = rows_of(
+                payloads.assignment(inputs["clusters"]), payloads.embedded_ids(inputs["features"]), ids
+            )
+        mapped = rows_of(*payloads.mapped_features(inputs["features"], inputs.get("map")), ids)
+        teacher, entropy = pool_teacher(mapped, clusters, settings)
+        del mapped  # a teacher that is centred has its own
+    original = None if "original" not in inputs else rows_of(*payloads.embedding(inputs["original"]), ids)
     images = ImageFiles(ids, payloads.opener(work, source), encoder)
-    teacher, entropy = _teacher(work, ids, settings)
-    pixels = _in_memory(images, everyone.local_size, work.runtime.workers)
+    pixels = in_memory(images, processes.local_size, runtime.workers)
     result = finetune(
-        encoder, pixels, teacher, settings, original=_original(work, ids),
-        workers=work.runtime.workers if pixels is images else 0, processes=everyone,
-        checkpoints=Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds, signals=False),
-        recompute=work.runtime.recompute, compiled=work.runtime.compile, sharding=work.runtime.sharding,
+        encoder, pixels, teacher, settings, original=original,
+        workers=runtime.workers if pixels is images else 0, processes=processes,
+        checkpoints=Checkpoints(work.checkpoints, runtime.checkpoint_seconds, signals=False),
+        recompute=runtime.recompute, compiled=runtime.compile, sharding=runtime.sharding,
     )  # fmt: skip
-    if everyone.first:
+    if processes.first:
         save_file(result.state, work.folder / "weights.safetensors")
         payloads.save_configuration(encoder, work.folder)
         if result.head:
@@ -67,83 +91,79 @@ def run(work: StageRun) -> dict[str, Any]:
     }
 
 
-def _usable(work: StageRun, listed: Any) -> list[str]:
-    """The pool's images in order, without those that an embedding among the inputs has set aside as unreadable.
-
-    Of these the part that the configuration asks for (data.pool_images).
-    """
-    from alignet.pipeline import payloads
-
-    ids = list(listed)
-    for name in ("features", "original", "opened"):
-        if name in work.inputs:
-            known = set(payloads.embedded_ids(work.inputs[name]))
-            ids = [one for one in ids if one in known]
+def readable(listed: Iterable[str], embedded: Iterable[list[str]]) -> list[str]:
+    """The pool's images in order, without those that one of the embeddings has set aside as unreadable."""
+    listed = list(listed)
+    ids = listed
+    for have in embedded:
+        known = set(have)
+        ids = [one for one in ids if one in known]
     if len(ids) < len(listed):
         print(
             f"{len(listed) - len(ids):,} images of the pool were set aside when it was embedded", flush=True
         )
-    return [ids[row] for row in payloads.part_of_pool(work, ids)]
+    return ids
 
 
-def _teacher(work: StageRun, ids: list[str], settings: Any) -> tuple[Any, float]:
-    """The teacher as fine-tuning takes it, and the mean entropy of its labels in nats."""
-    import numpy as np
-
+def rows_of(values: np.ndarray, have: list[str], ids: list[str]) -> np.ndarray:
+    """The rows of `ids`, out of rows that are named by `have`."""
     from alignet.data.features import rows_for
-    from alignet.data.triplets import restrict, rows_of_objects
-    from alignet.pipeline import payloads
-    from alignet.student.finetune import PoolTeacher, TripletAnswers
-    from alignet.teacher.labelling import label_entropy, teacher_similarities
-    from alignet.teacher.sampling import random_triplets
 
-    if "choices" in work.inputs:
-        return _people(work, ids), 0.0  # a choice knows no uncertainty
-    if settings.sampling == "triplets":
-        folder = work.inputs["triplets"].folder
-        rows = rows_of_objects(payloads.read_lines(folder / "ids.txt"), ids)
-        used = restrict(np.load(folder / "triplets.npy", allow_pickle=False), rows)
-        sims = np.load(folder / "similarities.npy", allow_pickle=False)[used.kept]
-        if used.dropped:
-            print(f"{used.dropped:,} triplets with an image that was set aside are left out", flush=True)
-        return TripletAnswers(used.triplets, sims), label_entropy(sims, settings.tau_teacher)
-    features, have = payloads.mapped_features(work)
-    features = features[rows_for(ids, have)]
-    if settings.center_teacher:  # so that images close to everything lose their pull
-        features = features - features.mean(0)
-    clusters = payloads.assignment(work)[rows_for(ids, have)] if "clusters" in work.inputs else None
-    sample = random_triplets(len(features), min(100_000, len(features) ** 2), 0)
-    entropy = label_entropy(teacher_similarities(features, sample), settings.tau_teacher)
-    return PoolTeacher(features, clusters), entropy
+    return values[rows_for(ids, have)]
 
 
-def _people(work: StageRun, ids: list[str]) -> Any:
-    """People's own choices as answers: of the three similarities the chosen pair's is one, the others' zero."""
+def human_choices(triplets: np.ndarray, rows: np.ndarray) -> TripletAnswers:
+    """People's own choices as answers: of the three similarities the chosen pair's is one, the others' zero.
+
+    rows: the image of each object that the triplets (n, 3) count, -1 where it has none.
+    """
     import numpy as np
 
     from alignet.data.triplets import restrict
-    from alignet.pipeline import payloads
     from alignet.student.finetune import TripletAnswers
 
-    rows = payloads.object_rows(work, ids)
-    used = restrict(payloads.triplets(work, "choices", len(rows)), rows)
+    used = restrict(triplets, rows)
     if used.dropped:
         print(f"{used.dropped:,} triplets with an object that has no image are left out", flush=True)
     return TripletAnswers(used.triplets, np.eye(1, 3, dtype=np.float32).repeat(len(used.triplets), 0))
 
 
-def _original(work: StageRun, ids: list[str]) -> Any:
-    """The initial network's features of the pool (m, p), where the stage is to keep its classifier's answers."""
-    from alignet.data.features import rows_for
-    from alignet.pipeline import payloads
+def answered_triplets(folder: Path, ids: list[str], tau: float) -> tuple[TripletAnswers, float]:
+    """Triplets of these images with the teacher's similarities, and the mean entropy of its labels in nats."""
+    import numpy as np
 
-    if "original" not in work.inputs:
-        return None
-    features, have = payloads.embedding(work.inputs["original"])
-    return features[rows_for(ids, have)]
+    from alignet.data.triplets import restrict, rows_of_objects
+    from alignet.pipeline.payloads import read_lines
+    from alignet.student.finetune import TripletAnswers
+    from alignet.teacher.labelling import label_entropy
+
+    rows = rows_of_objects(read_lines(folder / "ids.txt"), ids)
+    used = restrict(np.load(folder / "triplets.npy", allow_pickle=False), rows)
+    sims = np.load(folder / "similarities.npy", allow_pickle=False)[used.kept]
+    if used.dropped:
+        print(f"{used.dropped:,} triplets with an image that was set aside are left out", flush=True)
+    return TripletAnswers(used.triplets, sims), label_entropy(sims, tau)
 
 
-def _in_memory(images: Any, processes: int, workers: int) -> Any:
+def pool_teacher(
+    features: np.ndarray, clusters: np.ndarray | None, settings: FinetuneSettings
+) -> tuple[PoolTeacher, float]:
+    """The teacher that answers as batches come, and the mean entropy of its labels in nats.
+
+    features (n, p), clusters (n,): of the images that the student is fine-tuned on.
+    """
+    from alignet.student.finetune import PoolTeacher
+    from alignet.teacher.labelling import label_entropy, teacher_similarities
+    from alignet.teacher.sampling import random_triplets
+
+    if settings.center_teacher:  # so that images close to everything lose their pull
+        features = features - features.mean(0)
+    sample = random_triplets(len(features), min(100_000, len(features) ** 2), 0)
+    entropy = label_entropy(teacher_similarities(features, sample), settings.tau_teacher)
+    return PoolTeacher(features, clusters), entropy
+
+
+def in_memory(images: Any, processes: int, workers: int) -> Any:
     """All pixels as one tensor while they fit into a quarter of the memory, else the files themselves.
 
     processes: on this machine; each holds its own. workers: that read the images.

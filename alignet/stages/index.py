@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from pathlib import Path
+
+    from alignet.pipeline.stage_run import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -18,29 +20,36 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.runtime.artifacts import write_json
 
     kind = work.section["kind"]
-    files = _in_shards(work) if kind == "shards" else _on_disk(work, kind)
+    under, data = work.section.get("under", ""), work.sources["data"]
+    if kind == "shards":
+        files = _in_shards(data, under)
+    else:
+        files = _on_disk(kind, data, under, work.sources.get("ids"), work.sources.get("seen"))
     write_json(work.folder / "listing.json", {"kind": kind, "files": files})
     return {"files": len(files), "bytes": sum(entry["size"] for entry in files.values())}
 
 
-def _on_disk(work: StageRun, kind: str) -> dict[str, dict[str, Any]]:
+def _on_disk(
+    kind: str, data: Path, under: str, ids: Path | None, checksums: Path | None
+) -> dict[str, dict[str, Any]]:
+    """Size and checksum by id. checksums: the file that remembers those that were read before."""
     from alignet.data.checksums import scan
     from alignet.data.sets import files_of, listed_name
 
-    under = work.section.get("under", "")
-    files = files_of(kind, work.sources["data"], under, work.sources.get("ids"))
-    listing = scan(files, cache=work.sources.get("seen"))  # what the pipeline has just read to name this node
+    files = files_of(kind, data, under, ids)
+    listing = scan(files, cache=checksums)  # what the pipeline has just read to name this node
     return {
         listed_name(under, name): {"size": size, "sha256": sha256}
         for name, size, sha256 in zip(listing.ids, listing.sizes, listing.sha256, strict=True)
     }
 
 
-def _in_shards(work: StageRun) -> dict[str, dict[str, Any]]:
+def _in_shards(data: Path, under: str) -> dict[str, dict[str, Any]]:
+    """Size, checksum, shard and offset by id."""
     from alignet.data.shards import checksums, list_shards
 
-    listing = list_shards(work.sources["data"])
-    sums, under = checksums(listing), work.section["under"]
+    listing = list_shards(data)
+    sums = checksums(listing)
     files = {
         name: {"size": size, "sha256": sums[name], "shard": shard, "offset": offset}
         for name, (shard, offset, size) in listing.images.items()
@@ -48,7 +57,7 @@ def _in_shards(work: StageRun) -> dict[str, dict[str, Any]]:
     }
     if not files:
         raise ValueError(
-            f"{work.sources['data']}: expected images below {under!r} in the shards, found names such as "
+            f"{data}: expected images below {under!r} in the shards, found names such as "
             f"{next(iter(listing.images))!r}; set `under` to '' or to the beginning of these names"
         )
     return files

@@ -12,7 +12,8 @@ from alignet.pipeline.cli import main
 
 def act(config: Config) -> None:
     """Do what the first line says."""
-    from alignet.pipeline.commands import run_ablation, run_pipeline
+    from alignet.pipeline.ablation import run_ablation
+    from alignet.pipeline.commands import run_pipeline
 
     if config.ablation is None:
         run_pipeline(config)
@@ -23,7 +24,7 @@ def act(config: Config) -> None:
 
 def finish() -> None:
     """Show each ablation whose jobs are all made."""
-    from alignet.pipeline.commands import show_ablation
+    from alignet.pipeline.ablation import show_ablation
 
     kinds: dict[tuple[str, str], list[Config]] = {}
     for job in JOBS:

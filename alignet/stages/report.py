@@ -9,64 +9,82 @@ cost    seconds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from pathlib import Path
+
+    import numpy as np
+
+    from alignet.evaluate.bootstrap import Score
+    from alignet.pipeline.stage_run import StageRun
     from alignet.report.blocks import Block
+    from alignet.report.settings_table import Row
+    from alignet.runtime.artifacts import Artifact
 
 
 def run(work: StageRun) -> dict[str, Any]:
     """Put all scores into tables and draw the page."""
+    from alignet.pipeline import payloads
     from alignet.report.load_results import gather
     from alignet.report.page import write_page
     from alignet.report.provenance import provenance
     from alignet.report.run_page import run_page
     from alignet.report.settings_table import settings_json, settings_markdown, settings_table
 
-    evaluated = [one for one in work.inputs.values() if one.manifest["identity"]["stage"] == "evaluate"]
-    scores = _scores(work)
+    section, inputs, folder = work.section, work.inputs, work.folder
+    evaluated = {name: one for name, one in inputs.items() if one.manifest["identity"]["stage"] == "evaluate"}
+    scores = _scores(evaluated)
     labels = [score for score in scores.get("teacher-ud", []) if _is_label_score(score)]
     rows = _rows(scores)
-    notes = _notes(work, labels)
-    title = f"{work.section['title']} (seed {work.section['seed']})"
-    printed = _rows(_scores(work, work.section["table"]))
-    _write(work.folder / "table.txt", settings_table(printed, title=title, notes=notes))
-    _write(work.folder / "table.md", settings_markdown(printed, title=title, notes=notes))
-    _write(work.folder / "table.json", settings_json(rows, title=title, notes=notes) + "\n")
-    before = _draw(work) if "picture.original" in work.inputs else []
+    notes = _notes(section["banner"], labels, {name: artifact.metrics for name, artifact in inputs.items()})
+    title = f"{section['title']} (seed {section['seed']})"
+    printed = _rows(_scores(evaluated, section["table"]))
+    _write(folder / "table.txt", settings_table(printed, title=title, notes=notes))
+    _write(folder / "table.md", settings_markdown(printed, title=title, notes=notes))
+    _write(folder / "table.json", settings_json(rows, title=title, notes=notes) + "\n")
+    picture: list[Block] = []
+    if "picture.original" in inputs:
+        before, ids = payloads.embedding(inputs["picture.original"])
+        after, _ = payloads.embedding(inputs["picture.alignet"])
+        if "clusters" in inputs:
+            named = _by_cluster(payloads.assignment(inputs["clusters"]), len(ids))
+            picture = _draw(before, after, named, "images", section["title"], folder)
+        else:
+            shown = _by_concept(before, after, ids, work.sources["labels"], section)
+            picture = _draw(*shown, "concepts", section["title"], folder)
     page = run_page(
-        work.section, rows, gather(evaluated, {}), notes=notes, before=before,
-        source=provenance(work.inputs.values(), [work.section]),
+        section, rows, gather(list(evaluated.values()), {}), notes=notes, before=picture,
+        source=provenance(inputs.values(), [section]),
     )  # fmt: skip
-    write_page(work.folder, page)
+    write_page(folder, page)
     return {
         f"{setting}.{score.dataset}": score.value
         for setting, found in scores.items() for score in found if score.metric in ("odd_one_out", "agreement")
     }  # fmt: skip
 
 
-def _scores(work: StageRun, datasets: Sequence[str] = ()) -> dict[str, list[Any]]:
-    """The scores of each setting, of some evaluations or of all."""
+def _scores(evaluated: Mapping[str, Artifact], datasets: Sequence[str] = ()) -> dict[str, list[Score]]:
+    """The scores of each setting, of some data sets or of all. evaluated: by <setting>.<data set>."""
     import json
 
     from alignet.evaluate.bootstrap import Score
 
-    found: dict[str, list[Any]] = {}
-    for name, artifact in work.inputs.items():
+    found: dict[str, list[Score]] = {}
+    for name, artifact in evaluated.items():
         setting, _, dataset = name.partition(".")
-        if artifact.manifest["identity"]["stage"] == "evaluate" and (not datasets or dataset in datasets):
+        if not datasets or dataset in datasets:
             entries = json.loads(artifact.file("scores.json").read_text(encoding="utf-8"))
             found.setdefault(setting, []).extend(Score.from_json(entry) for entry in entries)
     return found
 
 
-def _is_label_score(score: Any) -> bool:
+def _is_label_score(score: Score) -> bool:
     return score.metric.startswith(("teachers_disagree", "label_entropy"))
 
 
-def _rows(scores: dict[str, list[Any]]) -> list[Any]:
+def _rows(scores: dict[str, list[Score]]) -> list[Row]:
     from alignet.report.dataset_results import ROWS
     from alignet.report.settings_table import Row
 
@@ -77,38 +95,39 @@ def _rows(scores: dict[str, list[Any]]) -> list[Any]:
     ]
 
 
-def _notes(work: StageRun, labels: list[Any]) -> list[str]:
+def _notes(banner: str, labels: list[Score], metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What stands below the table. metrics: of the report's inputs by name."""
     import math
 
-    said = [work.section["banner"]]
+    said = [banner]
     for score in labels:
         figure = f"{score.value:.1%}" if score.metric.startswith("teachers") else f"{score.value:.3f}"
         said.append(f"{score.metric.replace('_', ' ')}: {figure} ({score.note}, {score.n:,} pool triplets)")
     for role in ("alignet", "distillation"):
-        if f"finetune.{role}" not in work.inputs:
+        if f"finetune.{role}" not in metrics:
             continue
-        figures = work.inputs[f"finetune.{role}"].metrics
+        figures = metrics[f"finetune.{role}"]
         said.append(
             f"{role}: {figures['steps']} steps, {figures['image_passes']:,} image passes, tau' = "
             f"{figures['tau_teacher']:g}, mean label entropy {figures['label_entropy_nats']:.3f} of at most "
             f"{math.log(3):.3f} nats, student tau = {figures['tau_student']:.4g}"
         )
-    if "smooth" in work.inputs:
-        figures = work.inputs["smooth"].metrics
+    if "smooth" in metrics:
+        figures = metrics["smooth"]
         said.append(
             f"both teachers' features smoothed over the student's classifier: penalty {figures['penalty']:g} "
             f"(leave-one-out R2 of the raw features {figures['explained_left_out']:.3f})"
         )
-    if "vice" in work.inputs:
-        said.append(_vice(work.inputs["vice"].metrics))
-    if "reliability" in work.inputs:
-        said.append(_reliability(work.inputs["reliability"].metrics))
-    if "map" in work.inputs:
-        said.append(_map(work.inputs["map"].metrics))
+    if "vice" in metrics:
+        said.append(_vice(metrics["vice"]))
+    if "reliability" in metrics:
+        said.append(_reliability(metrics["reliability"]))
+    if "map" in metrics:
+        said.append(_map(metrics["map"]))
     return said
 
 
-def _vice(figures: dict[str, Any]) -> str:
+def _vice(figures: Mapping[str, Any]) -> str:
     text = f"VICE: {figures['kept_dimensions']} dimensions kept"
     if "published" in figures:
         text += " of an embedding that was fitted elsewhere" + (
@@ -122,7 +141,7 @@ def _vice(figures: dict[str, Any]) -> str:
     return text + ("" if figures.get("converged", True) else "; NOT CONVERGED")
 
 
-def _map(figures: dict[str, Any]) -> str:
+def _map(figures: Mapping[str, Any]) -> str:
     if "published" in figures:
         return "teacher's map: learned elsewhere"
     return (
@@ -131,7 +150,7 @@ def _map(figures: dict[str, Any]) -> str:
     )
 
 
-def _reliability(halves: dict[str, Any]) -> str:
+def _reliability(halves: Mapping[str, Any]) -> str:
     kept = f"{halves['kept_first']} and {halves['kept_second']} dimensions kept"
     if not halves["converged"]:
         kept += "; NOT CONVERGED"
@@ -143,51 +162,47 @@ def _reliability(halves: dict[str, Any]) -> str:
     )
 
 
-def _draw(work: StageRun) -> list[Block]:
-    """Draw features.png with its caption, and return the same as a figure of the page."""
+def _draw(
+    before: np.ndarray, after: np.ndarray, categories: list[str], what: str, title: str, folder: Path
+) -> list[Block]:
+    """Draw features.png with its caption, and return the same as a figure of the page. what: what rows are."""
     from alignet.report.alignment_figures import concepts_before_and_after
     from alignet.report.before_and_after import before_and_after
 
-    before, after, categories, what = _pictured(work)
     caption = concepts_before_and_after(
-        before,
-        after,
-        categories,
-        work.folder / "features.png",
-        caption=f"{work.section['title']}:",
-        what=what,
+        before, after, categories, folder / "features.png", caption=f"{title}:", what=what
     )
-    _write(work.folder / "features.txt", caption + "\n")
+    _write(folder / "features.txt", caption + "\n")
     return [before_and_after(before, after, categories, caption=caption, what=what)]
 
 
-def _pictured(work: StageRun) -> tuple[Any, Any, list[str], str]:
-    """What the picture shows: features before and after, a category for each row, and what rows are."""
+def _by_cluster(clusters: np.ndarray, images: int) -> list[str]:
+    """The category of each image where no table names them: its cluster."""
+    if len(clusters) != images:
+        raise ValueError(
+            f"report.picture_images: expected the pool, whose clusters colour the points, found {images} images "
+            f"for {len(clusters)} assignments; set report.picture_labels to a table that names their categories"
+        )
+    return [f"cluster {number + 1}" for number in clusters]
+
+
+def _by_concept(
+    before: np.ndarray, after: np.ndarray, ids: list[str], table: Path, section: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Features of concepts, which are means of their images', before and after, and the category of each."""
     from alignet.data.tables import column_for
-    from alignet.pipeline import payloads
     from alignet.report.alignment_figures import concept_means
 
-    section = work.section
-    before, ids = payloads.embedding(work.inputs["picture.original"])
-    after, _ = payloads.embedding(work.inputs["picture.alignet"])
-    if "clusters" in work.inputs:
-        clusters = payloads.assignment(work)
-        if len(clusters) != len(ids):
-            raise ValueError(
-                f"report.picture_images: expected the pool, whose clusters colour the points, found {len(ids)} images "
-                f"for {len(clusters)} assignments; set report.picture_labels to a table that names their categories"
-            )
-        return before, after, [f"cluster {number + 1}" for number in clusters], "images"
     naming = {"id_column": section["id_column"], "id_prefix": section["id_prefix"]}
-    concepts = column_for(work.sources["labels"], ids, section["concept_column"], **naming)
-    categories = column_for(work.sources["labels"], ids, section["category_column"], **naming)
+    concepts = column_for(table, ids, section["concept_column"], **naming)
+    categories = column_for(table, ids, section["category_column"], **naming)
     category_of = dict(zip(concepts, categories, strict=True))
     left, names = concept_means(before, concepts)
     right, _ = concept_means(after, concepts)
-    return left, right, [category_of[name] for name in names], "concepts"
+    return left, right, [category_of[name] for name in names]
 
 
-def _write(path: Any, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 

@@ -51,7 +51,7 @@ def prune(arguments: Sequence[str], delete: bool) -> None:
     configs: list[Config] = []
 
     def finish() -> None:
-        from alignet.pipeline.commands import print_leftovers
+        from alignet.pipeline.housekeeping import print_leftovers
 
         print_leftovers(configs, delete)
 

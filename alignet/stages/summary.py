@@ -17,7 +17,8 @@ def act(config: Config) -> None:
     import sys
 
     from alignet.pipeline.cli import load
-    from alignet.pipeline.runner import Pipeline, given_options
+    from alignet.pipeline.messages import given_options
+    from alignet.pipeline.runner import Pipeline
     from alignet.report.seeds_table import seeds_table
     from alignet.runtime.artifacts import ArtifactError
 

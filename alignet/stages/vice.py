@@ -8,10 +8,15 @@ cost    900,000 triplets of 1,854 objects: minutes on 2 cores; the paper's setti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignet.pipeline.runner import StageRun
+    from pathlib import Path
+
+    import numpy as np
+
+    from alignet.pipeline.stage_run import StageRun
 
 
 def run(work: StageRun) -> dict[str, Any]:
@@ -26,10 +31,13 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.runtime.checkpoints import Checkpoints
     from alignet.vice.fit import fit_vice
 
-    if "published" in work.inputs:
-        return _take(work)
-    settings = build(ViceSettings, work.section["settings"], "vice")
     objects = len(load_concepts(work.sources["objects"]))
+    if "published" in work.inputs:
+        choices = payloads.triplets(work, "val", objects) if "val" in work.inputs else None
+        return _take_published(
+            work.sources["published"], objects, work.section["settings"], choices, work.folder
+        )
+    settings = build(ViceSettings, work.section["settings"], "vice")
     train, val = (torch.from_numpy(payloads.triplets(work, name, objects)) for name in ("train", "val"))
     checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
     fit = fit_vice(
@@ -50,21 +58,22 @@ def run(work: StageRun) -> dict[str, Any]:
     return figures | {f"validation_{name}": value for name, value in fit.validation.items()}
 
 
-def _take(work: StageRun) -> dict[str, Any]:
-    """A published embedding in the place of a fit. Without a scale it is a point: its labels know no uncertainty."""
+def _take_published(
+    source: Path, objects: int, settings: Mapping[str, Any], val: np.ndarray | None, folder: Path
+) -> dict[str, Any]:
+    """A published embedding in the place of a fit. Without a scale it is a point: its labels know no uncertainty.
+
+    val: triplets (n, 3) to measure it on, None where there are none.
+    """
     import numpy as np
     import torch
 
-    from alignet.data.concepts import load_concepts
     from alignet.data.embeddings import load_embedding
-    from alignet.pipeline import payloads
     from alignet.runtime.artifacts import write_json
     from alignet.vice.pruning import kept_dimensions
     from alignet.vice.soft_labels import heldout_metrics
 
-    settings = work.section["settings"]
-    objects = len(load_concepts(work.sources["objects"]))
-    found, spread = load_embedding(work.sources["published"], objects)
+    found, spread = load_embedding(source, objects)
     loc = torch.from_numpy(found)
     scale = torch.zeros_like(loc) if spread is None else torch.from_numpy(spread)
     kept = torch.arange(loc.shape[1])
@@ -72,25 +81,28 @@ def _take(work: StageRun) -> dict[str, Any]:
         kept = kept_dimensions(loc, scale, k=settings["k"], alpha=settings["alpha"])
     if not len(kept):
         raise ValueError(
-            f"{work.sources['published']}: expected a dimension in which more than {settings['k']} objects are above "
+            f"{source}: expected a dimension in which more than {settings['k']} objects are above "
             f"zero, found none of {loc.shape[1]}; check the file, or lower vice.settings.k"
         )
-    np.savez(work.folder / "posterior.npz", loc=loc.numpy(), scale=scale.numpy())
+    np.savez(folder / "posterior.npz", loc=loc.numpy(), scale=scale.numpy())
     np.savez(
-        work.folder / "pruned.npz",
+        folder / "pruned.npz",
         pruned_loc=loc[:, kept].numpy(), pruned_scale=scale[:, kept].numpy(), dimensions=kept.numpy(),
     )  # fmt: skip
-    write_json(work.folder / "curves.json", {})
+    write_json(folder / "curves.json", {})
     figures: dict[str, Any] = {
         "published": True,
         "kept_dimensions": len(kept),
         "has_scale": spread is not None,
     }
-    if "val" not in work.inputs:
+    if val is None:
         return figures
-    val = torch.from_numpy(payloads.triplets(work, "val", objects))
     measured = heldout_metrics(
-        loc[:, kept], scale[:, kept], val, samples=settings["samples"], seed=settings["seed"]
+        loc[:, kept],
+        scale[:, kept],
+        torch.from_numpy(val),
+        samples=settings["samples"],
+        seed=settings["seed"],
     )
     return figures | {f"validation_{name}": value for name, value in measured.items()}
 

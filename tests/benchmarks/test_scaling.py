@@ -39,7 +39,7 @@ def test_measured_rates_are_written_where_they_stand(tmp_path, monkeypatch) -> N
     path = tmp_path / "config.yaml"
     rates = {"float32": 1.26e11, "bfloat16": 2.5e11, "copy": 3e10}
     path.write_text(scaling.with_rates(path.read_text(encoding="utf-8"), rates), encoding="utf-8")
-    monkeypatch.setattr("alignet.pipeline.cli.conf_folder", lambda: tmp_path)
+    monkeypatch.setattr("alignet.pipeline.conf.conf_folder", lambda: tmp_path)
     after = load([]).plan.machines
     assert {name: getattr(after[REFERENCE], name) for name in rates} == pytest.approx(rates, rel=0.05)
     assert {name: one for name, one in after.items() if name != REFERENCE} == {

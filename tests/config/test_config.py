@@ -40,7 +40,7 @@ def test_a_key_that_does_not_exist_is_named_with_the_nearest():
 def test_a_damaged_file_of_the_configuration_is_named_and_a_defect_of_ours_is_not(
     tmp_path, monkeypatch, content
 ):
-    monkeypatch.setattr("alignet.pipeline.cli.conf_folder", lambda: tmp_path)
+    monkeypatch.setattr("alignet.pipeline.conf.conf_folder", lambda: tmp_path)
     shutil.copytree(CONF, tmp_path, dirs_exist_ok=True)
     (tmp_path / "experiment" / "mine.yaml").write_bytes(content)
     assert message(["experiment=mine"]).startswith(f"expected files below {tmp_path} in YAML, found ")

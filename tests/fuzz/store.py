@@ -111,18 +111,18 @@ def _conf_file(path: Path) -> Any:
     """The mutated text as conf/experiment/fuzzed.yaml of a configuration folder of its own."""
     import shutil
 
-    from alignet.pipeline import cli
+    from alignet.pipeline import cli, conf
 
     folder = path.parent / "conf"
     if not folder.exists():
-        shutil.copytree(cli.conf_folder(), folder)
+        shutil.copytree(conf.conf_folder(), folder)
     (folder / "experiment" / "fuzzed.yaml").write_bytes(path.read_bytes())
-    usual = cli.conf_folder
-    cli.conf_folder = lambda: folder
+    usual = conf.conf_folder
+    conf.conf_folder = lambda: folder
     try:
         return _told(lambda: cli.load(["experiment=fuzzed", "paths.photos=photos"]), cli.explain)
     finally:
-        cli.conf_folder = usual
+        conf.conf_folder = usual
 
 
 def _told(act: Callable[[], Any], explain: Callable[..., str | None]) -> Any:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from alignet.evaluate.bootstrap import Score
+from alignet.pipeline.ablation import run_ablation, show_ablation
 from alignet.pipeline.cli import jobs_of, load
-from alignet.pipeline.commands import print_status, run_ablation, show_ablation
+from alignet.pipeline.commands import print_status
 from alignet.pipeline.graph import build_graph
 from alignet.pipeline.runner import Pipeline
 from alignet.report.ablation import Point, blocks, matrix

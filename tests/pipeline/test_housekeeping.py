@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from alignet.pipeline.cli import load
-from alignet.pipeline.commands import print_leftovers
-from alignet.pipeline.housekeeping import leftovers, remove
+from alignet.pipeline.housekeeping import leftovers, print_leftovers, remove
 from alignet.pipeline.runner import Pipeline
 from alignet.runtime.artifacts import ArtifactError, Store, locked
 from tests.makers.worlds import overrides

@@ -16,7 +16,8 @@ import pytest
 from alignet.pipeline import cli, launch
 from alignet.pipeline.cli import load
 from alignet.pipeline.commands import run_stage
-from alignet.pipeline.runner import Pipeline, StageRun
+from alignet.pipeline.runner import Pipeline
+from alignet.pipeline.stage_run import StageRun
 from alignet.runtime import interrupt
 from alignet.runtime.artifacts import ArtifactError
 from alignet.runtime.checkpoints import Checkpoints

@@ -80,7 +80,7 @@ def test_no_node_of_it_depends_on_people(tiny, handed_on, tmp_path):
 def test_pruning_keeps_what_another_run_left_in_the_same_store_for_this_one(
     tiny, handed_on, tmp_path, capsys
 ):
-    from alignet.pipeline.commands import print_leftovers
+    from alignet.pipeline.housekeeping import print_leftovers
 
     shutil.copytree(tiny, tmp_path / "store")
     teacher = Pipeline(load(overrides(tmp_path / "store"))).state("export[teacher]").artifact

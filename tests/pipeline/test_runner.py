@@ -12,8 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from alignet.pipeline import payloads
-from alignet.pipeline import runner as pipelines
+from alignet.pipeline import messages, payloads
 from alignet.pipeline.cli import load
 from alignet.pipeline.commands import print_status, run_pipeline, run_stage
 from alignet.pipeline.runner import Pipeline
@@ -210,10 +209,10 @@ def test_progress_of_a_run_is_plain_lines_without_a_terminal(tiny):
 
 
 def test_nearest_prefers_the_fewest_differences():
-    assert pipelines.differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}) == [
+    assert messages.differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}) == [
         "b.c: 3 there, 2 wanted"
     ]
-    assert pipelines.differences({"a": (1, 2)}, {"a": [1, 2]}) == []
+    assert messages.differences({"a": (1, 2)}, {"a": [1, 2]}) == []
 
 
 def test_a_smoothed_teacher_stands_in_the_place_of_the_teacher(tiny, tmp_path):

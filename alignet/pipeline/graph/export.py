@@ -1,0 +1,55 @@
+"""What other programs load: a fine-tuned student with its scores, a map, the teacher's answered triplets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from alignet.config import Config
+from alignet.pipeline.graph.builder import GraphBuilder
+from alignet.pipeline.graph.evaluation import evaluation
+from alignet.pipeline.graph.models import model_section
+from alignet.pipeline.graph.nodes import FINETUNED
+
+
+def export(graph: GraphBuilder, role: str) -> str:
+    """A fine-tuned student, a map, or the answered triplets (role dataset), for other programs."""
+    config = graph.config
+    section: dict[str, Any] = {"experiment": config.experiment_name, "banner": config.banner}
+    teacher, student = config.models["teacher"], config.models["student"]
+    if role == "dataset":
+        return graph.add("export", role, section, {"triplets": graph.node("triplets", "alignet")})
+    if role not in FINETUNED:
+        base = teacher if role == "teacher" else student
+        section["card"] = {"name": base.name, "licence": base.licence}
+        inputs = {"map": graph.node("distill", "teacher" if role == "teacher" else "student")}
+        return graph.add("export", role, section, inputs)
+    section |= {"precision": config.export.precision, "model": model_section(student)}
+    section["card"] = {
+        "name": student.name,
+        "licence": student.licence,
+        "data": {
+            "teacher": f"{teacher.name}; licence: {teacher.licence}",
+            "human choices": _human_choices(config) if role == "alignet" else "none: this is the control",
+            "images": "the pool",
+        },
+        "smooth": asdict(config.smooth) if config.smooth else None,
+    }
+    inputs = {"weights": graph.node("finetune", role)}
+    for name in config.export.scores:
+        for setting in ("original", role):
+            if setting in config.evaluate.datasets[name].settings:
+                inputs[f"score.{setting}.{name}"] = evaluation(graph, setting, name)
+    return graph.add("export", role, section, inputs)
+
+
+def _human_choices(config: Config) -> str:
+    """What the aligned student knows of people, in words."""
+    if config.triplets.published is not None:
+        return "none here; a published AligNet data set answered the triplets"
+    if "teacher" in config.distill.published:
+        return "none here; the teacher's map W, b was learned elsewhere"
+    vice = config.vice
+    if vice is None:
+        return ""
+    return vice.train or f"{vice.published} (an embedding of choices, fitted elsewhere)"

@@ -1,0 +1,65 @@
+"""Backbones: their weights, and their features of a set of images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from alignet.pipeline.graph.builder import GraphBuilder
+from alignet.pipeline.graph.data import first_name
+from alignet.pipeline.graph.nodes import FINETUNED
+
+
+def pretrain(graph: GraphBuilder, role: str) -> str:
+    """The drawn world's own teacher or student."""
+    if graph.config.pretrain is None:
+        raise ValueError(
+            f"{role}.weights: expected weights from a file or a hub, found pretrain, which only "
+            f"experiment=world makes; choose another {role}"
+        )
+    section = getattr(graph.config.pretrain, role)
+    return graph.add("pretrain", role, section, {"world": graph.node("world")})
+
+
+def embed(graph: GraphBuilder, role: str) -> str:
+    """Features; role: <model>.<images>, where a model is teacher, student, a fine-tuned setting, or a baseline."""
+    model, _, images = role.partition(".")
+    images = first_name(graph.config, images)
+    base = "student" if model in FINETUNED else model
+    settings = graph.config.models.get(base)
+    if settings is None:
+        raise ValueError(f"no model {base!r}: expected one of {', '.join(graph.config.models)}")
+    section: dict[str, Any] = {
+        "model": model_section(settings), "embed": asdict(graph.config.embed), "images": images,
+    }  # fmt: skip
+    if settings.library == "features":
+        if images not in settings.rows:
+            raise ValueError(f"{base}.rows: no features for {images!r}, only {', '.join(settings.rows)}")
+        rows = settings.rows[images]
+        inputs = {"features": graph.node("index", rows.features)}
+        if rows.images:
+            inputs["images"] = graph.node("index", rows.images)
+        return graph.add("embed", f"{model}.{images}", section, inputs)
+    section["pixels"] = asdict(graph.config.pixels)
+    inputs = {"images": graph.node("index", images)} | weights(graph, base)
+    if model in FINETUNED:
+        inputs = {"images": inputs["images"], "weights": graph.node("finetune", model)}
+    return graph.add("embed", f"{model}.{images}", section, inputs)
+
+
+def weights(graph: GraphBuilder, model: str) -> dict[str, str]:
+    """The input `weights` of a node that runs a model as it was pretrained; none where a hub has them."""
+    settings = graph.config.models[model]
+    if settings.weights == "pretrain":
+        return {"weights": graph.node("pretrain", model)}
+    if settings.weights == "file":
+        return {"weights": graph.node("index", settings.weights_set)}
+    return {}
+
+
+def model_section(model: Any) -> dict[str, Any]:
+    """What of a model's configuration determines its features: not its name, licence or file path."""
+    section = asdict(model)
+    for name in ("name", "licence", "weights_set", "rows"):
+        del section[name]
+    return section

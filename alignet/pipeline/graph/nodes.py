@@ -1,0 +1,55 @@
+"""What a node is, and the settings of a student, which are rows of the report's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# A row of the table: the model whose features are read, and the node whose affine map is applied to them.
+SETTINGS: dict[str, tuple[str | None, str | None]] = {
+    "data": (None, None),  # no model: what an evaluation says of people, triplets or data alone
+    "pixels": ("pixels", None),
+    "histogram": ("histogram", None),
+    "teacher-original": ("teacher", None),
+    "teacher-ud": ("teacher", "distill[teacher]"),
+    "original": ("student", None),
+    "distillation": ("distillation", None),
+    "ud": ("student", "distill[student]"),
+    "alignet": ("alignet", None),
+    "global": ("student", "distill[global]"),
+    "glocal": ("student", "distill[glocal]"),
+    "direct": ("direct", None),
+}
+FINETUNED = ("alignet", "distillation", "direct")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage in one role: what it is configured by and built from. `outside` names a set of outside data."""
+
+    stage: str
+    role: str
+    version: int
+    section: Mapping[str, Any]
+    inputs: Mapping[str, str]  # name inside the stage -> key of another node
+    outside: str = ""
+
+    @property
+    def key(self) -> str:
+        """The node's name, `stage[role]` or `stage`."""
+        return f"{self.stage}[{self.role}]" if self.role else self.stage
+
+
+def upstream(graph: Mapping[str, Node], key: str) -> list[str]:
+    """Keys of everything that `key` depends on, each after its own inputs; `key` itself not included."""
+    found: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for parent in graph[name].inputs.values():
+            if parent not in found:
+                visit(parent)
+                found[parent] = None
+
+    visit(key)
+    return list(found)
