@@ -8,6 +8,7 @@ each id once.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from alignet.report.blocks import DARK, LIGHT, Look
 
@@ -27,21 +28,20 @@ def variables(look: Look) -> dict[str, str]:
     return named | {f"hue{place}": hue for place, hue in enumerate(look.hues)}
 
 
-def inline(light: bytes, dark: bytes, prefix: str, alt: str) -> list[tuple[str, str]]:
+def inline(light: bytes, dark: Callable[[], bytes], prefix: str, alt: str) -> list[tuple[str, str]]:
     """Pieces of HTML as (class, svg): one for both looks, or one for each where more than hues differs.
 
-    prefix: letters and digits of ids, different for every figure of a page.
+    dark: draws the figure in the dark look; called only where the light one has an image or a colour that no variable
+    names, since a figure takes its look for colours alone. prefix: letters and digits of ids, different for every
+    figure of a page.
     """
-    texts = [
-        _compact(svg.decode("utf-8"), look, f"{prefix}{letter}", alt)
-        for svg, look, letter in ((light, LIGHT, "l"), (dark, DARK, "l"))
-    ]
-    if texts[0] == texts[1]:
-        return [("on-both", texts[0])]
-    return [
-        ("on-light", texts[0]),
-        ("on-dark", _compact(dark.decode("utf-8"), DARK, f"{prefix}d", alt)),
-    ]
+    text = _compact(light.decode("utf-8"), LIGHT, f"{prefix}l", alt)
+    if "<image" not in text and not _COLOUR.search(text):
+        return [("on-both", text)]
+    other = dark().decode("utf-8")
+    if _compact(other, DARK, f"{prefix}l", alt) == text:
+        return [("on-both", text)]
+    return [("on-light", text), ("on-dark", _compact(other, DARK, f"{prefix}d", alt))]
 
 
 def inches(svg: bytes) -> float:

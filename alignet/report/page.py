@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +157,11 @@ def _figure(folder: Path, section: str, figure: Figure) -> dict[str, Any]:
     from markupsafe import Markup, escape
 
     files, svg, png = write_figure(folder, section, figure)
-    dark = drawn(figure, DARK)
-    shown = inline(svg, figure_svg(dark, DARK), _prefix(section, figure.name), figure.alt)
+    dark = cache(lambda: drawn(figure, DARK))
+    shown = inline(svg, lambda: figure_svg(dark(), DARK), _prefix(section, figure.name), figure.alt)
     light = _data("png", png)
     if sum(len(text) for _, text in shown) > 2 * len(light):  # the dark look's is about as large
-        pictures = [("on-light", light), ("on-dark", _data("png", figure_png(dark, DARK)))]
+        pictures = [("on-light", light), ("on-dark", _data("png", figure_png(dark(), DARK)))]
         shown = [(name, f'<img alt="{escape(figure.alt)}" src="{source}">') for name, source in pictures]
     return {
         "kind": "figure", "block": figure, "files": files, "inches": round(inches(svg), 2),

@@ -15,7 +15,7 @@ from alignet.evaluate.result import Result
 from alignet.report.blocks import DARK, LIGHT, Cell, Figure, Pictures, Section, Table, Text
 from alignet.report.dataset_results import Gathered, Row
 from alignet.report.files import drawn, figure_svg, slug, split_spread, table_csv, table_markdown
-from alignet.report.inline_svg import inches, inline
+from alignet.report.inline_svg import _compact, inches, inline
 from alignet.report.page import Page, write_page
 from alignet.report.settings_block import settings_block
 from alignet.report.settings_table import Row as TableRow
@@ -152,8 +152,9 @@ def svgs(one):
 
 def test_one_svg_serves_both_looks_where_only_hues_differ():
     light, dark = svgs(figure())
-    ((name, text),) = inline(light, dark, "f", 'a "name" \\1')
+    ((name, text),) = inline(light, lambda: dark, "f", 'a "name" \\1')
     assert name == "on-both"
+    assert text == _compact(dark.decode(), DARK, "fl", 'a "name" \\1')
     assert len(text) < len(light)
     for look in (LIGHT, DARK):
         assert look.hues[0] not in text
@@ -171,6 +172,22 @@ def test_one_svg_serves_both_looks_where_only_hues_differ():
     assert inches(light) == pytest.approx(4)
 
 
+def test_the_dark_look_is_drawn_only_where_a_colour_is_no_variable():
+    def draw(look, colour):
+        from matplotlib.figure import Figure as Drawing
+
+        drawing = Drawing(figsize=(2, 2))
+        drawing.subplots().plot([0, 1], color=colour or look.hues[1])
+        return drawing
+
+    light, _ = svgs(Figure("hue", "t", lambda look: draw(look, ""), "c", "a"))
+    assert len(inline(light, lambda: pytest.fail("drawn for nothing"), "f", "a")) == 1
+    light, dark = svgs(Figure("own", "t", lambda look: draw(look, "#123456"), "c", "a"))
+    calls = []
+    assert [name for name, _ in inline(light, lambda: calls.append(1) or dark, "f", "a")] == ["on-both"]
+    assert calls == [1]
+
+
 def test_a_figure_that_differs_in_more_than_hues_stands_in_the_page_twice():
     def draw(look):
         from matplotlib.figure import Figure as Drawing
@@ -179,7 +196,8 @@ def test_a_figure_that_differs_in_more_than_hues_stands_in_the_page_twice():
         drawing.subplots().imshow([[0.0, 1.0]], cmap="gray" if look is DARK else "viridis")
         return drawing
 
-    found = inline(*svgs(Figure("image", "t", draw, "c", "a")), "f", "a")
+    light, dark = svgs(Figure("image", "t", draw, "c", "a"))
+    found = inline(light, lambda: dark, "f", "a")
     assert [name for name, _ in found] == ["on-light", "on-dark"]
     ids = [set(re.findall(r' id="([^"]*)"', text)) for _, text in found]
     assert ids[0]
