@@ -561,7 +561,8 @@ class TrainingSettings:
     of labels for the student. steps: of `batch` pictures each, every picture once an epoch. lr: AdamW's
     peak rate after `warmup` steps of linear rise; it falls to zero on a cosine. weight_decay: AdamW's, on
     matrices and kernels. shift: each picture is moved by up to so many pixels each way (edges repeat).
-    smoothing: of the labels, student only. text_width: of the text tower, teacher only.
+    smoothing: of the labels, student only. text_width: of the text tower, teacher only. reduced: the share of the
+    steps, at the beginning, that see the pictures at half of their size.
     """
 
     architecture: str
@@ -575,6 +576,7 @@ class TrainingSettings:
     smoothing: float
     text_width: int
     seed: int
+    reduced: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -592,6 +594,8 @@ class TrainingSettings:
                 "pretrain: expected lr above 0, weight_decay of at least 0 and smoothing in [0, 1), found "
                 f"{self.lr}, {self.weight_decay} and {self.smoothing}."
             )
+        if not 0 <= self.reduced <= 1:
+            raise ValueError(f"pretrain reduced: expected a share in 0..1, found {self.reduced}.")
 
 
 @dataclass(frozen=True)
