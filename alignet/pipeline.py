@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -417,6 +418,21 @@ def keep_freed_memory() -> None:
 
 def provenance(began: str, seconds: float, runtime: RuntimeSettings, processes: int) -> dict[str, Any]:
     """When, by what command and with what software an artifact was made."""
+    return {
+        "began": began,
+        "seconds": round(seconds, 2),
+        "command": " ".join(sys.argv),
+        "git": _git_commit(),
+        "versions": dict(_versions()),
+        "machine": platform.machine(),
+        "device": runtime.device,
+        "threads": runtime.threads,
+        "world_size": processes,
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"alignet": version("alignet"), "python": platform.python_version()}
@@ -425,20 +441,12 @@ def provenance(began: str, seconds: float, runtime: RuntimeSettings, processes: 
             versions[name] = version("faiss-gpu" if name == "faiss" else name)
         except PackageNotFoundError:
             versions[name] = "faiss-cpu" if name == "faiss" else "absent"
-    return {
-        "began": began,
-        "seconds": round(seconds, 2),
-        "command": " ".join(sys.argv),
-        "git": _git_commit(),
-        "versions": versions,
-        "machine": platform.machine(),
-        "device": runtime.device,
-        "threads": runtime.threads,
-        "world_size": processes,
-    }
+    return versions
 
 
+@cache
 def _git_commit() -> str:
+    """Of the code that this process runs: what is checked out later is not."""
     here = Path(__file__).resolve().parent
     try:
         answer = subprocess.run(
