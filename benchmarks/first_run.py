@@ -96,12 +96,11 @@ def report(rounds: list[tuple[dict[str, float], dict[str, float]]]) -> bool:
         print(f"| {number} | " + " | ".join(f"{base[name]:.1f} | {ours[name]:.1f}" for name in GOALS) + " |")
     met = True
     for name, goal in GOALS.items():
-        base, ours = (median(pair[side][name] for pair in rounds) for side in (0, 1))
-        met &= ours <= goal * base
-        said = "met" if ours <= goal * base else "not met"
-        print(
-            f"{name}: median {base:.1f} and {ours:.1f} {UNITS[name]}, ratio {ours / base:.2f}, goal {goal}: {said}"
-        )
+        before, after = (median(pair[side][name] for pair in rounds) for side in (0, 1))
+        reached = after <= goal * before
+        met &= reached
+        said = f"ratio {after / before:.2f}, goal {goal}: {'met' if reached else 'not met'}"
+        print(f"{name}: median {before:.1f} and {after:.1f} {UNITS[name]}, {said}")
     return met
 
 
