@@ -50,6 +50,9 @@ def main(
     the first runs `act` and the others follow it. typed: the command line to give again,
     where argv is only a part of it.
     """
+    # read when torch is loaded: a thread without work sleeps after a moment. By default it spins for milliseconds, on a
+    # busy machine instead of the thread that it waits for; what is computed is the same
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         print(help_text(stage, doc))
