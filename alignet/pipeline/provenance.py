@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,21 @@ LIBRARIES = (
 
 def provenance(began: str, seconds: float, runtime: RuntimeSettings, processes: int) -> dict[str, Any]:
     """When, by what command and with what software an artifact was made."""
+    return {
+        "began": began,
+        "seconds": round(seconds, 2),
+        "command": " ".join(sys.argv),
+        "git": _git_commit(),
+        "versions": dict(_versions()),
+        "machine": platform.machine(),
+        "device": runtime.device,
+        "threads": runtime.threads,
+        "world_size": processes,
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"alignet": version("alignet"), "python": platform.python_version()}
@@ -35,20 +51,12 @@ def provenance(began: str, seconds: float, runtime: RuntimeSettings, processes: 
             versions[name] = version("faiss-gpu" if name == "faiss" else name)
         except PackageNotFoundError:
             versions[name] = "faiss-cpu" if name == "faiss" else "absent"
-    return {
-        "began": began,
-        "seconds": round(seconds, 2),
-        "command": " ".join(sys.argv),
-        "git": _git_commit(),
-        "versions": versions,
-        "machine": platform.machine(),
-        "device": runtime.device,
-        "threads": runtime.threads,
-        "world_size": processes,
-    }
+    return versions
 
 
+@cache
 def _git_commit() -> str:
+    """Of the code that this process runs: what is checked out later is not."""
     here = Path(__file__).resolve().parent
     try:
         answer = subprocess.run(

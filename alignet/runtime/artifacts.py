@@ -21,6 +21,8 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +32,9 @@ from typing import Any
 MANIFEST = "MANIFEST.json"
 STARTED = "STARTED.json"
 CHECKPOINTS = "checkpoints"
+
+_SETTLED_NS = 100_000_000  # of a file's time, coarser than the clock of any disk that stages work on
+_DIGESTS: dict[tuple[int, ...], str] = {}
 
 
 class ArtifactError(RuntimeError):
@@ -46,10 +51,21 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(identity).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
+def file_digest(path: Path | str) -> str:
+    """sha256 (hex) of a file's bytes, which this process reads again only if the file has changed since.
+
+    Changed is another size, time or place on the disk. A file of this very moment may change again within the
+    resolution of its time: it is not remembered.
+    """
+    known = os.stat(path)
+    key = known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns
+    if key in _DIGESTS:
+        return _DIGESTS[key]
     with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    if time.time_ns() - max(key[3:]) > _SETTLED_NS:
+        _DIGESTS[key] = digest
+    return digest
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -123,12 +139,16 @@ class Artifact:
     def verify(self) -> None:
         """Compare every file with its checksum; ArtifactError names the first that differs."""
         for name, entry in self.manifest["files"].items():
-            path = self.folder / name
-            if not path.is_file():
+            path = f"{self.folder}/{name}"
+            try:
+                status = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                status = None
+            if status is None or not stat.S_ISREG(status.st_mode):
                 raise ArtifactError(
                     f"{path}: expected a file of a finished artifact, found none; {self._rebuild()}"
                 )
-            if path.stat().st_size != entry["size"] or file_digest(path) != entry["sha256"]:
+            if status.st_size != entry["size"] or file_digest(path) != entry["sha256"]:
                 raise ArtifactError(
                     f"{path}: expected the bytes that were written, found others (checksum differs: damaged or "
                     f"edited); {self._rebuild()}"

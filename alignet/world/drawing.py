@@ -10,8 +10,10 @@ Object coordinates: the body reaches about 0.8 from the origin, y points up.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -25,9 +27,12 @@ BACKGROUNDS = ("plain", "slope", "horizon", "blotches", "boards", "noise")
 _OVERSAMPLING = 2  # drawn this much larger, then averaged: smooth edges
 _BODY = 0.8  # size of the body beside its parts: they mark the category, so they must show
 _CIRCLE = np.stack([np.cos(a := np.linspace(0, 2 * np.pi, 20, endpoint=False)), np.sin(a)], 1)
+_RING = np.concatenate([_CIRCLE, _CIRCLE[:1], _CIRCLE[:1] * 0.55, _CIRCLE[::-1] * 0.55]).tolist()
+_STEPS = np.linspace(0, 1, 256, dtype=np.float32)[:, None]  # of a palette from one colour to another
 
 Colour = tuple[int, int, int]
-Points = np.ndarray
+Points = Iterable[Sequence[float]]
+Stretch = tuple[float, float]  # width and height of a body before it is scaled
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Canvas:
 
     image: Image.Image
     pen: ImageDraw.ImageDraw
-    pose: np.ndarray  # (2, 3): object coordinates to pixels
+    pose: tuple[tuple[float, float, float], ...]  # (2, 3): object coordinates to pixels
     rng: np.random.Generator
 
     def polygon(self, points: Points, colour: Colour) -> None:
@@ -57,27 +62,28 @@ class Canvas:
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
         """Fill a circle in object coordinates."""
-        self.polygon(_CIRCLE * radius + (x, y), colour)
+        (u, v), reach = self.pixels([(x, y)])[0], radius * math.hypot(*self.pose[0][:2])
+        self.pen.ellipse((u - reach, v - reach, u + reach, v + reach), fill=colour)
 
     def bar(self, start: tuple[float, float], end: tuple[float, float], width: float, colour: Colour) -> None:
         """Fill a straight bar between two points, `width` wide."""
-        along = np.subtract(end, start)
-        across = np.array([-along[1], along[0]]) * (width / 2 / max(float(np.hypot(*along)), 1e-6))
-        a, b = np.asarray(start), np.asarray(end)
-        self.polygon(np.stack([a - across, b - across, b + across, a + across]), colour)
+        (x0, y0), (x1, y1) = start, end
+        half = width / 2 / max(math.hypot(x1 - x0, y1 - y0), 1e-6)
+        x, y = (y0 - y1) * half, (x1 - x0) * half  # across
+        self.polygon([(x0 - x, y0 - y), (x1 - x, y1 - y), (x1 + x, y1 + y), (x0 + x, y0 + y)], colour)
 
     def pixels(self, points: Points) -> list[tuple[float, float]]:
         """The points (k, 2) as pixel positions."""
-        moved = points @ self.pose[:, :2].T + self.pose[:, 2]
-        return [(x, y) for x, y in moved.tolist()]
+        (a, b, c), (d, e, f) = self.pose
+        return [(a * x + b * y + c, d * x + e * y + f) for x, y in points]
 
 
 def draw(look: Look, background: int, size: int, rng: np.random.Generator) -> Image.Image:
     """One picture, RGB, size x size pixels. background: index into BACKGROUNDS."""
     large = size * _OVERSAMPLING
-    image = _background(background, size, rng).resize((large, large), Image.Resampling.BILINEAR)
+    image = _background(background, large, rng)
     canvas = Canvas(image, ImageDraw.Draw(image), _pose(large, rng), rng)
-    stretch = np.array([look.aspect**0.5, look.aspect**-0.5])
+    stretch = (look.aspect**0.5, look.aspect**-0.5)
     behind, before = _PARTS[CATEGORIES[look.category]]
     behind(canvas, stretch, _part_colour(rng))
     _body(canvas, look, stretch)
@@ -85,13 +91,13 @@ def draw(look: Look, background: int, size: int, rng: np.random.Generator) -> Im
     return image.reduce(_OVERSAMPLING)
 
 
-def _pose(pixels: int, rng: np.random.Generator) -> np.ndarray:
+def _pose(pixels: int, rng: np.random.Generator) -> tuple[tuple[float, float, float], ...]:
     turn = rng.normal(0, 0.1)
     scale = pixels * rng.uniform(0.22, 0.27)
-    flip = rng.choice((-1.0, 1.0))
-    middle = pixels * (0.5 + rng.uniform(-0.04, 0.04, 2))
-    cos, sin = np.cos(turn) * scale, np.sin(turn) * scale
-    return np.array([[flip * cos, -sin, middle[0]], [-flip * sin, -cos, middle[1]]])
+    flip = math.copysign(1.0, rng.random() - 0.5)
+    across, down = (pixels * (0.5 + rng.uniform(-0.04, 0.04)) for _ in range(2))
+    cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
+    return (flip * cos, -sin, across), (-flip * sin, -cos, down)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> Colour:
@@ -108,67 +114,90 @@ def _part_colour(rng: np.random.Generator) -> Colour:
 
 def _background(kind: int, size: int, rng: np.random.Generator) -> Image.Image:
     hue, spread = rng.random(), rng.uniform(0.1, 0.3)
-    first = np.array(_rgb(hue, rng.uniform(0, 0.5), rng.uniform(0.35, 0.9)), dtype=np.float32)
-    second = np.array(_rgb(hue + spread, rng.uniform(0, 0.5), rng.uniform(0.35, 0.9)), dtype=np.float32)
-    y, x = np.mgrid[0:size, 0:size] / size
+    first = _rgb(hue, rng.uniform(0, 0.5), rng.uniform(0.35, 0.9))
+    second = _rgb(hue + spread, rng.uniform(0, 0.5), rng.uniform(0.35, 0.9))
     name = BACKGROUNDS[kind]
     if name == "plain":
-        share = np.zeros((size, size))
-    elif name == "slope":
-        share = (np.cos(turn := rng.uniform(0, 2 * np.pi)) * (x - 0.5) + np.sin(turn) * (y - 0.5)) + 0.5
+        return Image.new("RGB", (size, size), first)
+    along = np.arange(size, dtype=np.float32) / size
+    share: np.ndarray
+    if name == "slope":
+        turn = rng.uniform(0, 2 * np.pi)
+        share = math.cos(turn) * (along - 0.5) + (math.sin(turn) * (along - 0.5) + 0.5)[:, None]
     elif name == "horizon":
-        share = (y > rng.uniform(0.4, 0.7)).astype(float)
+        share = (along > rng.uniform(0.4, 0.7))[:, None]
     elif name == "boards":
-        share = (np.floor(x * rng.uniform(3, 6) + rng.random()) % 2).astype(float)
+        share = (np.floor(along * rng.uniform(3, 6) + rng.random()) % 2)[None]
     else:
         cells = 5 if name == "blotches" else 24
-        coarse = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
-        share = np.asarray(coarse.resize((size, size), Image.Resampling.BILINEAR)) / 255
-    share = np.clip(share, 0, 1)[..., None]
-    return Image.fromarray((first + (second - first) * share).astype(np.uint8))
+        share = rng.random((cells, cells), dtype=np.float32)
+    return _between(first, second, share, (size, size))
 
 
-def _body(canvas: Canvas, look: Look, stretch: np.ndarray) -> None:
+def _between(first: Colour, second: Colour, share: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """An image of `size` whose pixels go from the first colour to the second as `share` (h, w) does from 0 to 1.
+
+    A share of fewer rows or columns is stretched. It is one byte a pixel until the end: a palette holds the colours.
+    """
+    image = Image.fromarray((share.clip(0, 1) * 255).astype(np.uint8))
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    start = np.array(first, np.float32)
+    image.putpalette((start + (np.array(second, np.float32) - start) * _STEPS).astype(np.uint8).tobytes())
+    return image.convert("RGB")
+
+
+def _body(canvas: Canvas, look: Look, stretch: Stretch) -> None:
     rng = canvas.rng
-    points = _outline(OUTLINES[look.outline]) * stretch * _BODY
+    points = [(x * stretch[0], y * stretch[1]) for x, y in _outline(OUTLINES[look.outline])]
     mask = Image.new("L", canvas.image.size)
     ImageDraw.Draw(mask).polygon(canvas.pixels(points), fill=255)
     box = mask.getbbox()
     if box is None:
         return
     hue = look.hue / len(COLOURS) + rng.uniform(-0.04, 0.04)
-    light = np.array(_rgb(hue, rng.uniform(0.65, 1), rng.uniform(0.8, 1)), dtype=np.float32)
-    dark = light * rng.uniform(0.45, 0.65)
-    # texture at half resolution: it is averaged down afterwards anyway
+    light = _rgb(hue, rng.uniform(0.65, 1), rng.uniform(0.8, 1))
+    shade = rng.uniform(0.45, 0.65)
+    dark = (int(light[0] * shade), int(light[1] * shade), int(light[2] * shade))
+    cycles, phase = look.fineness * rng.uniform(0.9, 1.1), rng.random()
+    x, y = _inside(canvas.pose, box)
+    share = _texture(TEXTURES[look.texture], x, y, cycles, phase)
     left, top, right, bottom = box
-    width, height = max((right - left) // 2, 1), max((bottom - top) // 2, 1)
-    v, u = np.mgrid[top : bottom : height * 1j, left : right : width * 1j]
-    back = np.linalg.inv(canvas.pose[:, :2])
-    u, v = u - canvas.pose[0, 2], v - canvas.pose[1, 2]
-    x, y = back[0, 0] * u + back[0, 1] * v, back[1, 0] * u + back[1, 1] * v
-    share = _texture(TEXTURES[look.texture], x, y, look.fineness * rng.uniform(0.9, 1.1), rng.random())
-    filled = (dark + (light - dark) * share[..., None].astype(np.float32)).astype(np.uint8)
-    patch = Image.fromarray(filled).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    patch = _between(dark, light, share, (right - left, bottom - top))
     canvas.image.paste(patch, (left, top), mask.crop(box))
+
+
+def _inside(
+    pose: tuple[tuple[float, float, float], ...], box: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Object coordinates x, y of every second pixel of a box: a texture is averaged down afterwards anyway."""
+    left, top, right, bottom = box
+    (a, b, across), (c, d, down) = pose
+    u = np.linspace(left - across, right - across, max((right - left) // 2, 1), dtype=np.float32)
+    v = np.linspace(top - down, bottom - down, max((bottom - top) // 2, 1), dtype=np.float32)[:, None]
+    area = a * d - b * c
+    return (d * u - b * v) / area, (a * v - c * u) / area
 
 
 def _texture(name: str, x: np.ndarray, y: np.ndarray, cycles: float, phase: float) -> np.ndarray:
     """Share of the light shade at object coordinates x, y, within [0, 1]."""
     if name == "plain":
-        return np.ones_like(x)
+        return np.ones((1, 1))
     wave = np.pi * cycles
     if name == "stripes":
-        return (np.sin(wave * (0.9 * x + 0.4 * y) + 2 * np.pi * phase) > 0).astype(float)
+        return np.sin(wave * (0.9 * x + 0.4 * y) + 2 * np.pi * phase) > 0
     if name == "dots":
-        return (np.cos(wave * x + phase) * np.cos(wave * y + phase) < 0.35).astype(float)
+        return np.cos(wave * x + phase) * np.cos(wave * y + phase) < 0.35
     if name == "checks":
-        return ((np.sin(wave * x + phase) > 0) ^ (np.sin(wave * y + phase) > 0)).astype(float)
+        return (np.sin(wave * x + phase) > 0) ^ (np.sin(wave * y + phase) > 0)
     if name == "rings":
-        return (np.sin(1.2 * wave * np.hypot(x, y) + phase) > 0).astype(float)
-    return (y > 0.3 * (phase - 0.5)).astype(float)  # halves
+        return np.sin(1.2 * wave * np.hypot(x, y) + phase) > 0
+    return y > 0.3 * (phase - 0.5)  # halves
 
 
-def _outline(name: str) -> Points:
+@cache
+def _outline(name: str) -> tuple[tuple[float, float], ...]:
+    """The edge of an unstretched body."""
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     if name == "disc":
         radius = np.ones_like(angle)
@@ -185,15 +214,16 @@ def _outline(name: str) -> Points:
         part = 2 * np.pi / sides
         away = (angle - turn * (part if name != "triangle" else 2 * np.pi)) % part - part / 2
         radius = 1.12 * np.cos(part / 2) / np.cos(away)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    across, up = _BODY * radius * np.cos(angle), _BODY * radius * np.sin(angle)
+    return tuple(zip(across.tolist(), up.tolist(), strict=True))
 
 
 # Parts: what is drawn behind the body and what before it. One kind of part belongs to a category, another
-# to two related ones (eyes, leaves, windows, bands). `stretch` (2,) is half the size of an unscaled body.
-Part = Callable[[Canvas, np.ndarray, Colour], None]
+# to two related ones (eyes, leaves, windows, bands). `stretch` is half the size of an unscaled body.
+Part = Callable[[Canvas, Stretch, Colour], None]
 
 
-def _legs(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _legs(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     wide, high = stretch
     length, thick = canvas.rng.uniform(0.5, 0.8), canvas.rng.uniform(0.22, 0.32)
     for x in (-0.65, -0.22, 0.22, 0.65):
@@ -201,16 +231,15 @@ def _legs(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
         canvas.bar((x * wide, -0.3 * high), foot, thick, colour)
 
 
-def _wings(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _wings(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     wide, lift = stretch[0], canvas.rng.uniform(0.0, 0.4)
     span = canvas.rng.uniform(0.7, 1.0)
     for side in (-1, 1):
-        tip = np.array([side * (wide * 0.6 + span), lift + 0.5])
-        points = np.array([[side * 0.3 * wide, 0.3], tip, tip - (0, 0.8), [side * 0.3 * wide, -0.4]])
-        canvas.polygon(points, colour)
+        x, root = side * (wide * 0.6 + span), side * 0.3 * wide
+        canvas.polygon([(root, 0.3), (x, lift + 0.5), (x, lift - 0.3), (root, -0.4)], colour)
 
 
-def _eyes(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _eyes(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     wide, high = stretch
     radius = canvas.rng.uniform(0.24, 0.32)
     for x in (-0.35, 0.35):
@@ -218,26 +247,26 @@ def _eyes(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
         canvas.disc(x * wide + 0.05, 0.25 * high, radius * 0.55, (10, 10, 10))
 
 
-def _stem(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _stem(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     high, length = stretch[1], canvas.rng.uniform(0.5, 0.75)
     canvas.bar((0, 0.5 * high), (canvas.rng.uniform(-0.15, 0.15), 0.8 * high + length), 0.24, colour)
 
 
-def _pot(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _pot(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     top, wide = -0.7 * stretch[1] - 0.1, canvas.rng.uniform(0.6, 0.8)
     canvas.bar((0, 0), (0, top), 0.25, colour)
     points = [[-wide, top], [wide, top], [wide * 0.65, top - 0.7], [-wide * 0.65, top - 0.7]]
-    canvas.polygon(np.array(points), colour)
+    canvas.polygon(points, colour)
 
 
-def _leaf(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _leaf(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     high, length = stretch[1], canvas.rng.uniform(0.85, 1.1)
-    blade = np.array([[0, 0], [0.3, 0.35], [0.7, 0.42], [1, 0.2], [0.7, -0.05], [0.3, -0.1]])
+    blade = ((0, 0), (0.3, 0.35), (0.7, 0.42), (1, 0.2), (0.7, -0.05), (0.3, -0.1))
     for side in (-1, 1):
-        canvas.polygon(blade * (side * length, 0.9) + np.array([0, 0.8 * high]), colour)
+        canvas.polygon([(x * side * length, 0.9 * y + 0.8 * high) for x, y in blade], colour)
 
 
-def _wheels(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _wheels(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     wide, high = stretch
     radius = canvas.rng.uniform(0.38, 0.48)
     hub = (255 - colour[0], 255 - colour[1], 255 - colour[2])
@@ -246,49 +275,49 @@ def _wheels(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
         canvas.disc(x * wide, -0.85 * high, radius * 0.4, hub)
 
 
-def _roof(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _roof(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     wide, high = stretch
     peak, eaves = canvas.rng.uniform(0.6, 0.9), 1.15 * wide
     points = [[-eaves, 0.5 * high], [eaves, 0.5 * high], [0, 0.7 * high + peak]]
-    canvas.polygon(np.array(points), colour)
+    canvas.polygon(points, colour)
 
 
-def _windows(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _windows(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     wide, half = stretch[0], canvas.rng.uniform(0.17, 0.23)
     for x in (-0.36 * wide, 0.36 * wide):
         canvas.bar((x, -half), (x, half), 2 * half + 0.14, (20, 20, 20))
         canvas.bar((x, -half + 0.08), (x, half - 0.08), 2 * half, (170, 220, 255))
 
 
-def _shaft(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _shaft(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     x, end = canvas.rng.uniform(-0.1, 0.1), -0.7 * stretch[1] - canvas.rng.uniform(0.8, 1.1)
     canvas.bar((x, -0.3), (x, end), canvas.rng.uniform(0.34, 0.44), colour)
     canvas.disc(x, end, 0.32, colour)
 
 
-def _ear(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _ear(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     radius = canvas.rng.uniform(0.6, 0.75)
-    ring = np.concatenate([_CIRCLE, _CIRCLE[:1], _CIRCLE[:1] * 0.55, _CIRCLE[::-1] * 0.55])
-    canvas.polygon(ring * radius + (0.85 * stretch[0] + 0.15, 0), colour)
+    middle = 0.85 * stretch[0] + 0.15
+    canvas.polygon([(x * radius + middle, y * radius) for x, y in _RING], colour)
 
 
-def _band(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _band(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     half, y = canvas.rng.uniform(0.85, 1.0) * stretch[0], 0.5 * stretch[1]
     canvas.bar((-half, y), (half, y), 0.34, (60, 60, 60))
     canvas.bar((-half, y), (half, y), 0.2, (225, 225, 225))
 
 
-def _roof_and_windows(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _roof_and_windows(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     _roof(canvas, stretch, colour)
     _windows(canvas, stretch, colour)
 
 
-def _wheels_and_windows(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _wheels_and_windows(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     _wheels(canvas, stretch, colour)
     _windows(canvas, stretch, colour)
 
 
-def _nothing(canvas: Canvas, stretch: np.ndarray, colour: Colour) -> None:
+def _nothing(canvas: Canvas, stretch: Stretch, colour: Colour) -> None:
     return
 
 

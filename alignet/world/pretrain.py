@@ -102,7 +102,7 @@ def pretrain_teacher(
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2, right
 
     curve, accuracy = _train("teacher", towers, image_tower, loss, images, settings, checkpoints)
-    return Pretrained({k: v.detach().clone() for k, v in image_tower.state_dict().items()}, curve, accuracy)
+    return Pretrained(_plain(image_tower), curve, accuracy)
 
 
 def pretrain_student(
@@ -131,7 +131,15 @@ def pretrain_student(
         return F.cross_entropy(logits, target, label_smoothing=settings.smoothing), right
 
     curve, accuracy = _train("student", model, model, loss, images, settings, checkpoints)
-    return Pretrained({k: v.detach().clone() for k, v in model.state_dict().items()}, curve, accuracy)
+    return Pretrained(_plain(model), curve, accuracy)
+
+
+def _plain(module: nn.Module) -> dict[str, Tensor]:
+    """The weights in the order of memory that timm gives them."""
+    return {
+        name: value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in module.state_dict().items()
+    }
 
 
 def _check_images(images: np.ndarray, beside: np.ndarray, settings: TrainingSettings) -> None:
@@ -170,7 +178,7 @@ def _create(settings: TrainingSettings, size: int) -> Any:
             f"{config['input_size']} and crop_pct {config['crop_pct']}; set model_args.pretrained_cfg_overlay to "
             f"{{input_size: [3, {size}, {size}], crop_pct: 1.0}}."
         )
-    return model.train()
+    return model.train().to(memory_format=torch.channels_last)  # convolutions take a quarter less so
 
 
 def _train(
@@ -218,7 +226,7 @@ def _optimizer(parameters: Mapping[str, nn.Parameter], settings: TrainingSetting
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
 
 
 def _rate(step: int, settings: TrainingSettings) -> float:
@@ -229,7 +237,7 @@ def _rate(step: int, settings: TrainingSettings) -> float:
 
 
 def _batch(images: np.ndarray, settings: TrainingSettings, step: int) -> tuple[Tensor, Tensor]:
-    """Pictures (b, 3, H, W) uint8 of one step, shifted, and their rows (b,)."""
+    """Pictures (b, 3, H, W) uint8 of one step, shifted, channels last in memory, and their rows (b,)."""
     epoch, part = divmod(step, len(images) // settings.batch)
     order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(images))
     rows = np.sort(order[part * settings.batch : (part + 1) * settings.batch])
@@ -240,7 +248,7 @@ def _batch(images: np.ndarray, settings: TrainingSettings, step: int) -> tuple[T
         down, across = rng.integers(-shift, shift + 1, size=(2, len(rows), 1))
         y, x = (np.clip(np.arange(size) + move, 0, size - 1) for move in (down, across))
         pictures = pictures[np.arange(len(rows))[:, None, None], y[:, :, None], x[:, None, :]]
-    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))), torch.from_numpy(rows)
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2), torch.from_numpy(rows)
 
 
 def _save(checkpoints, step, module, parameters, optimizer, curve, right) -> None:
@@ -258,5 +266,10 @@ def _restore(checkpoints, module, parameters, optimizer) -> tuple[int, list[floa
     step, tensors, state = saved
     module.load_state_dict({name: tensors[f"model.{name}"] for name in module.state_dict()})
     for name, value in parameters.items():
-        optimizer.state[value] = {key: tensors[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+        moments = {
+            key: torch.empty_like(value).copy_(tensors[f"{key}.{name}"]) for key in ("exp_avg", "exp_avg_sq")
+        }
+        optimizer.state[value] = moments | {
+            "step": tensors[f"step.{name}"]
+        }  # in the parameter's order of memory
     return step, list(state["curve"]), list(state["right"])

@@ -29,9 +29,9 @@ from alignet.pipeline.graph.nodes import Node
 
 # named: whether configuration (evaluate.datasets.<name>.nodes) may call the stage's nodes by their keys
 STAGES = (
-    Stage("world", 4, data.world, named=False),
+    Stage("world", 5, data.world, named=False),
     Stage("index", 1, data.index),
-    Stage("pretrain", 1, models.pretrain, named=False),
+    Stage("pretrain", 2, models.pretrain, named=False),
     Stage("embed", 2, models.embed),
     Stage("vice", 2, people.vice),
     Stage("reliability", 3, people.reliability, named=False),
