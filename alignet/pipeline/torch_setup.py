@@ -18,7 +18,10 @@ def set_up(runtime: RuntimeSettings, together: bool = False) -> None:
     torch.set_num_threads(runtime.threads)
     # read when the first CUDA context is made; without it cuBLAS may differ from run to run
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if runtime.compile:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    else:  # the same without torch.compile's part, whose import takes longer than torch's own
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
     # of a GPU's attention: results are equal to the byte on CPUs alone; and of a thread's first product on a GPU
     for message in (".*defaults to a non-deterministic algorithm", ".*there was no current CUDA context"):
         warnings.filterwarnings("ignore", message=message)

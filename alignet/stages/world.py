@@ -18,7 +18,8 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.config import WorldSettings, build
     from alignet.world.world import write_world
 
-    return write_world(work.folder, build(WorldSettings, work.section, "world"))
+    workers = work.runtime.threads if work.runtime.threads > 1 else 0
+    return write_world(work.folder, build(WorldSettings, work.section, "world"), workers)
 
 
 if __name__ == "__main__":

@@ -22,26 +22,30 @@ no pool picture.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alignet.config import WorldSettings
+from alignet.runtime.interrupt import ignore
 from alignet.runtime.progress import progress
 from alignet.world import people
 from alignet.world.concepts import Concepts, choose, generator, make_concepts, stranger
 from alignet.world.drawing import BACKGROUNDS, CATEGORIES, COLOURS, draw
 
+PART = 100  # pictures that a process draws at a time
 STRANGER = -1  # in the place of a concept: a pool picture of something that is none of them
 
 
-def write_world(folder: Path, settings: WorldSettings) -> dict[str, Any]:
+def write_world(folder: Path, settings: WorldSettings, workers: int = 0) -> dict[str, Any]:
     """Draw the world into `folder` (see the module's docstring) and return its metrics.
 
-    The same settings give the same bytes. Metrics: numbers of concepts and pictures, and for each
-    evaluation set `ceiling_<name>`, the mean probability of the likeliest answer.
+    workers: processes that draw; 0 draws in this one. The same settings give the same bytes, whatever it is.
+    Metrics: numbers of concepts and pictures, and for each evaluation set `ceiling_<name>`, the mean probability of
+    the likeliest answer.
     """
     folder = Path(folder)
     world = make_concepts(settings)
@@ -65,7 +69,9 @@ def write_world(folder: Path, settings: WorldSettings) -> dict[str, Any]:
     folders = {"judged": [f"{name}/images" for name, rows in judged_sets.items() for _ in rows]}
     with progress("world: drawing", sum(map(len, drawn.values())), "pictures") as advance:
         made = {
-            name: _write_pictures(folder, name, drawn[name], world, settings, advance, folders.get(name))
+            name: _write_pictures(
+                folder, name, drawn[name], world, settings, advance, folders.get(name), workers
+            )
             for name in drawn
         }
     ids = {name: [one for one, _ in pictures] for name, pictures in made.items()}
@@ -130,41 +136,99 @@ def _write_people(folder: Path, made, drawn, world: Concepts, settings: WorldSet
     people.write_hierarchy(folder, world, [name for name, _ in made["pool"]], classes)
 
 
-def _write_pictures(folder, name, concepts, world, settings, advance, folders=None) -> list[tuple[str, int]]:
+def _write_pictures(
+    folder, name, concepts, world, settings, advance, folders=None, workers=0
+) -> list[tuple[str, int]]:
     """Draw one set of pictures; returns (id, category) in the order of `concepts` (none for pretraining).
 
     folders: of each picture below the set's own, for sets that are parted.
     """
-    rng = generator(settings, name, 0)
-    backgrounds = rng.integers(len(BACKGROUNDS), size=len(concepts))
-    pretraining = name in ("teacher", "student")
-    if pretraining:
+    backgrounds = generator(settings, name, 0).integers(len(BACKGROUNDS), size=len(concepts))
+    if name in ("teacher", "student"):
         shape = (len(concepts), settings.size, settings.size, 3)
         target = folder / "pretrain" / f"{name}_images.npy"
         array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
-    if name == "teacher":
-        captions = _captions(concepts, backgrounds, world, settings)
-        np.save(folder / "pretrain" / "teacher_captions.npy", captions)
-    made = []
-    for index, (concept, background) in enumerate(zip(concepts.tolist(), backgrounds.tolist(), strict=True)):
-        rng = generator(settings, name, 1, index)
-        look = world.looks[concept] if concept != STRANGER else stranger(world, rng)
-        picture = draw(look, background, settings.size, rng)
-        if pretraining:
-            array[index] = np.asarray(picture)
-        else:
-            own = f"{index:05d}.png" if name == "pool" else f"{world.names[concept]}_{index:05d}.png"
-            if folders is not None:  # numbered first: the order of names is that of the ratings
-                own = f"{folders[index]}/{index:05d}_{world.names[concept]}.png"
-                (folder / "images" / name / own).parent.mkdir(parents=True, exist_ok=True)
-            picture.save(folder / "images" / name / own, compress_level=1)
-            made.append((own, look.category))
-        advance()
-    if pretraining:
+        if name == "teacher":
+            np.save(
+                folder / "pretrain" / "teacher_captions.npy",
+                _captions(concepts, backgrounds, world, settings),
+            )
+        for part, pictures in _drawn(_Pictures(name, concepts, backgrounds, world, settings, None), workers):
+            array[part.start : part.stop] = pictures
+            advance(len(part))
         array.flush()
+        return []
+    own = [
+        f"{index:05d}.png" if name == "pool" else f"{world.names[concept]}_{index:05d}.png"
+        for index, concept in enumerate(concepts.tolist())
+    ]
+    if folders is not None:  # numbered first: the order of names is that of the ratings
+        own = [
+            f"{part}/{index:05d}_{world.names[concept]}.png"
+            for index, (part, concept) in enumerate(zip(folders, concepts.tolist(), strict=True))
+        ]
+    paths = [folder / "images" / name / one for one in own]
+    for parent in dict.fromkeys(path.parent for path in paths):
+        parent.mkdir(parents=True, exist_ok=True)
+    categories: list[int] = []
+    for part, found in _drawn(_Pictures(name, concepts, backgrounds, world, settings, paths), workers):
+        categories += found
+        advance(len(part))
     if name in ("fresh", "probe"):
-        _write_labels(folder / "images" / name / "labels.csv", [own for own, _ in made], concepts, world)
-    return made
+        _write_labels(folder / "images" / name / "labels.csv", own, concepts, world)
+    return list(zip(own, categories, strict=True))
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """A set of pictures in parts, each of which any process can draw: a picture's noise depends on its number alone."""
+
+    name: str
+    concepts: np.ndarray
+    backgrounds: np.ndarray
+    world: Concepts
+    settings: WorldSettings
+    paths: list[Path] | None  # where each is written; None: pixels are returned
+
+    def __len__(self) -> int:
+        return -(-len(self.concepts) // PART)
+
+    def part(self, number: int) -> range:
+        """The pictures of a part."""
+        return range(number * PART, min((number + 1) * PART, len(self.concepts)))
+
+    def __getitem__(self, number: int) -> Any:
+        """Draw a part: its pixels, uint8 (b, size, size, 3), or the categories of pictures that were written."""
+        made: list[Any] = []
+        for index in self.part(number):
+            concept, rng = self.concepts[index], generator(self.settings, self.name, 1, index)
+            look = self.world.looks[concept] if concept != STRANGER else stranger(self.world, rng)
+            picture = draw(look, int(self.backgrounds[index]), self.settings.size, rng)
+            if self.paths is None:
+                made.append(np.asarray(picture))
+            else:
+                picture.save(self.paths[index], compress_level=1)
+                made.append(look.category)
+        return np.stack(made) if self.paths is None else made
+
+
+def _drawn(pictures: _Pictures, workers: int) -> Iterator[tuple[range, Any]]:
+    """The parts of a set in order, drawn by so many processes."""
+    if not workers:
+        yield from ((pictures.part(number), pictures[number]) for number in range(len(pictures)))
+        return
+    import torch
+
+    loader: Any = torch.utils.data.DataLoader(
+        pictures, batch_size=None, num_workers=workers, generator=torch.Generator(),  # type: ignore[arg-type]
+        multiprocessing_context="fork", worker_init_fn=ignore, collate_fn=_as_it_is,
+    )  # fmt: skip
+    for number, part in enumerate(loader):
+        yield pictures.part(number), part
+
+
+def _as_it_is(part: Any) -> Any:
+    return part
 
 
 def _write_labels(path: Path, ids: list[str], concepts: np.ndarray, world: Concepts) -> None:
