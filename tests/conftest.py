@@ -4,10 +4,13 @@ import fcntl
 import os
 import shutil
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
+import omegaconf._utils
 import pytest
+import yaml
 
 from tests.makers.photos import PHOTOS
 from tests.makers.worlds import everything, overrides
@@ -38,6 +41,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if PHOTOS and skipped:
         print(f"\nALIGNET_PHOTOS is set and {len(skipped)} tests were skipped", file=sys.stderr)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def read_yaml_with_libyaml() -> None:
+    """OmegaConf's loader on the C parser: composing a configuration is in most tests, and reads 50 files."""
+    fast = types.ModuleType("yaml")
+    fast.__dict__.update(yaml.__dict__, SafeLoader=yaml.CSafeLoader)
+    omegaconf._utils.yaml = fast
+
+
+if yaml.__with_libyaml__:
+    read_yaml_with_libyaml()
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
