@@ -1,16 +1,26 @@
-"""Shared by the tests: a tiny world, run once through the whole chain."""
+"""Shared by the tests: a tiny world, run through the whole chain, once for all processes of a session."""
 
+import fcntl
 import os
+import shutil
 import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
 
+import omegaconf._utils
 import pytest
+import yaml
 
 from tests.makers.photos import PHOTOS
 from tests.makers.worlds import everything, overrides
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of tests on two cores; before torch is imported
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    # Most tests of the command line start a Python; each would compile PyTorch anew. So bytecode is kept, elsewhere.
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    sys.pycache_prefix, sys.dont_write_bytecode = os.environ["PYTHONPYCACHEPREFIX"], False
 
 
 @pytest.hookimpl(trylast=True)
@@ -33,23 +43,47 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def read_yaml_with_libyaml() -> None:
+    """OmegaConf's loader on the C parser: composing a configuration is in most tests, and reads 50 files."""
+    fast = types.ModuleType("yaml")
+    fast.__dict__.update(yaml.__dict__, SafeLoader=yaml.CSafeLoader)
+    omegaconf._utils.yaml = fast
+
+
+if yaml.__with_libyaml__:
+    read_yaml_with_libyaml()
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name` of this session, which the first of its processes that asks for it fills."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / name
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / f"{name}.made").exists():
+            make(folder)
+            (base / f"{name}.made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """The store of one finished run of the tiny world. Tests that change it take a copy."""
     from alignet.pipeline.cli import load
     from alignet.pipeline.commands import run_pipeline
 
-    root = tmp_path_factory.mktemp("tiny")
-    run_pipeline(load(overrides(root)))
-    return root
+    return made_once(tmp_path_factory, "tiny", lambda root: run_pipeline(load(overrides(root))))
 
 
 @pytest.fixture(scope="session")
-def measured(tmp_path_factory) -> Path:
-    """The store of one finished run of the tiny world with all that it measures."""
+def measured(tiny, tmp_path_factory) -> Path:
+    """The store of one finished run of the tiny world with all that it measures. Tests that change it take a copy."""
     from alignet.pipeline.cli import load
     from alignet.pipeline.commands import run_pipeline
 
-    root = tmp_path_factory.mktemp("measured")
-    run_pipeline(load(everything(root)))
-    return root
+    def make(root: Path) -> None:
+        shutil.copytree(tiny, root)
+        run_pipeline(load(everything(root)))
+
+    return made_once(tmp_path_factory, "measured", make)

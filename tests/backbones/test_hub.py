@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save
 
 from alignet.backbones import hub
+from tests.makers.ready import Ready
 
 MODEL, COMMIT = "test_vit.r160_in1k", "a" * 40
 OPTIONS = [
@@ -96,14 +96,27 @@ def server(tmp_path):
     found.shutdown()
 
 
-def prefetch(environment, *more):
-    command = [sys.executable, "-m", "alignet.stages.prefetch", *OPTIONS, *more]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=120
-    )
+@pytest.fixture
+def prefetch(tmp_path):
+    """The command, in an environment: processes that meet the same hub import its client and the libraries once."""
+    ready: dict[str, Ready] = {}
+
+    def run(environment, *more):
+        key = json.dumps(environment)
+        if key not in ready:
+            folder = tmp_path / f"said_{len(ready)}"
+            folder.mkdir()
+            ready[key] = Ready(folder, ["timm"], environment)
+        if more[:1] == ("-c",):
+            return ready[key].run(program=more[1])
+        return ready[key].run("alignet.stages.prefetch", *OPTIONS, *more)
+
+    yield run
+    for one in ready.values():
+        one.close()
 
 
-def test_weights_are_listed_then_downloaded_then_found_without_network(server, tmp_path):
+def test_weights_are_listed_then_downloaded_then_found_without_network(server, prefetch, tmp_path):
     told = prefetch(server)
     assert told.returncode == 0, told.stderr
     assert f"missing  timm/{MODEL}/model.safetensors" in told.stdout
@@ -124,13 +137,12 @@ def test_weights_are_listed_then_downloaded_then_found_without_network(server, t
         f"import timm, sys; m = timm.create_model({MODEL!r}, pretrained=True); from safetensors.torch import save; "
         "import hashlib; print(hashlib.sha256(save({k: v.clone() for k, v in m.state_dict().items()})).hexdigest())"
     )
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ | offline
-    )
+    loaded = prefetch(offline, "-c", program)
+    assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.split()[-1] == Hub.listed
 
 
-def test_parts_and_optional_files_count(server, tmp_path, monkeypatch):
+def test_parts_and_optional_files_count(server, prefetch, tmp_path, monkeypatch):
     """A download that ended early is not taken for a whole one: not by its index, and not by the weights alone."""
     parts = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     index = {"weight_map": {"a": parts[0], "b": parts[1], "c": parts[0]}}
@@ -169,7 +181,7 @@ def test_parts_and_optional_files_count(server, tmp_path, monkeypatch):
     assert "expected an index of safetensors files" in prefetch(offline, *options).stderr
 
 
-def test_a_file_that_arrives_changed_is_refused(server):
+def test_a_file_that_arrives_changed_is_refused(server, prefetch):
     Hub.listed = "0" * 64
     answer = prefetch(server, "runtime.download=true")
     assert answer.returncode == 1
@@ -184,7 +196,7 @@ def test_a_file_that_arrives_changed_is_refused(server):
         ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set: unset it"),
     ],
 )
-def test_without_network_there_is_one_message(server, changes, words):
+def test_without_network_there_is_one_message(server, prefetch, changes, words):
     answer = prefetch(server | changes)
     assert answer.returncode == 1
     (line,) = [line for line in answer.stderr.splitlines() if line.startswith("error:")]

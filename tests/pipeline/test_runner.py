@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from alignet.pipeline import messages, payloads
-from alignet.pipeline.cli import load
+from alignet.pipeline.cli import load, main
 from alignet.pipeline.commands import print_status, run_pipeline, run_stage
 from alignet.pipeline.runner import Pipeline
 from alignet.runtime.artifacts import ArtifactError
@@ -36,6 +37,15 @@ def digests(root):
 def run(root, *more, **kwargs):
     command = [sys.executable, "-m", "alignet.stages.pipeline", *overrides(root, *more)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+
+
+def forked(root, *more):
+    """The same command in a fork of this process, which has PyTorch and most compiled kernels already."""
+    process = multiprocessing.get_context("fork").Process(
+        target=main, args=("pipeline", "", run_pipeline, overrides(root, *more))
+    )
+    process.start()
+    return process
 
 
 def test_a_second_run_recomputes_nothing_and_prints_the_table(tiny, capsys):
@@ -161,8 +171,6 @@ def test_no_space_left_inside_a_stage_is_told_and_resumes(tiny, tmp_path, monkey
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root / "vice"))
 
-    from alignet.pipeline.cli import main
-
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
         patch.setattr(np, "savez", full)
         main("vice", "", lambda config: run_stage(config, "vice"), overrides(root))
@@ -187,16 +195,14 @@ def test_a_second_process_on_the_same_stage_is_turned_away(tiny, tmp_path):
 @pytest.mark.parametrize("number", range(4))
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tiny, tmp_path, number):
     root = tmp_path / "killed"
-    command = [sys.executable, "-m", "alignet.stages.pipeline"]
-    command += overrides(root, "runtime.checkpoint_seconds=0.2")
     rng = np.random.default_rng(number)
     stage = ["pretrain", "vice", "finetune", "evaluate"][number]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not any((root / stage).glob("*.partial")):
+    process = forked(root, "runtime.checkpoint_seconds=0.2")
+    while process.is_alive() and not any((root / stage).glob("*.partial")):
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 0.5))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     run_pipeline(load(overrides(root)))
     assert digests(root) == digests(tiny)
 
