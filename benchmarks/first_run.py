@@ -1,15 +1,16 @@
 """The first command of the README, before and after: the whole embedded world from an empty store.
 
-    uv run python -m benchmarks.first_run --base COMMIT --rounds 3
+    uv run python -m benchmarks.first_run --base COMMIT --rounds 3 [--keep FOLDER]
 
-The base is checked out into a temporary folder with an environment of its own. Both run in turn, so that whatever else
-the machine does meets both. CPU seconds are user and system time of the command and all that it starts; memory is the
+The base is checked out into a temporary folder with an environment of its own. Both run in turn, round r with seed r, so
+that whatever else the machine does meets both. Python may keep its bytecode, as it does for a user. CPU seconds are user and system time of the command and all that it starts; memory is the
 peak of what its processes hold together, each page that they share counted once.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -42,15 +43,17 @@ def checkout(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
-def run(tree: Path, options: list[str]) -> dict[str, float]:
-    """Figures by GOALS of one whole run of the tree's default pipeline."""
+def run(tree: Path, options: list[str], keep: Path | None = None) -> dict[str, float]:
+    """Figures by GOALS of one whole run of the tree's default pipeline. keep: where its store stays."""
     with tempfile.TemporaryDirectory(prefix="first-run-store-") as store:
-        words = ["-m", "alignet.stages.pipeline", f"paths.artifacts={store}", *options]
+        words = ["-m", "alignet.stages.pipeline", f"paths.artifacts={keep or store}", *options]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         before, began = _cpu(), time.monotonic()
         with open(Path(store) / "log.txt", "w+", encoding="utf-8") as log:
             child = subprocess.Popen(
                 [str(tree / ".venv" / "bin" / "python"), *words],
                 cwd=tree,
+                env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -111,12 +114,14 @@ def main() -> None:
     )
     parser.add_argument("--base", required=True, help="the commit to compare with")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("options", nargs="*", help="for both pipelines, e.g. seed=1")
+    parser.add_argument("--keep", type=Path, help="a folder in which our stores stay")
+    parser.add_argument("options", nargs="*", help="for both pipelines, e.g. runtime.threads=1")
     given = parser.parse_args()
     rounds = []
     with checkout(given.base) as base:
         for number in range(given.rounds):
-            rounds.append((run(base, given.options), run(HERE, given.options)))
+            options = [f"seed={number}", *given.options]
+            rounds.append((run(base, options), run(HERE, options, given.keep)))
             print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr, flush=True)
     sys.exit(0 if report(rounds) else 1)
 
