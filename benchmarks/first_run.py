@@ -2,9 +2,10 @@
 
     uv run python -m benchmarks.first_run --base COMMIT --rounds 3 [--keep FOLDER]
 
-The base is checked out into a temporary folder with an environment of its own. Both run in turn, round r with seed r, so
-that whatever else the machine does meets both. Python may keep its bytecode, as it does for a user. CPU seconds are user and system time of the command and all that it starts; memory is the
-peak of what its processes hold together, each page that they share counted once.
+The base is checked out into a temporary folder with an environment of its own. Both run in turn, round r with seed r,
+so that whatever else the machine does meets both. Python may keep its bytecode, as it does for a user. CPU seconds are
+user and system time of the command and all that it starts; memory is the peak of what its processes hold together, each
+page that they share counted once.
 """
 
 from __future__ import annotations
