@@ -22,6 +22,8 @@ OPTIONS = [
     "student.image_size=0", "pretrain.student.architecture=x", "pretrain.student.model_args={}",
 ]  # fmt: skip
 
+IMPORTED = ["alignet.backbones.hub", "alignet.pipeline.cli", "hydra.core.override_parser.overrides_parser"]
+
 
 def weights() -> bytes:
     """A state dict of the model, which no pretrained one equals."""
@@ -106,7 +108,7 @@ def prefetch(tmp_path):
         if key not in ready:
             folder = tmp_path / f"said_{len(ready)}"
             folder.mkdir()
-            ready[key] = Ready(folder, ["timm"], environment)
+            ready[key] = Ready(folder, IMPORTED, environment)
         if more[:1] == ("-c",):
             return ready[key].run(program=more[1])
         return ready[key].run("alignet.stages.prefetch", *OPTIONS, *more)
