@@ -10,7 +10,7 @@ from PIL import Image
 
 from alignet.data.images import check_images, list_images
 from alignet.data.pixels import open_image
-from tests.fuzz.__main__ import forget_peak, peak
+from tests.fuzz.run import forget_peak, peak
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 COLOUR = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=2)

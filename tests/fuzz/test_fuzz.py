@@ -58,7 +58,7 @@ def test_inputs_are_known_by_their_seed():
 
 
 def test_the_harness_finds_what_it_is_to_find(tmp_path):
-    from tests.fuzz import __main__ as fuzz
+    from tests.fuzz import run as fuzz
 
     def reader(read, holds=lambda found, size: "", sealed=False):
         return fuzz.Reader("a.txt", b"seed", read, holds, sealed=sealed)
