@@ -128,7 +128,7 @@ def _labels(config: Config, known: dict[str, float]) -> dict[str, float]:
 
 
 def _map(config: Config, known: dict[str, float]) -> dict[str, float]:
-    from alignet.teacher.distill import fit_map
+    from alignet.teacher.fit_affine_map import fit_map
 
     m, p, n, b = 1200, 384, 200_000, 65_536
     features, rows = torch.randn(m, p), torch.from_numpy(triplets_of(m, n))

@@ -82,7 +82,7 @@ class Measurements(NetworkMeasurements):
     def _distill(self, role: str, m: int, p: int, n: int) -> tuple[float, float, Memory]:
         import torch
 
-        from alignet.teacher.distill import fit_map
+        from alignet.teacher.fit_affine_map import fit_map
 
         settings = self.sources.config.distill.settings[role]
         less = min(n, max(settings.batch, 100_000))

@@ -34,7 +34,7 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.runtime.artifacts import write_json
     from alignet.runtime.checkpoints import Checkpoints
     from alignet.teacher.cross_validation import cross_validate
-    from alignet.teacher.distill import choices, fit_map
+    from alignet.teacher.fit_affine_map import choices, fit_map
     from alignet.teacher.locality import Locality
 
     if "published" in work.inputs:

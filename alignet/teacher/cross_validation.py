@@ -17,7 +17,7 @@ from alignet.config import DistillSettings
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.progress import progress
 from alignet.teacher.affine_map import AffineMap
-from alignet.teacher.distill import DivergedError, check_inputs, fit_map, map_metrics
+from alignet.teacher.fit_affine_map import DivergedError, check_inputs, fit_map, map_metrics
 from alignet.teacher.locality import Locality
 
 

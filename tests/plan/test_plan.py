@@ -111,7 +111,7 @@ def test_names_of_the_configured_models_are_understood() -> None:
 
 
 def test_products_are_what_torch_counts() -> None:
-    from alignet.teacher.distill import objective
+    from alignet.teacher.fit_affine_map import objective
 
     m, p, b = 30, 16, 500
     triplets = torch.stack([torch.randperm(m)[:3] for _ in range(b)])

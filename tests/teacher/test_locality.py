@@ -13,7 +13,7 @@ from alignet.pipeline.cli import load
 from alignet.pipeline.graph import build_graph, upstream
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.teacher.cross_validation import cross_validate
-from alignet.teacher.distill import choices, fit_map, objective
+from alignet.teacher.fit_affine_map import choices, fit_map, objective
 from alignet.teacher.locality import Locality, local_loss, local_objective
 from alignet.triplets import odd_one_last, similarities
 from tests.makers.worlds import overrides

@@ -11,7 +11,7 @@ from alignet.config import DistillSettings
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.teacher.affine_map import AffineMap
 from alignet.teacher.cross_validation import cross_validate
-from alignet.teacher.distill import fit_map, map_metrics, objective
+from alignet.teacher.fit_affine_map import fit_map, map_metrics, objective
 from alignet.triplets import odd_one_last, probabilities, similarities
 
 SETTINGS = DistillSettings(
