@@ -45,9 +45,6 @@ def main(
     the first runs `act` and the others follow it. typed: the command line to give again,
     where argv is only a part of it.
     """
-    # libgomp reads it when torch is loaded: a thread without work soon sleeps. By default it spins for milliseconds,
-    # on a busy machine in the place of the thread that it waits for. The result is the same
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         print(help_text(stage, doc))
