@@ -279,9 +279,15 @@ def _watch(event: str, details: tuple) -> None:
     for path in touched:
         if isinstance(path, (str, bytes, os.PathLike)):
             name = os.path.realpath(os.fsdecode(path))
-            caches = name.endswith(".pyc") or "__pycache__" in name or name == "/dev/null"
-            if not caches and not name.startswith(_watched[0] + "/") and name != _watched[0]:
+            if _is_bytecode(name) or name == "/dev/null":
+                continue
+            if not name.startswith(_watched[0] + "/") and name != _watched[0]:
                 _note(f"{event} {name}")
+
+
+def _is_bytecode(name: str) -> bool:
+    """Whether a file or folder is Python's own cache, which an import may write anywhere."""
+    return name.endswith(".pyc") or "__pycache__" in name or name.startswith(sys.pycache_prefix or "\0")
 
 
 def _note(what: str) -> None:
