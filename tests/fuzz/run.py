@@ -259,6 +259,8 @@ def _alarm(*_: object) -> None:
 
 def _watch(event: str, details: tuple) -> None:
     """Note what is written outside the folder of the input, and what is run."""
+    if not _watched:
+        return
     if event == "open":
         path, mode, flags = details
         writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (
