@@ -37,6 +37,7 @@ class RuntimeSettings:
 
     device: Literal["cpu", "cuda"]
     threads: int
+    parallel_nodes: int
     workers: int
     download: bool
     checkpoint_seconds: float
@@ -48,7 +49,7 @@ class RuntimeSettings:
     slurm: SlurmSettings
 
     def __post_init__(self) -> None:
-        at_least("runtime", 1, threads=self.threads)
+        at_least("runtime", 1, threads=self.threads, parallel_nodes=self.parallel_nodes)
         at_least("runtime", 0, workers=self.workers, processes=self.processes)
         if self.compile and self.sharding != "none":
             raise ValueError(

@@ -4,19 +4,21 @@ Stages are imported only when they run. A stage's module offers `run(work: Stage
 writes its payload into `work.folder`; everything else about artifacts happens here. Of several processes rank 0
 does all of this, and broadcasts each stage in SHARED to the others, which all run it together (`follow`).
 
-    stage_run, outside -> states -> messages -> runner;  provenance, torch_setup -> runner
+    stage_run, outside -> states -> messages -> runner;  provenance, torch_setup, parallel -> runner
 """
 
 from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from alignet.pipeline import parallel
 from alignet.pipeline.graph import Node, upstream
 from alignet.pipeline.messages import announce, what_is_missing
 from alignet.pipeline.outside import checksum_cache, outside_ids
@@ -24,7 +26,7 @@ from alignet.pipeline.provenance import provenance
 from alignet.pipeline.stage_run import StageRun
 from alignet.pipeline.states import States
 from alignet.pipeline.torch_setup import set_up
-from alignet.runtime.artifacts import Artifact, ArtifactError
+from alignet.runtime.artifacts import Artifact, ArtifactError, Work
 from alignet.runtime.distributed import current
 from alignet.runtime.interrupt import stop_if_asked
 
@@ -36,43 +38,81 @@ class Pipeline(States):
     """The states of a configuration's nodes, and the making of what is missing."""
 
     def make_all(self, targets: list[str], force: bool = False) -> list[str]:
-        """Make the targets and whatever of their inputs is missing, in order. Returns the keys that ran."""
+        """Make the targets and whatever of their inputs is missing. Returns the keys that ran, as they were done.
+
+        They are made in the graph's order, runtime.parallel_nodes at a time.
+        """
         wanted = {name for target in targets for name in [*upstream(self.graph, target), target]}
+        left = [key for key in self.graph if key in wanted]
+        forced = set(targets) if force else set()
+        if parallel.at_a_time(self.config.runtime) > 1:
+            return self._make_together(left, forced)
         ran = []
-        for key in self.graph:
-            if key in wanted and (self.state(key).state != "cached" or (force and key in targets)):
+        for key in left:
+            if self.state(key).state != "cached" or key in forced:
                 stop_if_asked()
-                self.make(key, force=force and key in targets)
+                self.make(key, force=key in forced)
                 ran.append(key)
+        return ran
+
+    def _make_together(self, left: list[str], forced: set[str]) -> list[str]:
+        ran: list[str] = []
+        begun: dict[str, tuple[_Making, ExitStack]] = {}
+        workers = parallel.Workers(parallel.at_a_time(self.config.runtime), _run_text)
+        with ExitStack() as locks:
+            try:
+                while left or begun:
+                    stop_if_asked()
+                    for key in list(left):
+                        if not workers.free or {*left, *begun} & set(self.graph[key].inputs.values()):
+                            continue
+                        left.remove(key)
+                        if self.state(key).state != "cached" or key in forced:
+                            own = locks.enter_context(ExitStack())
+                            begun[key] = own.enter_context(self._making(key, key in forced)), own
+                            workers.begin(key, begun[key][0].text())
+                    if begun:
+                        key, metrics = workers.finish()
+                        making, own = begun.pop(key)
+                        with own:
+                            self._made(making, metrics)
+                        ran.append(key)
+            finally:
+                workers.end()
         return ran
 
     def make(self, key: str, force: bool = False) -> Artifact:
         """Make one node from inputs that exist; ArtifactError names those that do not."""
+        with self._making(key, force) as making:
+            return self._made(making, making.metrics())
+
+    @contextmanager
+    def _making(self, key: str, force: bool) -> Iterator[_Making]:
+        """Hold the lock of a node whose inputs exist."""
         node, identity = self.graph[key], self.identity(key)
         inputs = {name: self._ready(key, parent) for name, parent in node.inputs.items()}
         built_from = {name: artifact.digest for name, artifact in inputs.items()}
+        runtime = replace(
+            self.config.runtime, threads=parallel.threads_of(key, self.graph, self.config.runtime)
+        )
         stage = stage_module(node)
-        started = time.monotonic()
         with self.store.work(identity, built_from, fresh=force) as work:
-            if work.finished():
-                artifact = work.publish()
-            else:
-                run = StageRun(
-                    node,
-                    node.section,
-                    inputs,
-                    self._sources(node),
-                    work.folder,
-                    work.checkpoints,
-                    self.config.runtime,
-                )
-                began = datetime.now(UTC).isoformat(timespec="seconds")
-                metrics = _run(stage, run)
-                artifact = work.commit(
-                    metrics, provenance(began, time.monotonic() - started, run.runtime, _size(node))
-                )
-        self.forget(key)
-        announce(key, artifact, time.monotonic() - started)
+            sources = self._sources(node)
+            run = StageRun(node, node.section, inputs, sources, work.folder, work.checkpoints, runtime)
+            yield _Making(stage, run, work)
+
+    def _made(self, making: _Making, metrics: Mapping[str, Any]) -> Artifact:
+        """Commit what a node's work folder holds, and say so."""
+        node, seconds = making.run.node, time.monotonic() - making.started
+        if making.finished:
+            artifact = making.work.publish()
+        else:
+            size = _size(node)
+            artifact = making.work.commit(
+                metrics, provenance(making.began, seconds, making.run.runtime, size)
+            )
+        self.forget(node.key)
+        announce(node.key, artifact, time.monotonic() - making.started)
         return artifact
 
     def _ready(self, key: str, parent: str) -> Artifact:
@@ -102,6 +142,29 @@ class Pipeline(States):
         return sources
 
 
+@dataclass
+class _Making:
+    """A node that is being made."""
+
+    stage: Any
+    run: StageRun
+    work: Work
+    finished: bool = field(init=False)  # by an earlier process, which did not come to publish it
+    started: float = field(init=False, default_factory=time.monotonic)
+    began: str = field(init=False, default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        self.finished = self.work.finished()
+
+    def metrics(self) -> Mapping[str, Any]:
+        """Do what is left to do."""
+        return {} if self.finished else _run(self.stage, self.run)
+
+    def text(self) -> str:
+        """What `_run_text` does the same from, in another process."""
+        return "" if self.finished else self.run.as_text()
+
+
 def stage_module(node: Node) -> Any:
     """The module of a node's stage."""
     return importlib.import_module(f"alignet.stages.{node.stage}")
@@ -121,6 +184,14 @@ def _run(stage: Any, run: StageRun) -> Mapping[str, Any]:
     if _size(run.node) > 1:
         current().wait()
     return metrics
+
+
+def _run_text(text: str) -> Mapping[str, Any]:
+    """What a worker is told of: one stage, run in this process."""
+    if not text.strip():
+        return {}
+    run = StageRun.from_text(text)
+    return _run(stage_module(run.node), run)
 
 
 def follow() -> None:

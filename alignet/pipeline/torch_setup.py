@@ -16,6 +16,7 @@ def set_up(runtime: RuntimeSettings, together: bool = False) -> None:
 
     keep_freed_memory()
     torch.set_num_threads(runtime.threads)
+    _limit_blas(runtime.threads)
     # read when the first CUDA context is made; without it cuBLAS may differ from run to run
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if runtime.compile:
@@ -31,6 +32,15 @@ def set_up(runtime: RuntimeSettings, together: bool = False) -> None:
         _choose_gpu()
     if together:
         current().use(runtime.device)
+
+
+def _limit_blas(threads: int) -> None:
+    """numpy's and scipy's BLAS too, whether loaded or not yet: by themselves they take every core there is."""
+    from threadpoolctl import threadpool_limits
+
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ[name] = str(threads)  # read when a library is loaded
+    threadpool_limits(threads)
 
 
 def _choose_gpu() -> None:

@@ -12,6 +12,13 @@ from alignet.runtime.distributed import current
 Advance = Callable[..., None]
 _PLAIN_SECONDS = 10.0  # at most one plain line in this many seconds
 _SHORT_SECONDS = 3.0  # work that took less gets no plain line at all
+_lines_only = False
+
+
+def in_lines() -> None:
+    """Report in plain lines from now on: a terminal that several processes share has no place for their bars."""
+    global _lines_only
+    _lines_only = True
 
 
 @contextmanager
@@ -23,7 +30,7 @@ def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Advanc
     """
     if not current().first:
         yield lambda count=1, note="": None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not _lines_only:
         with _terminal(what, total, unit, done) as advance:
             yield advance
     else:
