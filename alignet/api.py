@@ -182,6 +182,7 @@ def embed(
     threads: int | None = None,
     decode: str = "exact",
     compute: str = "float32",
+    member: str = "",
 ) -> Embedding:
     """Features of images, in memory. For a million of them use `python -m alignet.stages.embed`, which resumes.
 
@@ -201,7 +202,7 @@ def embed(
     default as many as torch has (on a CPU a forward pass has at most 16 images, and one thread). decode: "fast" lets
     libjpeg reduce photographs both of whose sides are at least four times what the network needs, so that twice
     remains; features then differ a little. compute: "bf16" runs the network in bfloat16. docs/embed.md says
-    how far features move.
+    how far features move. member: of shards whose samples have several images, the part that counts, such as "jpg".
 
     The features go into scikit-learn as they are:
 
@@ -227,7 +228,7 @@ def embed(
     source = (
         images
         if isinstance(images, GivenImages)
-        else given_images(images, max_pixels=max_pixels, policy=pixels)
+        else given_images(images, max_pixels=max_pixels, policy=pixels, member=member)
     )
     with progress("embedding", len(source.ids), "images") as advance:
         found = rows_of(

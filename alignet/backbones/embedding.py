@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -68,6 +68,9 @@ class GivenImages:
         [int, int], Image.Image
     ]  # row, at_least as of open_image -> RGB; ValueError where it cannot be read
     files: Mapping[str, Path]
+    left_out: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of a folder: files that are no images, by suffix
 
     def digest(self) -> str:
         """sha256 over names, sizes and times of the files: it changes when the images do, and reads none."""
@@ -82,15 +85,18 @@ class Rows(NamedTuple):
     refused: list[tuple[str, str]]
 
 
-def given_images(images: Any, *, max_pixels: int = MAX_PIXELS, policy: PixelPolicy = DEFAULT) -> GivenImages:
+def given_images(
+    images: Any, *, max_pixels: int = MAX_PIXELS, policy: PixelPolicy = DEFAULT, member: str = ""
+) -> GivenImages:
     """The images that somebody points at.
 
     images: a folder (at any depth; an id is the path below it), WebDataset shards (a folder of .tar files, one of them,
     or a pattern such as `train-{000..146}.tar`; an id is the member's name), one image file, a sequence of paths (an id
     is the path as given), one PIL image, a sequence of PIL images or of uint8 arrays (H, W, 3) or (H, W), or one uint8
     array (m, H, W, 3) or, of grey images, (m, H, W) (an id is the number). max_pixels, policy: as of `open_image`, for
-    files. ValueError for anything else, naming what was found; so for an array (H, W, 3), whose rows would pass for
-    grey images.
+    files. member: which part of a sample in shards is its image, as of
+    `list_shards`. ValueError for anything else, naming what was found; so for an array (H, W, 3), whose rows would pass
+    for grey images.
     """
     read = partial(open_image, max_pixels=max_pixels, policy=policy)
     if isinstance(images, (str, Path)):
@@ -98,9 +104,10 @@ def given_images(images: Any, *, max_pixels: int = MAX_PIXELS, policy: PixelPoli
         if path.is_file() and path.suffix.lower() in SUFFIXES:
             return _from_paths([path.name], [path], read)
         if path.suffix == ".tar" or _holds_shards(path):
-            return _from_shards(path, max_pixels, policy)
-        ids = list_images(path).ids
-        return _from_paths(ids, [path / name for name in ids], read)
+            return _from_shards(path, max_pixels, policy, member)
+        listed = list_images(path)
+        found = _from_paths(listed.ids, [path / name for name in listed.ids], read)
+        return replace(found, left_out=listed.left_out)
     given = _sequence(images)
     if not given:
         raise ValueError("images: expected at least one image, found none; check the list.")
@@ -307,10 +314,10 @@ def _holds_shards(folder: Path) -> bool:
     return shards
 
 
-def _from_shards(path: Path, max_pixels: int, policy: PixelPolicy) -> GivenImages:
+def _from_shards(path: Path, max_pixels: int, policy: PixelPolicy, member: str) -> GivenImages:
     from alignet.data.shards import list_shards, shard_source
 
-    listing = list_shards(path)
+    listing = list_shards(path, member=member)
     source = shard_source(path, listing.images)
     ids = tuple(source.ids)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
@@ -45,6 +45,8 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
             near = difflib.get_close_matches(str(name), list(hints), n=1)
             meant = f"; did you mean {near[0]!r}?" if near else f"; its keys are {', '.join(hints)}"
             raise ValueError(f"no configuration key {_join(where, name)!r}{meant}")
+    own = {item.name: item.default for item in fields(kind) if item.default is not MISSING}  # what few need
+    value = own | dict(value)
     missing = [name for name in hints if name not in value]
     if missing:
         raise ValueError(

@@ -1,7 +1,7 @@
 """The whole configuration: `Config` holds every section of conf/, and checks what one section asks of another.
 
 Read by the pipeline, `doctor` and `plan`; a stage of the graph reads its node's section instead. Values and their
-meaning are in conf/. Nothing here has a default, so nothing mirrors conf/. No file here imports torch or numpy.
+meaning are in conf/. Next to nothing here has a default, so nothing mirrors conf/. No file here imports torch or numpy.
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ class ImagesSet:
         str | None
     )  # in the world's own artifact, or on this machine; shards: a folder of .tar, or a pattern
     under: str  # only ids below this subfolder of `path`; '' takes all
+    member: str = (
+        ""  # of a sample in shards, the part that is its image, as `jpg`; '' where there is one only
+    )
 
 
 @dataclass(frozen=True)

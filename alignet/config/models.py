@@ -45,6 +45,7 @@ class PixelsSettings:
     range: tuple[float, ...] | None  # low, high
     bands: tuple[int, ...] | None
     transparency: Literal["white", "drop"]
+    orientation: Literal["stored", "exif"]
     max_pixels: int
 
     def __post_init__(self) -> None:

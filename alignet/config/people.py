@@ -126,6 +126,7 @@ class SurveySettings:
     pixels: int
     quality: int
     max_megabytes: float
+    dead_ms: float
     title: str
     consent: str
     consent_file: str | None
@@ -142,7 +143,7 @@ class SurveySettings:
     def __post_init__(self) -> None:
         for name in ("triplets", "candidates", "per_pair", "trials"):
             at_least("survey", 1, **{name: getattr(self, name)})
-        for name in ("objects", "catch", "practice", "max_misses", "fast_ms", "seed"):
+        for name in ("objects", "catch", "practice", "max_misses", "fast_ms", "dead_ms", "seed"):
             at_least("survey", 0, **{name: getattr(self, name)})
         at_least("survey", 16, pixels=self.pixels)
         at_least("survey", 2, samples=self.samples)

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,7 @@ class Listing:
     digest: str  # sha256 over the sorted (id, size, sha256)
     changed: tuple[str, ...]  # with verify="full": contents changed under the same size and time
     hashed: int  # files whose bytes were read in this run
+    left_out: Mapping[str, int] = field(default_factory=dict)  # of a folder: other files, by suffix
 
 
 def scan(
@@ -58,13 +59,14 @@ def scan(
     """
     if verify not in ("stat", "full"):
         raise ValueError(f"verify: expected stat or full, found {verify!r}.")
+    left_out: Mapping[str, int] = {}
     if isinstance(source, Mapping):
         root, paths = "", {name: str(Path(path).absolute()) for name, path in sorted(source.items())}
         if not paths:
             raise ValueError("index: expected at least one file to list, found none; name the files.")
     else:
-        root = str(Path(source).absolute())
-        paths = {name: os.path.join(root, name) for name in list_images(source).ids}
+        root, listed = str(Path(source).absolute()), list_images(source)
+        paths, left_out = {name: os.path.join(root, name) for name in listed.ids}, listed.left_out
     known = _read_cache(cache, root, paths) if cache is not None else {}
     entries, changed, hashed = _entries(paths, known, verify, threads, cache, root)
     if cache is not None and (hashed or entries.keys() != known.keys()):
@@ -76,6 +78,7 @@ def scan(
         digest=_digest(entries),
         changed=changed,
         hashed=hashed,
+        left_out=left_out,
     )
 
 

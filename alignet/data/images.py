@@ -7,6 +7,7 @@ is the name of a tar member. An ImageSource opens images of either by id.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,10 @@ from PIL import Image
 from alignet.data.pixels import DEFAULT, MAX_PIXELS, PixelPolicy, open_image
 from alignet.runtime.progress import progress
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (  # of files that `open_image` reads
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k",
+)  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -35,6 +39,9 @@ class ImageSource:
     root: Path  # the folder; of shards, what was named
     ids: tuple[str, ...]  # sorted
     places: Mapping[str, Place] = field(default_factory=dict)  # of shards: id -> place; empty for a folder
+    left_out: Mapping[str, int] = field(
+        default_factory=dict
+    )  # files that are no images, by suffix in lower case
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,22 +75,39 @@ def list_images(folder: Path | str) -> ImageSource:
 
     A file counts by its suffix, in any case: SUFFIXES. Names that start with a dot are skipped (macOS
     leaves `._name.jpg` beside images), and so are links to folders inside `folder`, whose images are
-    listed under their own names. Raises ValueError for a missing folder, for one without images, for
-    a link that leads out of it, and for names that cannot stand in a list with one id per line.
+    listed under their own names. Other files are counted in `left_out`. Raises ValueError for a missing
+    folder, for one without images, for a link that leads out of it, and for names that cannot stand in a
+    list with one id per line.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: expected a folder of images, found no folder; check the path.")
     ids: list[str] = []
-    _collect(folder, "", os.path.realpath(folder), ids)
+    left_out: Counter[str] = Counter()
+    _collect(folder, "", os.path.realpath(folder), ids, left_out)
     if not ids:
+        found = f"only {in_words(left_out)}" if left_out else "none"
         raise ValueError(
-            f"{folder}: expected images ({' '.join(SUFFIXES)}), found none in it or below; check the path."
+            f"{folder}: expected images ({' '.join(SUFFIXES)}), found {found} in it or below; check the path, or "
+            "convert them to PNG or JPEG."
         )
-    return ImageSource(folder, tuple(sorted(ids)))
+    return ImageSource(folder, tuple(sorted(ids)), left_out=dict(sorted(left_out.items())))
 
 
-def _collect(folder: Path, prefix: str, root: str, ids: list[str]) -> None:
+def in_words(left_out: Mapping[str, int]) -> str:
+    """Counts by suffix as a line tells them, the most frequent first: `12 .heic, 1 .txt`."""
+    many = sorted(left_out.items(), key=lambda pair: (-pair[1], pair[0]))
+    more = f" and {len(many) - 8} more suffixes" if len(many) > 8 else ""
+    return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in many[:8]) + more
+
+
+def say_left_out(where: Path | str, left_out: Mapping[str, int]) -> None:
+    """One line on what a folder holds beside its images; nothing where there is nothing."""
+    if left_out:
+        print(f"{where}: left out, as no images by their suffix: {in_words(left_out)}", flush=True)
+
+
+def _collect(folder: Path, prefix: str, root: str, ids: list[str], left_out: Counter[str]) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -94,10 +118,12 @@ def _collect(folder: Path, prefix: str, root: str, ids: list[str]) -> None:
                 if entry.is_dir():
                     continue
             if entry.is_dir(follow_symlinks=False):
-                _collect(Path(entry.path), f"{prefix}{entry.name}/", root, ids)
+                _collect(Path(entry.path), f"{prefix}{entry.name}/", root, ids, left_out)
             elif is_image:
                 check_name(folder, prefix + entry.name)
                 ids.append(prefix + entry.name)
+            else:
+                left_out[os.path.splitext(entry.name)[1].lower()] += 1
 
 
 def _check_link(link: Path, root: str) -> None:

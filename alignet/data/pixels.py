@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # what a file may hold, whatever its name
+FORMATS = (  # what a file may hold, whatever its name
+    "JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM", "JPEG2000",
+)  # fmt: skip
 MAX_PIXELS = 89_478_485  # width x height; Pillow's own threshold for a suspected decompression bomb
 TRANSPARENCY = ("white", "drop")
+ORIENTATION = ("stored", "exif")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PLAIN = ("L", "LA", "RGB", "RGBA")  # modes of Pillow whose arrays hold what the file holds
@@ -42,11 +45,14 @@ class PixelPolicy:
     image needs 1 band, 3, or 4 of which the last is transparency or ignored.
     transparency: `white` lays transparent pixels on white; `drop` forgets the alpha channel as timm does, and shows
     whatever colour lies under transparent pixels. It does not matter where bands are named.
+    orientation: `stored` shows rows and columns as timm and torchvision do, whatever the file's EXIF orientation says
+    (Pillow itself turns TIFFs); `exif` turns and mirrors the image as every viewer does.
     """
 
     range: tuple[float, float] | None = None
     bands: tuple[int, int, int] | None = None
     transparency: str = "white"
+    orientation: str = "stored"
 
     def __post_init__(self) -> None:
         if self.range is not None:
@@ -63,6 +69,8 @@ class PixelPolicy:
             raise ValueError(
                 f"transparency: expected {' or '.join(TRANSPARENCY)}, found {self.transparency!r}."
             )
+        if self.orientation not in ORIENTATION:
+            raise ValueError(f"orientation: expected {' or '.join(ORIENTATION)}, found {self.orientation!r}.")
 
 
 def _checked_range(given: tuple[float, ...]) -> tuple[float, float]:
@@ -97,7 +105,8 @@ def open_image(
     - `policy` says what 16-bit, float and multi-band pixels and transparency become.
     - Without a range and bands, 16-bit colour is reduced to its high byte, as Pillow does.
     - CMYK, YCbCr and the like are converted by Pillow without colour profiles.
-    - EXIF orientation is ignored, as in timm's and torchvision's image folders.
+    - EXIF orientation is ignored, as in timm's and torchvision's image folders, unless the policy says `exif`; how the
+      file asks to be turned beyond what was done stands in the image's `info["orientation"]` (1 to 8, 1: not at all).
     - Of a file with several frames or pages, the first counts.
 
     source: a path, or the bytes of a file, which `name` then names in errors. max_pixels: the largest width x height
@@ -158,23 +167,46 @@ def _decode(handle: IO[bytes], max_pixels: int, policy: PixelPolicy, at_least: i
         return _by_policy(_tiff_array(handle, max_pixels), policy)  # bands or types that Pillow does not know
     with image:
         _check_size(image.width * image.height, max_pixels)
-        narrowed = _is_narrowed(image)  # read before the pixels: Pillow forgets it
-        if policy.bands is None and (policy.range is None or not (narrowed or _is_wide(image))):
-            if at_least and image.format == "JPEG":
-                image.draft(image.mode, (at_least, at_least))
-            image.load()
-            return _rgb(image, policy)
-        if tiff and (narrowed or _hides_bands(image)):
-            return _by_policy(_tiff_array(handle, max_pixels), policy)
-        if narrowed:
-            raise _Refused(
-                "expected pixels that can be read in full depth, found 16-bit colour that is no TIFF; save it as "
-                "TIFF, or leave out `range` and `bands`."
-            )
-        if image.mode in _PLAIN or _is_wide(image):
-            return _by_policy(np.atleast_3d(np.asarray(image)), policy)
-        colour = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        return _by_policy(np.asarray(colour), policy)
+        return _turned(_decoded(image, handle, tiff, max_pixels, policy, at_least), image, policy)
+
+
+def _decoded(
+    image: Image.Image, handle: IO[bytes], tiff: bool, max_pixels: int, policy: PixelPolicy, at_least: int
+) -> Image.Image:
+    """RGB of an image that Pillow has opened, as its pixels are stored."""
+    narrowed = _is_narrowed(image)  # read before the pixels: Pillow forgets it
+    if policy.bands is None and (policy.range is None or not (narrowed or _is_wide(image))):
+        if at_least and image.format == "JPEG":
+            image.draft(image.mode, (at_least, at_least))
+        image.load()
+        return _rgb(image, policy)
+    if tiff and (narrowed or _hides_bands(image)):
+        return _by_policy(_tiff_array(handle, max_pixels), policy)
+    if narrowed:
+        raise _Refused(
+            "expected pixels that can be read in full depth, found 16-bit colour that is no TIFF; save it as "
+            "TIFF, or leave out `range` and `bands`."
+        )
+    if image.mode in _PLAIN or _is_wide(image):
+        return _by_policy(np.atleast_3d(np.asarray(image)), policy)
+    colour = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return _by_policy(np.asarray(colour), policy)
+
+
+_TURNS = {  # EXIF orientation -> how the stored picture becomes what a viewer shows
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+def _turned(picture: Image.Image, image: Image.Image, policy: PixelPolicy) -> Image.Image:
+    """The picture, turned where the policy says so. image: what Pillow has read, since a PNG says it last."""
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    if turn is not None and policy.orientation == "exif":
+        picture, turn = picture.transpose(turn), None
+    picture.info["orientation"] = next((number for number, one in _TURNS.items() if one is turn), 1)
+    return picture
 
 
 def _is_narrowed(image: Image.Image) -> bool:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,32 +92,48 @@ def _check_suffix(file: Path) -> None:
         )
 
 
-def list_shards(path: Path | str) -> ShardListing:
+def list_shards(path: Path | str, *, member: str = "") -> ShardListing:
     """Every image of the shards, by its suffix (alignet.data.images.SUFFIXES); names with a part `.x` are skipped.
 
-    Raises ValueError for a shard that is broken, truncated or without images, for members that are links or devices
-    or have names that lead out of a folder, and for an id that stands twice.
+    member: which part of a sample is its image, as WebDataset calls it: what follows the first dot of the name, such as
+    `jpg`, or several after another, `jpg,png`; '' takes the only image that each sample has. Raises ValueError for a
+    sample of several images and no word which counts (a mask or a depth map beside a photograph), for a shard that is
+    broken, truncated or without such images, for members that are links or devices or have names that lead out of a
+    folder, and for an id that stands twice.
     """
+    wanted = {part.strip().lstrip(".").lower() for part in member.split(",") if part.strip()}
     shards, images = shard_files(path), dict[str, tuple[str, int, int]]()
     with progress("listing shards", len(shards), "shards") as advance:
         for shard, file in shards.items():
-            before = len(images)
-            for name, member in _members(file):
-                if name.lower().endswith(SUFFIXES):
+            before, samples = len(images), dict[str, str]()
+            for name, header in _members(file):
+                if name.lower().endswith(SUFFIXES) and (not wanted or _part(name) in wanted):
                     check_name(file, name)
+                    if _key(name) in samples:
+                        raise _several(file, samples[_key(name)], name, member)
+                    samples[_key(name)] = name
                     if name in images:
                         raise ValueError(
                             f"{file}: expected each id once, found {name!r} here and in {images[name][0]}; give every "
                             "image a name of its own."
                         )
-                    images[name] = (shard, member.offset_data, member.size)
+                    images[name] = (shard, header.offset_data, header.size)
             if len(images) == before:
+                kinds = member or " ".join(SUFFIXES)
                 raise ValueError(
-                    f"{file}: expected images ({' '.join(SUFFIXES)}), found none in this shard; take it out, or check "
+                    f"{file}: expected images ({kinds}), found none in this shard; take it out, or check "
                     "how it was written."
                 )
             advance()
     return ShardListing(shards, dict(sorted(images.items())))
+
+
+def _several(file: Path, first: str, second: str, member: str) -> ValueError:
+    parts = sorted({_part(first), _part(second)})
+    return ValueError(
+        f"{file}: expected one image in each sample{f' of member={member}' if member else ''}, found {first} and "
+        f"{second}; say which is the image: member={' or member='.join(parts)} (of a set, data.sets.<name>.member)."
+    )
 
 
 def _members(file: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
@@ -216,17 +232,18 @@ def _read(file: Path, offset: int, size: int) -> bytes:
     return data
 
 
-def shard_labels(path: Path | str, *, field: str = "") -> dict[str, int]:
+def shard_labels(path: Path | str, *, field: str = "", ids: Collection[str] | None = None) -> dict[str, int]:
     """The class of every image, a whole number: id -> label, sorted by id.
 
-    field: '' reads the member `.cls` beside the image; otherwise that field of the member `.json`.
+    field: '' reads the member `.cls` beside the image; otherwise that field of the member `.json`. ids: the images,
+    where they are not all that the shards hold.
     Raises ValueError for an image without a label and for a label that is no whole number.
     """
     suffix, labels = (".json" if field else ".cls"), dict[str, int]()
     for file in shard_files(path).values():
         beside = dict(_members(file))
         for name in beside:
-            if not name.lower().endswith(SUFFIXES):
+            if not name.lower().endswith(SUFFIXES) or (ids is not None and name not in ids):
                 continue
             member = beside.get(_key(name) + suffix)
             if member is None:
@@ -242,6 +259,11 @@ def _key(name: str) -> str:
     """What the members of one sample share: everything before the first dot of the file name."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.split(".", 1)[0]
+
+
+def _part(name: str) -> str:
+    """What a member is of its sample, in lower case: everything behind the first dot of the file name."""
+    return name.rpartition("/")[2].partition(".")[2].lower()
 
 
 def _label(file: Path, member: tarfile.TarInfo, field: str) -> int:

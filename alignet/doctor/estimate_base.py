@@ -48,7 +48,8 @@ class BaseEstimates:
             forward = self.measured.forward(base)
             return forward.width if forward is not None else WIDTH
         if settings.library == "features":
-            names = {rows.features for rows in settings.rows.values()}
+            known = self.sources.config.data.sets  # a teacher's file names the sets of every experiment
+            names = sorted({rows.features for rows in settings.rows.values() if rows.features in known})
             for name in names:
                 if (held := self.sources.read(name)) is not None:
                     return held.values.shape[1]

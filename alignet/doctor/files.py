@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alignet.config import ImagesSet
+from alignet.data.images import in_words
 from alignet.doctor.evaluations import opened
 from alignet.doctor.findings import Finding, fault, ok, warning
 from alignet.doctor.sources import NOT_GIVEN, Sources
@@ -104,16 +105,33 @@ def describe(kind: str, held: Any) -> str:
 def _check_images(sources: Sources, name: str, ids: list[str]) -> Iterator[Finding]:
     """Decode some images (doctor.images) or all; an unreadable one stops `embed` unless it may skip them."""
     chosen = sample(ids, sources.config.doctor.images, sources.config.doctor.seed)
-    refused = [reason for reason in (refusal(sources, name, identity) for identity in chosen) if reason]
+    refused, turned = [], 0
+    for identity in chosen:
+        try:
+            turned += open_one(sources, name, identity).info["orientation"] != 1
+        except ValueError as error:
+            refused.append(str(error))
+    about, left_out = f"data.sets.{name}", sources.left_out(name)
     said = f"{sources.path(name)}: {len(ids):,} images, {len(chosen):,} of them decoded"
+    if left_out:
+        yield warning(
+            about, f"{sources.path(name)} holds other files, which are left out: {in_words(left_out)}",
+            "Convert what are images to PNG or JPEG",
+        )  # fmt: skip
+    if turned:
+        yield warning(
+            about, f"{turned:,} of {len(chosen):,} images decoded lie on their side or mirrored for models, as timm "
+            "and torchvision read them; viewers turn them by their EXIF orientation",
+            "Set pixels.orientation=exif to turn them for models too",
+        )  # fmt: skip
     if not refused:
-        yield ok(f"data.sets.{name}", said)
+        yield ok(about, said)
         return
     found = f"{said}, {len(refused)} cannot be read, for example {refused[0]}"
     if sources.config.embed.unreadable == "skip":
-        yield warning(f"data.sets.{name}", found, "embed.unreadable=skip sets such images aside")
+        yield warning(about, found, "embed.unreadable=skip sets such images aside")
     else:
-        yield fault(f"data.sets.{name}", found, "Or set embed.unreadable=skip to set such images aside")
+        yield fault(about, found, "Or set embed.unreadable=skip to set such images aside")
 
 
 def refusal(sources: Sources, name: str, identity: str) -> str:

@@ -170,6 +170,13 @@ class Sources:
             raise ValueError(f"{path}: expected a header and at least one row, found none; export it again")
         return rows
 
+    def left_out(self, name: str) -> Mapping[str, int]:
+        """What a folder of images holds beside them, by suffix; nothing of shards, whose members have many kinds."""
+        from alignet.data.images import list_images
+
+        one, path = self.config.data.sets[name], self._path(name)
+        return list_images(path / one.under).left_out if one.kind == "images" else {}
+
     def opener(self, name: str) -> Callable[[str], Any]:
         """The function that opens one image of a set by its id, as every stage does."""
         from alignet.data.pixels import open_image, reading
@@ -181,7 +188,7 @@ class Sources:
             if key not in self._held:
                 from alignet.data.shards import list_shards, shard_source
 
-                self._held[key] = shard_source(path, list_shards(path).images)
+                self._held[key] = shard_source(path, list_shards(path, member=one.member).images)
             return lambda identity: self._held[key].open(identity, **options)
         return lambda identity: open_image(path / identity, **options)
 

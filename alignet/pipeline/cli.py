@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -52,10 +53,22 @@ def main(
     with interrupt.listening():  # to the last word: what ends one process of several signals the others
         try:
             _take_part(stage, act, arguments, finish, launches)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except Exception as error:
+            if isinstance(error, BrokenPipeError):
+                _end_if_unheard()
             _end_of(error, stage, list(arguments if typed is None else typed))
+
+
+def _end_if_unheard() -> None:
+    """End without a word where whoever reads what is printed has gone, as `head` does after its lines."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def _take_part(
@@ -119,6 +132,9 @@ def _run(stage: str, act: Callable[[Config], None], arguments: list[str], launch
             launch(stage, arguments, config.runtime)
             return
         if several:
+            from alignet.pipeline.messages import tell_job
+
+            tell_job(overrides)
             print(f"[job {number}] {' '.join(overrides)}", flush=True)
         for job in jobs_of(config, overrides):
             act(job)

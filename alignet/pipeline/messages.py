@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignet.pipeline.graph import Node
 from alignet.pipeline.states import States
 from alignet.runtime.artifacts import Artifact, Identity
 
+_job: list[str] | None = None  # the overrides of one job of a multirun
+
+
+def tell_job(overrides: Sequence[str] | None) -> None:
+    """Let commands that are told from now on be those of one job of a multirun; None: of the whole command line."""
+    global _job
+    _job = None if overrides is None else list(overrides)
+
 
 def given_options() -> str:
-    """The overrides of this command line, but for role and force, as a shell would take them."""
-    kept = [item for item in sys.argv[1:] if not item.startswith(("role=", "force=", "-"))]
+    """The overrides of this job or command line, but for role and force, as a shell would take them."""
+    typed = sys.argv[1:] if _job is None else _job
+    kept = [item for item in typed if not item.startswith(("role=", "force=", "-"))]
     return "".join(" " + shlex.quote(item) for item in kept)
 
 

@@ -121,4 +121,15 @@ def product(overrides: Sequence[str]) -> list[list[str]]:
 
     parsed = OverridesParser.create().parse_overrides([quoted(item, several=True) for item in overrides])
     (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [list(job) for job in jobs]
+    return [[_typed(item) for item in job] for job in jobs]
+
+
+def _typed(override: str) -> str:
+    """What `quoted` makes this override of: a path or a text without the quotes that it was given for Hydra."""
+    key, _, value = override.partition("=")
+    bare = f"{key}=" + re.sub(r"(\\\\)*(\\')?", _unescaped, value[1:-1])
+    return bare if value[:1] == "'" and quoted(bare) == override else override
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return found[0].replace("\\'", "'").replace("\\\\", "\\") if found[2] else found[0]

@@ -34,7 +34,7 @@ def image_ids(one: ImagesSet, path: Path) -> list[str]:
     if one.kind == "shards":
         from alignet.data.shards import list_shards
 
-        return sorted(list_shards(path).images)
+        return sorted(list_shards(path, member=one.member).images)
     from alignet.data.images import list_images
 
     return [listed_name(one.under, name) for name in list_images(path / one.under if one.under else path).ids]

@@ -95,11 +95,10 @@ class Pipeline(States):
         runtime = replace(
             self.config.runtime, threads=parallel.threads_of(key, self.graph, self.config.runtime)
         )
-        stage = stage_module(node)
         with self.store.work(identity, built_from, fresh=force) as work:
             sources = self._sources(node)
             run = StageRun(node, node.section, inputs, sources, work.folder, work.checkpoints, runtime)
-            yield _Making(stage, run, work)
+            yield _Making(run, work)
 
     def _made(self, making: _Making, metrics: Mapping[str, Any]) -> Artifact:
         """Commit what a node's work folder holds, and say so."""
@@ -146,7 +145,6 @@ class Pipeline(States):
 class _Making:
     """A node that is being made."""
 
-    stage: Any
     run: StageRun
     work: Work
     finished: bool = field(init=False)  # by an earlier process, which did not come to publish it
@@ -158,7 +156,7 @@ class _Making:
 
     def metrics(self) -> Mapping[str, Any]:
         """Do what is left to do."""
-        return {} if self.finished else _run(self.stage, self.run)
+        return {} if self.finished else _run(self.run)
 
     def text(self) -> str:
         """What `_run_text` does the same from, in another process."""
@@ -175,12 +173,12 @@ def _size(node: Node) -> int:
     return current().size if node.stage in SHARED else 1
 
 
-def _run(stage: Any, run: StageRun) -> Mapping[str, Any]:
+def _run(run: StageRun) -> Mapping[str, Any]:
     """Run a stage, with the other processes where it is one that they share."""
     if _size(run.node) > 1:
         current().tell(run.as_text())
     set_up(run.runtime, together=_size(run.node) > 1)
-    metrics = stage.run(run)
+    metrics = stage_module(run.node).run(run)
     if _size(run.node) > 1:
         current().wait()
     return metrics
@@ -191,7 +189,7 @@ def _run_text(text: str) -> Mapping[str, Any]:
     if not text.strip():
         return {}
     run = StageRun.from_text(text)
-    return _run(stage_module(run.node), run)
+    return _run(run)
 
 
 def follow() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from alignet.runtime import interrupt
+from alignet.runtime.tensors import save_tensors
 
 
 class Checkpoints:
@@ -42,13 +43,11 @@ class Checkpoints:
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Write tensors and JSON-serialisable state of `step` atomically and drop all but the newest two."""
-        from safetensors.torch import save_file
-
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f"{step}.tmp"
         # clone: safetensors refuses tensors that share memory
         payload = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(payload, temporary, metadata={"state": json.dumps(dict(state)), "step": str(step)})
+        save_tensors(payload, temporary, metadata={"state": json.dumps(dict(state)), "step": str(step)})
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, self.folder / f"{step}.safetensors")

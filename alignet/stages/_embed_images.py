@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from alignet.runtime.artifacts import Artifact, Identity
 
 # key -> what stands there where it is not given; the rest of a command line is configuration
-OWN = {"images": "", "model": "", "output": "", "format": "npy", "map": "", "feature": "", "image_size": "0"}
+OWN = {
+    "images": "",
+    "model": "",
+    "output": "",
+    "format": "npy",
+    "map": "",
+    "feature": "",
+    "image_size": "0",
+    "member": "",
+}
 SHORT = {
     "batch": "embed.batch", "unreadable": "embed.unreadable", "precision": "embed.precision",
     "decode": "embed.decode", "compute": "embed.compute",
@@ -61,6 +70,7 @@ def embed(own: dict[str, str], config: Config) -> None:
     _check_alone(config)
     from alignet import api
     from alignet.backbones.embedding import given_images, parquet_library, write_embedding
+    from alignet.data.images import say_left_out
     from alignet.data.pixels import reading
     from alignet.pipeline.provenance import provenance
     from alignet.pipeline.torch_setup import set_up
@@ -70,7 +80,7 @@ def embed(own: dict[str, str], config: Config) -> None:
         parquet_library()
     reading_seconds = 0.0
     began, started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    source = given_images(options["images"], **reading(asdict(config.pixels)))
+    source = given_images(options["images"], member=options["member"], **reading(asdict(config.pixels)))
     set_up(config.runtime)
     model = api.load(
         options["model"],
@@ -79,6 +89,7 @@ def embed(own: dict[str, str], config: Config) -> None:
         feature=options["feature"],
         image_size=int(options["image_size"]),
     )
+    say_left_out(options["images"], source.left_out)
     target = Path(options["output"] or _default_output(options))
     identity, built_from = _identity(options, config, source, model)
     if _is_there(target, built_from, config.force):
@@ -102,6 +113,7 @@ def embed(own: dict[str, str], config: Config) -> None:
                 decode=config.embed.decode,
                 compute=config.embed.compute,
             )
+            metrics |= {"left_out": dict(source.left_out)} if source.left_out else {}
             seconds = time.monotonic() - started
             made = work.commit(metrics, provenance(began, seconds, config.runtime, processes=1))
     _announce(made, options, reading_seconds, time.monotonic() - started)
@@ -149,6 +161,7 @@ def _identity(
 ) -> tuple[Identity, dict[str, str]]:
     """What determines the bytes, and the digests that a later run compares."""
     from alignet.backbones.embedding import weights_digest
+    from alignet.pipeline.graph.models import pixels_section
     from alignet.runtime.artifacts import Identity, fingerprint
 
     backbone = model.encoder.backbone
@@ -164,8 +177,8 @@ def _identity(
         "images": str(options["images"]),
         "format": options["format"],
         "embed": asdict(config.embed),
-        "pixels": asdict(config.pixels),
-    }
+        "pixels": pixels_section(config),
+    } | ({"member": options["member"]} if options["member"] else {})
     inputs = {"images": source.digest(), "weights": weights_digest(model.encoder.module)}
     if model.feature_map is not None:
         inputs["map"] = model.feature_map.digest()
@@ -208,11 +221,12 @@ def _announce(made: Artifact, options: dict[str, str], reading_seconds: float, s
             f"{figures['unreadable']:,} images could not be read and were set aside: {folder}/unreadable.txt"
         )
     if options["format"] == "parquet":
-        print(f'next: pandas.read_parquet("{folder}/features.parquet"); columns id, features')
+        print(f"next: pandas.read_parquet({str(folder / 'features.parquet')!r}); columns id, features")
         return
-    print(f'next: numpy.load("{folder}/features.npy"), whose rows are the lines of {folder}/ids.txt')
+    print(f"next: numpy.load({str(folder / 'features.npy')!r}), whose rows are the lines of {folder}/ids.txt")
     if not options["map"]:
-        sets = f"data.sets.image_features.path={folder}/features.npy data.sets.image_features.ids={folder}/ids.txt"
+        rows, ids = (shlex.quote(str(folder / name)) for name in ("features.npy", "ids.txt"))
+        sets = f"data.sets.image_features.path={rows} data.sets.image_features.ids={ids}"
         images = shlex.quote(f"paths.images={options['images']}")
         print(
             "or as the teacher of a run: python -m alignet.stages.pipeline experiment=own teacher=precomputed "

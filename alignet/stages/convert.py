@@ -64,7 +64,7 @@ def act_on(arguments: Sequence[str]) -> None:
             f"{found['columns']} columns\n"
             f"next, with your experiment's options: python -m alignet.stages.pipeline +also=levels "
             f"{shlex.quote(f'data.sets.levels_trials.path={target}')} "
-            "data.sets.levels_images.path=<folder of the images>"
+            "data.sets.levels_images.path=FOLDER_OF_THE_IMAGES"
         )
 
     main("convert", __doc__ or "", act, list(arguments[count:]), typed=arguments)

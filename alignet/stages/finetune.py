@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 def run(work: StageRun) -> dict[str, Any]:
     """Fine-tune from the student's pretrained weights."""
     import numpy as np
-    from safetensors.torch import save_file
 
     from alignet.backbones import ImageFiles
     from alignet.config import FinetuneSettings, build
     from alignet.pipeline import payloads
     from alignet.runtime.checkpoints import Checkpoints
     from alignet.runtime.distributed import current
+    from alignet.runtime.tensors import save_tensors
     from alignet.student.finetune import finetune
 
     processes, inputs, runtime = current(), work.inputs, work.runtime
@@ -72,10 +72,10 @@ def run(work: StageRun) -> dict[str, Any]:
         recompute=runtime.recompute, compiled=runtime.compile, sharding=runtime.sharding,
     )  # fmt: skip
     if processes.first:
-        save_file(result.state, work.folder / "weights.safetensors")
+        save_tensors(result.state, work.folder / "weights.safetensors")
         payloads.save_configuration(encoder, work.folder)
         if result.head:
-            save_file(result.head, work.folder / "head.safetensors")
+            save_tensors(result.head, work.folder / "head.safetensors")
         np.savez(work.folder / "curves.npz", **result.curves)  # type: ignore[arg-type]
     images_a_step = settings.batch * (settings.accumulate if settings.sampling == "in_batch" else 3)
     return {

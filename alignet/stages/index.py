@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from alignet.pipeline.stage_run import StageRun
@@ -21,34 +22,41 @@ def run(work: StageRun) -> dict[str, Any]:
 
     kind = work.section["kind"]
     under, data = work.section.get("under", ""), work.sources["data"]
+    left_out: Mapping[str, int] = {}
     if kind == "shards":
-        files = _in_shards(data, under)
+        files = _in_shards(data, under, work.section.get("member", ""))
     else:
-        files = _on_disk(kind, data, under, work.sources.get("ids"), work.sources.get("seen"))
+        files, left_out = _on_disk(kind, data, under, work.sources.get("ids"), work.sources.get("seen"))
     write_json(work.folder / "listing.json", {"kind": kind, "files": files})
-    return {"files": len(files), "bytes": sum(entry["size"] for entry in files.values())}
+    figures = {"files": len(files), "bytes": sum(entry["size"] for entry in files.values())}
+    return figures | ({"left_out": dict(left_out)} if left_out else {})
 
 
 def _on_disk(
     kind: str, data: Path, under: str, ids: Path | None, checksums: Path | None
-) -> dict[str, dict[str, Any]]:
-    """Size and checksum by id. checksums: the file that remembers those that were read before."""
+) -> tuple[dict[str, dict[str, Any]], Mapping[str, int]]:
+    """Size and checksum by id, and what else a folder of images holds, by suffix.
+
+    checksums: the file that remembers those that were read before.
+    """
     from alignet.data.checksums import scan
+    from alignet.data.images import say_left_out
     from alignet.data.sets import files_of, listed_name
 
     files = files_of(kind, data, under, ids)
     listing = scan(files, cache=checksums)  # what the pipeline has just read to name this node
+    say_left_out(data / under, listing.left_out)
     return {
         listed_name(under, name): {"size": size, "sha256": sha256}
         for name, size, sha256 in zip(listing.ids, listing.sizes, listing.sha256, strict=True)
-    }
+    }, listing.left_out
 
 
-def _in_shards(data: Path, under: str) -> dict[str, dict[str, Any]]:
+def _in_shards(data: Path, under: str, member: str) -> dict[str, dict[str, Any]]:
     """Size, checksum, shard and offset by id."""
     from alignet.data.shards import checksums, list_shards
 
-    listing = list_shards(data)
+    listing = list_shards(data, member=member)
     sums = checksums(listing)
     files = {
         name: {"size": size, "sha256": sums[name], "shard": shard, "offset": offset}

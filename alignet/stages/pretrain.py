@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def run(work: StageRun) -> dict[str, Any]:
     """Train from random weights on the world's pretraining pictures."""
     import numpy as np
-    from safetensors.torch import save_file
 
     from alignet.config import TrainingSettings, build
     from alignet.pipeline import payloads
     from alignet.runtime.artifacts import write_json
     from alignet.runtime.checkpoints import Checkpoints
+    from alignet.runtime.tensors import save_tensors
     from alignet.world.pretrain import pretrain_student, pretrain_teacher
 
     role, world = work.node.role, work.inputs["world"]
@@ -36,7 +36,7 @@ def run(work: StageRun) -> dict[str, Any]:
     else:
         labels = np.load(world.file("pretrain/student_labels.npy"), allow_pickle=False)
         fit = pretrain_student(images, labels, settings=settings, checkpoints=checkpoints)
-    save_file(fit.state, work.folder / "weights.safetensors")
+    save_tensors(fit.state, work.folder / "weights.safetensors")
     write_json(work.folder / "curve.json", fit.curve)
     return {"steps": settings.steps, "last_loss": fit.curve[-1], "training_accuracy": fit.accuracy}
 

@@ -7,9 +7,7 @@ cost    seconds; the first time, as long as it takes to read the data once
 `status experiment=ablation/<name>` lists the nodes of all its jobs, those that they share once.
 
 `status prune` lists what lies in the store and is no node of this configuration, with sizes; `status prune remove`
-deletes what `status experiment=ablation/<name>` lists the nodes of all its jobs, those that they share once.
-
-`status prune` lists. Name everything that is to stay: `status prune -m experiment=world seed=0,1,2` keeps
+deletes what `status prune` lists. Name everything that is to stay: `status prune -m experiment=world seed=0,1,2` keeps
 the nodes of all three. Nothing is deleted without the word `remove`.
 """
 

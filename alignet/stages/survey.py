@@ -53,7 +53,8 @@ def build(config: Config) -> None:
     html, survey = build_page(
         objects, open_one, _triplets(config, objects, earlier), texts=Texts(settings.title, consent, settings.hand_in),
         trials=settings.trials, catch=settings.catch, practice=settings.practice, pixels=settings.pixels,
-        quality=settings.quality, max_megabytes=settings.max_megabytes, seed=settings.seed,
+        quality=settings.quality, max_megabytes=settings.max_megabytes, dead_ms=settings.dead_ms,
+        seed=settings.seed,
     )  # fmt: skip
     folder = Path(settings.folder) / survey.id
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def build(config: Config) -> None:
         f"keep: {folder / 'survey.json'} (the import needs it, participants do not)\n"
         f"next: give the page to participants (about {_participants(len(survey.triplets), survey.trials)}, for an "
         "answer to nine in ten questions), collect the files that it saves, and: "
-        "python -m alignet.stages.survey import FOLDER/*.json"
+        f"python -m alignet.stages.survey import FOLDER/*.json survey.folder={shlex.quote(settings.folder)}"
     )
 
 
@@ -104,7 +105,7 @@ def import_files(config: Config, files: Sequence[Path]) -> None:
 
 def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
     """The ids of the survey's image set, and what opens one."""
-    from alignet.data.images import list_images
+    from alignet.data.images import list_images, say_left_out
     from alignet.data.pixels import open_image, reading
     from alignet.data.sets import files_of, listed_name
     from alignet.pipeline.runner import Pipeline
@@ -131,7 +132,8 @@ def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
         )
     listed = list_images(Path(str(files_of("images", root, under))))
     ids = [listed_name(under, item) for item in listed.ids]
-    options = reading(asdict(config.pixels))
+    say_left_out(root / under, listed.left_out)
+    options = reading(asdict(config.pixels) | {"orientation": "exif"})  # people see what every viewer shows
     return ids, lambda item: open_image(root / item, **options)
 
 

@@ -145,7 +145,7 @@ def labels_in_shards(pool: Path, kind: str, ids: list[str]) -> np.ndarray:
             "triplets.labels_from=cls: expected a pool of WebDataset shards, whose .cls members are labels; found "
             "a folder; set data.sets.pool.kind=shards, or labels_from to wnid or ''."
         )
-    known = shard_labels(pool)
+    known = shard_labels(pool, ids=frozenset(ids))
     return np.array([known[name] for name in ids])
 
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from alignet.backbones import Encoder, configuration, features_of
+from alignet.runtime.tensors import new_file_mode, save_tensors
 from alignet.student.model_card import ModelCard, model_card
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -103,8 +104,11 @@ def export_transformers(
     folder.mkdir(parents=True, exist_ok=True)
     module: Any = _with_weights(encoder, stored).to(PRECISIONS[precision])
     parts = folder / "parts.tmp"
+    parts.mkdir(exist_ok=True)
+    mode = new_file_mode(parts / "config.json")
     module.save_pretrained(parts, max_shard_size="1TB")
     for path in sorted(parts.iterdir()):
+        os.chmod(path, mode)
         os.replace(path, folder / path.name)
     parts.rmdir()
     files = configuration(encoder)
@@ -295,10 +299,8 @@ def _write(folder: Path, texts: Mapping[str, str]) -> None:
 
 
 def _write_weights(path: Path, stored: Mapping[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
     temporary = path.with_name(path.name + ".tmp")
     # clone: safetensors refuses tensors that share memory
     tensors = {name: tensor.contiguous().clone() for name, tensor in stored.items()}
-    save_file(tensors, temporary, metadata={"format": "pt"})
+    save_tensors(tensors, temporary, metadata={"format": "pt"})
     os.replace(temporary, path)

@@ -51,6 +51,7 @@ class Trial:
     place: int
     rt: float
     catch: bool | None
+    early: int = 0  # clicks and keys that came before the question could be answered
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _read_all(
 def read_sheet(path: Path, surveys: Mapping[str, Survey]) -> Sheet:
     """One file of answers, checked against its survey; ValueError names the file and what is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors set a mark before it
     except FileNotFoundError:
         raise ValueError(f"{path}: expected a file of answers, found none; check the path.") from None
     except (ValueError, RecursionError) as error:
@@ -236,6 +237,9 @@ def _checked_trial(
         raise _wrong(where, "choice 0, 1 or 2", place)
     if isinstance(rt, bool) or not isinstance(rt, (int, float)) or not (math.isfinite(rt) and rt >= 0):
         raise _wrong(where, "a response time in ms of at least 0", rt)
+    early = item.get("early", 0)
+    if type(early) is not int or early < 0:
+        raise _wrong(where, "a number of early clicks of at least 0", early)
     if not all(0 <= number < len(survey.pictures) for number in pictures):
         raise _wrong(where, f"picture numbers 0..{len(survey.pictures) - 1}", pictures)
     shown = tuple(sorted(pictures))
@@ -246,7 +250,7 @@ def _checked_trial(
     if shown not in catch and asked not in questions:
         raise _wrong(where, "three pictures that the survey asks about together", pictures)
     right = catch[shown] == odd_picture if shown in catch else None
-    return shown, Trial((first, second), objects[place], place, float(rt), right)
+    return shown, Trial((first, second), objects[place], place, float(rt), right, early)
 
 
 def _wrong(where: object, expected: str, found: object) -> ValueError:
@@ -296,7 +300,9 @@ def _judge(sheet: Sheet, rules: Rules, has_catch: bool) -> dict[str, Any]:
         why = "misses"
     return {
         "survey": sheet.survey, "participant": sheet.participant, "complete": sheet.complete,
-        "trials": len(sheet.trials), "catch": len(catch), "catch_right": sum(catch), "misses": misses,
+        "trials": len(sheet.trials),
+        "early_clicks": sum(trial.early for trial in sheet.trials), "catch": len(catch),
+        "catch_right": sum(catch), "misses": misses,
         "median_rt_ms": round(statistics.median(times), 1) if times else None, "set_aside": why,
     }  # fmt: skip
 

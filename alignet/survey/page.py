@@ -50,6 +50,7 @@ def build_page(
     quality: int,
     max_megabytes: float,
     seed: int,
+    dead_ms: float = 0,
 ) -> tuple[str, Survey]:
     """The page's HTML, and the survey that `import_answers` needs to understand its answers.
 
@@ -57,6 +58,7 @@ def build_page(
     asked `trials` of them, drawn by the participant's random id, and all catch trials, in an order of their own.
     pixels: the longest side on screen; larger images are scaled down to it, smaller ones are stored as they are and
     enlarged on screen. quality: JPEG's, 1..95. max_megabytes: of the page (10^6 bytes); ValueError above.
+    dead_ms: so many milliseconds after a question appears, clicks and keys are counted but answer nothing.
     The same arguments give the same bytes.
     """
     jpegs, thumbnails = [], []
@@ -78,7 +80,7 @@ def build_page(
     copies = {copy for _, copy, _ in plan.catch}
     own = {shown: number for number, shown in enumerate(plan.pictures) if number not in copies}
     content: dict[str, Any] = {
-        "survey": "", "pixels": pixels, **dataclasses.asdict(texts), "trials": trials,
+        "survey": "", "pixels": pixels, "dead_ms": dead_ms, **dataclasses.asdict(texts), "trials": trials,
         "shared": [[own[item] for item in row] for row in plan.triplets],
         "everyone": [sorted(row) for row in plan.catch], "practice": plan.practice,
         "pictures": ["data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for jpeg in pictures],

@@ -58,7 +58,7 @@ def load_survey(path: Path | str) -> Survey:
     if not path.is_file():
         raise ValueError(f"{path}: expected a survey's survey.json, found no file; check survey.folder.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         if content.pop("format") != FORMAT or content.pop("version") != 1:
             raise ValueError("another format or version")
         values: dict[str, Any] = {item.name: content[item.name] for item in fields(Survey)}

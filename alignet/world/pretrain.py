@@ -12,6 +12,7 @@ Shape suffixes: n pictures, b batch, w words, p output width, H and W pixels.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -241,7 +242,8 @@ def _batch(images: np.ndarray, settings: TrainingSettings, step: int) -> tuple[T
     epoch, part = divmod(step, len(images) // settings.batch)
     order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(images))
     rows = np.sort(order[part * settings.batch : (part + 1) * settings.batch])
-    pictures = np.asarray(images[rows])
+    pictures = np.array(images[rows])
+    _let_go(images)
     if settings.shift:
         size, shift = pictures.shape[1], settings.shift
         rng = np.random.default_rng([settings.seed, 1, step])
@@ -249,6 +251,13 @@ def _batch(images: np.ndarray, settings: TrainingSettings, step: int) -> tuple[T
         y, x = (np.clip(np.arange(size) + move, 0, size - 1) for move in (down, across))
         pictures = pictures[np.arange(len(rows))[:, None, None], y[:, :, None], x[:, None, :]]
     return torch.from_numpy(pictures).permute(0, 3, 1, 2), torch.from_numpy(rows)
+
+
+def _let_go(images: np.ndarray) -> None:
+    """Of a file that is mapped: its pages stay in the system's cache and no longer count as this process's memory."""
+    mapped = getattr(images, "_mmap", None)
+    if hasattr(mapped, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _save(checkpoints, step, module, parameters, optimizer, curve, right) -> None:

@@ -254,3 +254,55 @@ def test_check_images_names_exactly_the_broken_ones(tmp_path):
     refusals = check_images(images)
     assert [name for name, _ in refusals] == ["bad.png", "empty.png"]
     assert images.open("good.png").size == (8, 8)
+
+
+def test_what_pillow_opens_is_read_and_the_rest_is_counted_by_suffix(tmp_path):
+    image = Image.fromarray(COLOUR)
+    for name, kind in (
+        ("a.jpg", None), ("b.png", None), ("c.GIF", "GIF"), ("d.avif", None), ("e.jfif", "JPEG"), ("f.jpe", "JPEG"),
+        ("g.ppm", None), ("h.jp2", None), ("i.apng", "PNG"), ("j.dib", "DIB"), ("k.pgm", "PPM"),
+    ):  # fmt: skip
+        image.save(tmp_path / name, kind)
+    (tmp_path / "x").mkdir()
+    for name in ("l.heic", "x/m.HEIC", "n.txt", "README", ".hidden.heic"):
+        (tmp_path / name).write_bytes(b"\0")
+    listed = list_images(tmp_path)
+    assert [name[0] for name in listed.ids] == list("abcdefghijk")
+    assert listed.left_out == {"": 1, ".heic": 2, ".txt": 1}
+    for name in listed.ids:
+        assert listed.open(name).size == (8, 8)
+    for name in list("abcdefghijk"):
+        next(tmp_path.glob(f"{name}.*")).unlink()
+    with pytest.raises(ValueError, match=r"found only 2 \.heic, 1 without a suffix, 1 \.txt .* convert"):
+        list_images(tmp_path)
+
+
+def test_of_several_frames_the_first_counts(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for name in ("a.gif", "b.apng", "c.webp", "d.tif"):
+        kind = {"b": "PNG", "c": "WEBP"}.get(name[0])
+        more = {"lossless": True} if kind == "WEBP" else {}
+        frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:], **more)
+        np.testing.assert_array_equal(pixels(tmp_path / name)[0, 0], (255, 0, 0))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
+def test_orientation_is_told_and_followed_only_where_it_is_asked_for(tmp_path, turn, ending):
+    from PIL import ImageOps
+
+    from alignet.data.pixels import PixelPolicy
+
+    exif = Image.Exif()
+    exif[0x112] = turn
+    stored = Image.fromarray(np.kron(COLOUR[:6], np.ones((8, 8, 1), np.uint8)))
+    path = saved(tmp_path, stored, f"a{ending}", exif=exif, **({} if ending == ".png" else {"quality": 100}))
+    with Image.open(path) as opened:
+        plain, shown = np.asarray(opened.convert("RGB")), np.asarray(ImageOps.exif_transpose(opened))
+    np.testing.assert_array_equal(pixels(path), plain)
+    assert open_image(path).info["orientation"] == turn
+    turned = open_image(path, policy=PixelPolicy(orientation="exif"))
+    np.testing.assert_array_equal(np.asarray(turned), shown)
+    assert turned.info["orientation"] == 1
+    with pytest.raises(ValueError, match="orientation: expected stored or exif, found 'up'"):
+        PixelPolicy(orientation="up")

@@ -383,3 +383,50 @@ def test_shards_in_folders(tmp_path):
     images = list_shards(tmp_path).images
     with pytest.raises(ValueError, match=r"expected a shard a/0\.tar, as when it was listed, found 0\.tar"):
         shard_source(tmp_path / "b/c/0.tar", images)
+
+
+def tar_of(path, members):
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
+    return path
+
+
+def test_which_member_of_a_sample_is_its_image_is_said_or_asked(tmp_path):
+    path = tar_of(tmp_path / "0.tar", {
+        "x/a.jpg": encoded("JPEG"), "x/a.seg.png": encoded("PNG"), "x/a.cls": b"3",
+        "x/b.png": encoded("PNG", 1), "x/b.cls": b"4",
+    })  # fmt: skip
+    with pytest.raises(ValueError, match=r"x/a\.jpg and x/a\.seg\.png.*member=jpg or member=seg\.png"):
+        list_shards(path)
+    assert list(list_shards(path, member="jpg,png").images) == ["x/a.jpg", "x/b.png"]
+    assert list(list_shards(path, member=".SEG.png").images) == ["x/a.seg.png"]
+    found = shard_labels(path, ids=list_shards(path, member="jpg,png").images)
+    assert found == {"x/a.jpg": 3, "x/b.png": 4}
+    with pytest.raises(ValueError, match="one image in each sample of member=jpg,seg.png"):
+        list_shards(path, member="jpg,seg.png")
+    with pytest.raises(ValueError, match=r"expected images \(webp\), found none"):
+        list_shards(path, member="webp")
+
+
+def test_the_member_is_an_option_of_a_set_and_of_embed(tmp_path):
+    from alignet.backbones.embedding import given_images
+    from alignet.pipeline.cli import load
+    from alignet.pipeline.runner import Pipeline
+
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    tar_of(shards / "0.tar", {f"{row}.{part}": encoded(kind, row) for row in range(6)
+                              for part, kind in (("jpg", "JPEG"), ("depth.png", "PNG"))})  # fmt: skip
+    line = [
+        "experiment=own", f"paths.images={shards}", f"paths.map={tmp_path / 'map.npz'}", "data.sets.pool.kind=shards",
+        f"paths.artifacts={tmp_path / 'store'}",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="say which is the image"):
+        Pipeline(load(line)).make("index[pool]")
+    made = Pipeline(load([*line, "data.sets.pool.member=jpg"])).make("index[pool]")
+    listing = json.loads(made.file("listing.json").read_text())["files"]
+    assert sorted(listing) == [f"{row}.jpg" for row in range(6)]
+    assert given_images(str(shards), member="depth.png").ids == tuple(f"{row}.depth.png" for row in range(6))

@@ -58,6 +58,7 @@ def test_the_page_knows_no_file_name_and_no_right_answer():
     assert not any(name in html for name in survey.objects)
     assert set(content) == {
         "survey", "pixels", "title", "consent", "hand_in", "trials", "shared", "everyone", "practice", "pictures",
+        "dead_ms",
     }  # fmt: skip
     for shown, (one, copy, odd) in zip(content["everyone"], survey.catch):
         assert shown == sorted((one, copy, odd))

@@ -98,7 +98,7 @@ def _in_shards(material: Material, part: str, ids: list[str]) -> np.ndarray:
             f"evaluate.datasets.{material.dataset}.data: expected {name}, the set of shards whose .cls members are the "
             f"labels, found {', '.join(material.files) or 'nothing'}; add it"
         )
-    known: dict[str, Any] = shard_labels(material.files[name])
+    known: dict[str, Any] = shard_labels(material.files[name], ids=frozenset(ids))
     missing = [one for one in ids if one not in known]
     if missing:
         raise ValueError(

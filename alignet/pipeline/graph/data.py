@@ -20,10 +20,10 @@ def index(graph: GraphBuilder, role: str) -> str:
     if name not in data.sets:
         raise ValueError(f"no data set {name!r}: expected one of {', '.join(data.sets)} (data.sets)")
     one = data.sets[name]
+    section = {key: value for key, value in asdict(one).items() if (key, value) != ("member", "")}
     if data.drawn(name):
-        section = asdict(one)
         return graph.add("index", name, section, {"world": graph.node("world")})
-    section = {key: value for key, value in asdict(one).items() if key not in ("path", "ids")}
+    section = {key: value for key, value in section.items() if key not in ("path", "ids")}
     return graph.add("index", name, section, {}, outside=name)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.data import object_ids
+from alignet.pipeline.graph.models import pixels_section
 from alignet.pipeline.graph.nodes import SETTINGS
 
 
@@ -41,7 +42,7 @@ def evaluate(graph: GraphBuilder, role: str) -> str:
     if "objects" in dataset.data and "test" in dataset.images:
         section["object_ids"] = object_ids(config, dataset.images["test"])
     if "pictures" in dataset.data:
-        section["pixels"] = asdict(config.pixels)
+        section["pixels"] = pixels_section(config)
     return graph.add("evaluate", role, section, inputs)
 
 

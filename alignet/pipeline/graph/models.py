@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from alignet.config import Config
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.data import first_name
 from alignet.pipeline.graph.nodes import FINETUNED
@@ -40,11 +41,20 @@ def embed(graph: GraphBuilder, role: str) -> str:
         if rows.images:
             inputs["images"] = graph.node("index", rows.images)
         return graph.add("embed", f"{model}.{images}", section, inputs)
-    section["pixels"] = asdict(graph.config.pixels)
+    section["pixels"] = pixels_section(graph.config)
     inputs = {"images": graph.node("index", images)} | weights(graph, base)
     if model in FINETUNED:
         inputs = {"images": inputs["images"], "weights": graph.node("finetune", model)}
     return graph.add("embed", f"{model}.{images}", section, inputs)
+
+
+def pixels_section(config: Config) -> dict[str, Any]:
+    """What pixels mean; an orientation that is not asked for is left out, as before there was a choice."""
+    return {
+        key: value
+        for key, value in asdict(config.pixels).items()
+        if (key, value) != ("orientation", "stored")
+    }
 
 
 def weights(graph: GraphBuilder, model: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from alignet.config import Config
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.data import object_ids
-from alignet.pipeline.graph.models import model_section, weights
+from alignet.pipeline.graph.models import model_section, pixels_section, weights
 from alignet.pipeline.graph.people import objects
 from alignet.pipeline.graph.teacher import map_source, part_of_pool, teacher_features
 
@@ -64,5 +64,5 @@ def _student_section(config: Config, settings: dict[str, Any]) -> dict[str, Any]
     return {
         "settings": settings,
         "model": model_section(config.models["student"]),
-        "pixels": asdict(config.pixels),
+        "pixels": pixels_section(config),
     }
