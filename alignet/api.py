@@ -10,8 +10,8 @@ Shape suffixes: m images, p features, n triplets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,6 +112,7 @@ def load(
     feature: str = "",
     image_size: int = 0,
     weights: str | Path = "",
+    model_args: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Model:
     """Load a model by folder or name, with its own preprocessing.
@@ -122,7 +123,8 @@ def load(
     cache. map: an npz of W and b (gLocal, thingsvision, `export[teacher]`), applied to the features. feature: "pooled"
     (before a classifier or projection) or "output"; by default what the text tower meets where there is one, else
     pooled. image_size: pixels; 0 is the model's own. weights: of a name, "random" (drawn from `seed`) or a
-    .safetensors file in place of the download.
+    .safetensors file in place of the download. model_args: further arguments of the architecture, such as
+    {"quick_gelu": True} of an open_clip network whose file was trained with that activation.
 
     Raises ValueError for an unknown name, for weights that do not fit or cannot be had, and for a map of another
     width.
@@ -138,6 +140,8 @@ def load(
         ValueError: backbone: expected an architecture that timm ... knows, found 'resnet10q'; similar names: ...
     """
     backbone = _backbone(str(model), feature, image_size, str(weights))
+    if model_args:
+        backbone = replace(backbone, model_args=dict(model_args))
     encoder = load_encoder(backbone, device=device, seed=seed)
     chosen = load_map(map) if isinstance(map, (str, Path)) else map
     if chosen is not None and chosen.width != encoder.width:

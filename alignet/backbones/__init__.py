@@ -18,6 +18,7 @@ from alignet.backbones.encoder import (
     features_of,
     folder_backbone,
     load_encoder,
+    stored_names,
     text_features,
 )
 from alignet.backbones.timm_models import timm_features
@@ -38,6 +39,6 @@ __all__ = [
     "folder_backbone",
     "load_encoder",
     "load_weights",
-    "text_features",
+    "stored_names", "text_features",
     "timm_features",
 ]

@@ -9,7 +9,7 @@ Shape suffixes: b or m images, p features, H and W pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,15 @@ def classifier_head(encoder: Encoder) -> tuple[Tensor, Tensor] | None:
 def configuration(encoder: Encoder) -> dict[str, str]:
     """File name -> text of what stands beside the weights, so that the library loads the folder by itself."""
     return _library(encoder.backbone.library).configuration(encoder)
+
+
+def stored_names(encoder: Encoder, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of the network under the names that its library's files have; those of transformers are others."""
+    from alignet.backbones import transformers_models
+
+    if encoder.backbone.library != "transformers":
+        return dict(state)
+    return transformers_models.stored_names(encoder.module, state)
 
 
 @torch.no_grad()

@@ -43,7 +43,11 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
             raise not_downloaded(f"{backbone.architecture} ({backbone.tag})", repository, error) from error
         return _with_file(backbone, model_config, prepare, path)
     folder = backbone.folder
-    path = Path(backbone.weights) if folder is None else folder_weights(folder, backbone.architecture)
+    path = (
+        Path(backbone.weights)
+        if folder is None
+        else folder_weights(folder, backbone.architecture, "open_clip")
+    )
     return _with_file(backbone, model_config, prepare, path)
 
 
@@ -166,7 +170,39 @@ def _configured(backbone: Backbone) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{backbone.architecture!r}; similar names: {', '.join(near) or 'none'}."
         )
     model_config = base | dict(backbone.model_args)
-    return model_config, _of_tag(backbone, bool(model_config.get("quick_gelu", False)))
+    quick_gelu = bool(model_config.get("quick_gelu", False))
+    if (
+        not backbone.tag
+        and backbone.weights not in ("", "random")
+        and "quick_gelu" not in backbone.model_args
+    ):
+        _check_activation(backbone, quick_gelu)
+    return model_config, _of_tag(backbone, quick_gelu)
+
+
+def _check_activation(backbone: Backbone, quick_gelu: bool) -> None:
+    """ValueError for a file without a tag where published weights of the architecture use the other activation.
+
+    A file does not say which it was trained with, and with the wrong one its features are others, without an error.
+    """
+    import open_clip
+
+    name, published = backbone.architecture, dict[bool, list[str]]()
+    for tag in open_clip.list_pretrained_tags_by_model(name):
+        uses = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
+        published.setdefault(uses, []).append(tag)
+    if not published.get(not quick_gelu):
+        return
+    said = "; ".join(
+        f"{'QuickGELU' if uses else 'GELU'}: {', '.join(tags)}"
+        for uses, tags in sorted(published.items(), reverse=True)
+    )
+    other = f"{name}-quickgelu"
+    architecture = f", architecture {other}," if other in open_clip.list_models() else ","
+    raise ValueError(
+        f"backbone {name}: expected the tag of the weights or their activation, since published weights use "
+        f"{said}, found neither; give the tag{architecture} or model_args.quick_gelu true or false."
+    )
 
 
 def _untagged(backbone: Backbone) -> dict[str, Any]:
@@ -206,10 +242,17 @@ def _of_tag(backbone: Backbone, quick_gelu: bool) -> dict[str, Any]:
             f"{backbone.tag!r}; it has: {tags}."
         )
     if bool(known.get("quick_gelu", False)) != quick_gelu:
-        other = backbone.architecture.removesuffix("-quickgelu")
+        bare = backbone.architecture.removesuffix("-quickgelu")
+        other = bare if quick_gelu else f"{bare}-quickgelu"
+        known_name = other in open_clip.list_models()
+        fix = (
+            f"architecture to {other}"
+            if known_name
+            else f"model_args.quick_gelu to {str(not quick_gelu).lower()}"
+        )
         raise ValueError(
             f"backbone {backbone.architecture} ({backbone.tag}): expected the activation that these weights were "
-            f"trained with, found the other one; set architecture to {other if quick_gelu else other + '-quickgelu'}."
+            f"trained with, found the other one; set {fix}."
         )
     return _prepared(known)
 
@@ -232,6 +275,11 @@ def _with_file(
     if late:
         module = _module(backbone, model_config, prepare, 0)
     wrong = differences(module, state)
+    if "logit_bias" in state and getattr(module, "logit_bias", None) is None:
+        raise ValueError(
+            f"weights of {name}: expected a configuration with logit_bias, which {path} has (it was trained with the "
+            f"sigmoid loss), found one without; add init_logit_bias: -10 to model_cfg in {CONFIG}, or to model_args."
+        )
     try:
         open_clip.load_checkpoint(
             module, str(path)

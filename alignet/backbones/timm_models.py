@@ -50,7 +50,11 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
     else:
         from pathlib import Path
 
-        path = Path(backbone.weights) if folder is None else folder_weights(folder, backbone.architecture)
+        path = (
+            Path(backbone.weights)
+            if folder is None
+            else folder_weights(folder, backbone.architecture, "timm")
+        )
         _load(module, path, backbone)
     return module
 

@@ -3,12 +3,17 @@
 The feature "output" is what get_image_features gives, the vector that the text tower meets. "pooled" is the image
 tower's pooler_output (CLIP's CLS token after its last norm, SigLIP's attention pooling, DINO's CLS token), and for
 ViT-like networks the CLS token after the last norm: their pooler is a further layer with a tanh, whose weights most
-published checkpoints lack.
+published checkpoints lack. Of networks without a pooler (SegFormer, PoolFormer, PVT) it is the mean of the last feature
+map over its positions, of CvT its CLS token.
+
+Files name weights as the library stores them, which is not how its modules are called: since version 5 it renames on
+loading and back on saving. Both are read here, and what is written has the names of files.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from alignet.backbones.backbone import normalised
-from alignet.backbones.weights import folder_weights, load_weights, not_downloaded
+from alignet.backbones.weights import differences, folder_weights, not_downloaded, read_weights
 
 if TYPE_CHECKING:
     from alignet.backbones.backbone import Backbone, LoadedBackbone
@@ -31,12 +36,24 @@ PROCESSORS = {
     "clip": "CLIPImageProcessor", "clip_vision_model": "CLIPImageProcessor", "siglip": "SiglipImageProcessor",
     "siglip_vision_model": "SiglipImageProcessor", "vit": "ViTImageProcessor", "deit": "DeiTImageProcessor",
     "dinov2": "BitImageProcessor", "dinov2_with_registers": "BitImageProcessor",
-    "dinov3_vit": "DINOv3ViTImageProcessor",
+    "dinov3_vit": "DINOv3ViTImageProcessor", "dinov3_convnext": "DINOv3ViTImageProcessor",
 }  # fmt: skip
 REFUSED = {
     "siglip2": "is SigLIP2's NaFlex for images of any shape; take a fixed size, as google/siglip2-base-patch16-224",
     "vit_mae": "hides most of the image at random; take timm's vit_base_patch16_224.mae",
+    "imagegpt": "reads an image as a sequence of colours; take a ViT",
+    "perceiver": "needs a preprocessor of its own for images; take a ViT",
+    "timm_wrapper": "wraps a network of timm; take it from timm itself (library timm)",
+    "hgnet_v2": "AutoModel gives as feature maps alone; take timm's hgnetv2_b4",
+    "pp_lcnet": "AutoModel does not give; take timm's lcnet_100",
+    "shieldgemma2": "is a language model; take a CLIP or SigLIP",
+    "donut-swin": "prepares pages, not photographs; take Swin",
 }
+_HEADS = (
+    "classifier",
+    "cls_classifier",
+    "distillation_classifier",
+)  # of what a file holds beside the network
 OFFLINE = (OSError, RuntimeError)
 _EXACT = 1e-6  # of normalised pixels, between the processor and uint8 normalised here
 
@@ -57,10 +74,23 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
         return _pretrained(backbone, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
-        module = AutoModel.from_config(config, dtype=torch.float32)
+        try:
+            module = AutoModel.from_config(config, dtype=torch.float32)
+        except ImportError as error:
+            raise ValueError(
+                f"backbone {backbone.architecture}: expected the packages that transformers builds it with, found: "
+                f"{' '.join(str(error).split())[:200]}; install them, or take another network."
+            ) from error
     if backbone.weights != "random":
-        path = Path(backbone.weights) if folder is None else folder_weights(folder, backbone.architecture)
-        load_weights(module, path, backbone.architecture)
+        path = (
+            Path(backbone.weights)
+            if folder is None
+            else folder_weights(folder, backbone.architecture, "transformers")
+        )
+        state = read_weights(path, backbone.architecture)
+        if differences(module, state):
+            return _from_file(backbone, config, path)
+        module.load_state_dict(state, strict=True)
     return module
 
 
@@ -98,7 +128,11 @@ def preprocessing(
         "interpolation": Image.Resampling(int(processor.resample)).name.lower(),
         "processor": type(processor).__name__,
     }
-    return transform, (pixels if _exact(pixels(probe), prepared, config) else transform), config
+    try:
+        exact = _exact(pixels(probe), prepared, config)
+    except TypeError:  # EfficientNet's takes no bytes
+        exact = False
+    return transform, (pixels if exact else transform), config
 
 
 def features_of(module: nn.Module, images: Tensor, feature: str) -> Tensor:
@@ -122,12 +156,12 @@ def features_of(module: nn.Module, images: Tensor, feature: str) -> Tensor:
     if config.model_type in CLS_TOKEN:
         return found.last_hidden_state[:, 0]
     pooled = getattr(found, "pooler_output", None)
-    if pooled is None:
-        raise ValueError(
-            f"backbone: expected a network with a pooled vector, found {type(module).__name__} without one; take "
-            f"another network."
-        )
-    return pooled.flatten(1)
+    if pooled is not None:
+        return pooled.flatten(1)
+    if getattr(found, "cls_token_value", None) is not None:
+        return found.cls_token_value[:, 0]
+    last = found.last_hidden_state  # (b, tokens, p) or (b, p, H, W)
+    return last.mean(1) if last.ndim == 3 else last.mean((2, 3))
 
 
 def classifier(module: nn.Module) -> nn.Module | None:
@@ -148,6 +182,12 @@ def text_features(encoder: LoadedBackbone, texts: Sequence[str]) -> Tensor:
         tokenizer = AutoTokenizer.from_pretrained(
             str(backbone.folder or backbone.architecture), **_revision(backbone)
         )
+    except ImportError as error:  # SigLIP's needs sentencepiece
+        raise ValueError(
+            f"tokenizer of {backbone.architecture}: expected the packages that it is read with, found none of "
+            f"{', '.join(sorted(set(re.findall('sentencepiece|protobuf|tiktoken', str(error).lower())))) or error}; "
+            f"install them with: pip install 'alignet[text]'."
+        ) from error
     except (*OFFLINE, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
@@ -187,10 +227,81 @@ def example(encoder: LoadedBackbone) -> tuple[str, str]:
     forward = module.get_image_features if both else module.forward
     interpolated = _resized(forward, module.config, torch.zeros((1, *encoder.data_config["input_size"])))
     flag = ", interpolate_pos_encoding=True" if interpolated else ""
-    end = ".last_hidden_state[:, 0]" if module.config.model_type in CLS_TOKEN else ".pooler_output"
-    own = _vision(module.config).image_size
+    end = _end(module, encoder.data_config["input_size"])
+    own = _own_size(module.config)
     remark = f"The position embedding is of {own} px and is interpolated to {size} px, as evaluated."
     return f'{tower}(**processor(image, return_tensors="pt"){flag}){end}', remark if interpolated else ""
+
+
+@torch.no_grad()
+def _end(module: Any, shape: tuple[int, ...]) -> str:
+    """How the library's output becomes the features, as Python."""
+    if module.config.model_type in CLS_TOKEN:
+        return ".last_hidden_state[:, 0]"
+    if hasattr(module, "get_image_features"):
+        return ".pooler_output"
+    found = module.eval()(
+        pixel_values=torch.zeros((1, *shape)),
+        **_resized(module.forward, module.config, torch.zeros((1, *shape))),
+    )
+    if getattr(found, "pooler_output", None) is not None:
+        return ".pooler_output" + (".flatten(1)" if found.pooler_output.ndim > 2 else "")
+    if getattr(found, "cls_token_value", None) is not None:
+        return ".cls_token_value[:, 0]"
+    return f".last_hidden_state.mean({1 if found.last_hidden_state.ndim == 3 else (2, 3)})"
+
+
+def stored_names(module: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the names that the library's files have."""
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:  # the library's first versions that rename call them as their modules
+        return dict(state)
+    return dict(revert_weight_conversion(module, dict(state)))
+
+
+def _from_file(backbone: Backbone, config: Any, path: Path) -> nn.Module:
+    """The network with a file's weights, under the names of files; ValueError where they are not all of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config.save_pretrained(folder)
+        (folder / "model.safetensors").symlink_to(path.absolute())
+        module, found = _loaded(backbone, config, str(folder))
+    wrong = [
+        f"{len(keys)} {what} ({', '.join(sorted(map(str, keys))[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (
+            ("missing", _lost(config, found)),
+            ("unexpected", [key for key in found["unexpected_keys"] if not key.startswith(_HEADS)]),
+            ("of another shape", found["mismatched_keys"]),
+        )
+        if keys
+    ]
+    if wrong:
+        raise ValueError(
+            f"weights of {backbone.architecture}: expected the keys of this architecture, found {'; '.join(wrong)} in "
+            f"{path}; check architecture and model_args."
+        )
+    return module
+
+
+def _lost(config: Any, found: Mapping[str, Any]) -> list[str]:
+    """Weights of the network that a file lacks, but for a pooler that is passed over."""
+    return sorted(
+        name
+        for name in found["missing_keys"]
+        if not (config.model_type in CLS_TOKEN and name.startswith("pooler."))
+    )
+
+
+def _loaded(backbone: Backbone, config: Any, source: str) -> tuple[nn.Module, dict[str, Any]]:
+    from transformers import AutoModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of a pooler that the weights lack; it is not used, but it is exported
+        return AutoModel.from_pretrained(
+            source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=True, **_revision(backbone),
+        )  # fmt: skip
 
 
 def _config(backbone: Backbone) -> Any:
@@ -218,16 +329,10 @@ def _config(backbone: Backbone) -> Any:
 
 def _pretrained(backbone: Backbone, config: Any) -> nn.Module:
     from safetensors import SafetensorError
-    from transformers import AutoModel
 
     source = str(backbone.folder or backbone.architecture)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # of a pooler that the weights lack; it is not used, but it is exported
-            module, found = AutoModel.from_pretrained(
-                source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
-                **_revision(backbone),
-            )  # fmt: skip
+        module, found = _loaded(backbone, config, source)
     except (*OFFLINE, SafetensorError) as error:
         if backbone.folder is None:
             raise not_downloaded(backbone.architecture, source, error) from error
@@ -236,11 +341,7 @@ def _pretrained(backbone: Backbone, config: Any) -> nn.Module:
             f"weights of {backbone.architecture}: expected a folder of transformers with .safetensors weights that fit "
             f"its config.json, found: {reason}; copy it again."
         ) from error
-    lost = sorted(
-        name
-        for name in found["missing_keys"]
-        if not (config.model_type in CLS_TOKEN and name.startswith("pooler."))
-    )
+    lost = [*_lost(config, found), *(str(key) for key in found["mismatched_keys"])]
     if lost:
         raise ValueError(
             f"weights of {backbone.architecture}: expected all weights of {type(module).__name__}, found {len(lost)} "
@@ -255,7 +356,7 @@ def _processor(module: nn.Module, backbone: Backbone) -> Any:
 
     config: Any = module.config
     size = backbone.image_size
-    own = _vision(config).image_size
+    own = _own_size(config)
     folder = backbone.folder
     bare = folder is None and (backbone.weights == "random" or backbone.architecture in PROCESSORS)
     if not bare:
@@ -269,8 +370,8 @@ def _processor(module: nn.Module, backbone: Backbone) -> Any:
                 f"backbone {backbone.architecture}: expected preprocessor_config.json in {folder}, found none that "
                 f"AutoImageProcessor reads; copy it from the model's repository."
             ) from error
-    elif config.model_type in PROCESSORS:
-        processor = getattr(transformers, PROCESSORS[config.model_type])()
+    elif known := _processor_of(config.model_type):
+        processor = getattr(transformers, known)()
         size = size or own
     else:
         raise ValueError(
@@ -301,11 +402,34 @@ def _exact(raw: Tensor, prepared: Tensor, config: Mapping[str, Any]) -> bool:
 
 
 def _resized(forward: Callable[..., Any], config: Any, images: Tensor) -> dict[str, bool]:
-    own = _vision(config).image_size
-    same = tuple(images.shape[2:]) == (tuple(own) if isinstance(own, (list, tuple)) else (own, own))
+    own = _own_size(config)
+    same = tuple(images.shape[2:]) == (own, own)
     if same or "interpolate_pos_encoding" not in inspect.signature(forward).parameters:
         return {}  # the DINO networks interpolate by themselves
     return {"interpolate_pos_encoding": True}
+
+
+def _processor_of(model_type: str) -> str:
+    """The class of image processor that the library pairs with a model type, "" where it has none."""
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+
+    known = dict(IMAGE_PROCESSOR_MAPPING_NAMES).get(model_type, "")
+    names = (
+        list(known.values())
+        if isinstance(known, Mapping)
+        else [known]
+        if isinstance(known, str)
+        else list(known)
+    )
+    plain = [name for name in names if name and not name.endswith(("Pil", "Fast"))]
+    return PROCESSORS.get(model_type) or next(iter(plain), "")
+
+
+def _own_size(config: Any) -> int:
+    """Pixels that a network's position embedding is made for; 0 of networks that take any size."""
+    own = getattr(_vision(config), "image_size", None)
+    sides = list(own) if isinstance(own, (list, tuple)) else [own or 0]
+    return int(sides[0]) if len(set(sides)) == 1 else 0
 
 
 def _vision(config: Any) -> Any:

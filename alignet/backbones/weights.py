@@ -8,20 +8,28 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-# by preference; the last is what `finetune` writes beside the configuration
-NAMES = ("model.safetensors", "open_clip_model.safetensors", "weights.safetensors")
+_OURS = "weights.safetensors"  # what `finetune` writes beside the configuration
+# what each library looks for in a folder, the first first: one folder may serve several libraries
+NAMES = {
+    "timm": ("model.safetensors", "open_clip_model.safetensors", _OURS),
+    "open_clip": (
+        "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors", _OURS,
+    ),
+    "transformers": ("model.safetensors", _OURS),
+}  # fmt: skip
 
 
-def folder_weights(folder: Path, name: str) -> Path:
-    """The .safetensors file with the weights in a folder; ValueError unless there is exactly one of NAMES."""
-    found = [folder / known for known in NAMES if (folder / known).is_file()]
-    if len(found) != 1:
-        there = ", ".join(path.name for path in found) or "none of them"
-        raise ValueError(
-            f"weights of {name}: expected one of {', '.join(NAMES)} in {folder}, found {there}; convert other "
-            f"formats with safetensors.torch.save_file."
-        )
-    return found[0]
+def folder_weights(folder: Path, name: str, library: str) -> Path:
+    """The .safetensors file that a library takes its weights from in a folder; ValueError where there is none."""
+    names = NAMES[library]
+    for known in names:
+        if (folder / known).is_file():
+            return folder / known
+    there = ", ".join(sorted(path.name for path in folder.glob("*.safetensors"))) or "none of them"
+    raise ValueError(
+        f"weights of {name}: expected one of {', '.join(names)} in {folder}, found {there}; convert other "
+        f"formats with safetensors.torch.save_file."
+    )
 
 
 def read_weights(path: Path, name: str) -> dict[str, Tensor]:

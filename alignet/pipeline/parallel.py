@@ -162,7 +162,7 @@ class Workers:
 
 
 def _anonymous_bytes() -> int:
-    """Memory of this process that is no file: what it shared when it was forked, and all that it has allocated since."""
+    """Memory of this process that is no file: what it shared when it was forked, and what it has allocated since."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
 

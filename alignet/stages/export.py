@@ -35,8 +35,6 @@ def run(work: StageRun) -> dict[str, Any]:
         return _export_map(work.inputs["map"], work.section["card"], work.section["banner"], work.folder)
     if "triplets" in work.inputs:
         return _export_dataset(work.inputs["triplets"].folder, work.folder)
-    from safetensors.torch import load_file
-
     from alignet.pipeline import payloads
     from alignet.student.export import ModelCard, export
 
@@ -58,7 +56,7 @@ def run(work: StageRun) -> dict[str, Any]:
         recipe=_recipe(settings, weights.metrics, described["smooth"]),
         metrics=_metrics(scores, work.node.role),
     )
-    state = load_file(weights.file("weights.safetensors"))
+    state = {name: value.clone() for name, value in encoder.module.state_dict().items()}
     precision = work.section["precision"]
     export(work.folder, encoder, state, card, precision)
     size = int(encoder.data_config["input_size"][1])

@@ -5,7 +5,7 @@ reads   index[pool] and the student's weights; embed[student.pool] where the cla
         sampling `in_batch`: embed[teacher.pool] (or smooth, where it is configured), for `alignet`
         distill[teacher] too, and cluster where batches are drawn by clusters
         direct: index[judged images], index[human triplets] and the object table, in the place of a teacher
-writes  weights.safetensors (the student's own keys), head.safetensors (if any), curves.npz; for students of
+writes  weights.safetensors (the keys of the library's files), head.safetensors (if any), curves.npz; for students of
         transformers or from a folder, the configuration beside the weights
 roles   alignet, distillation (the control: raw teacher, no human data), direct (people's choices, no teacher)
 cost    steps x (forward and backward pass of a batch), which several processes share; a killed run goes on at its last
@@ -31,7 +31,7 @@ def run(work: StageRun) -> dict[str, Any]:
     """Fine-tune from the student's pretrained weights."""
     import numpy as np
 
-    from alignet.backbones import ImageFiles
+    from alignet.backbones import ImageFiles, stored_names
     from alignet.config import FinetuneSettings, build
     from alignet.pipeline import payloads
     from alignet.runtime.checkpoints import Checkpoints
@@ -72,7 +72,7 @@ def run(work: StageRun) -> dict[str, Any]:
         recompute=runtime.recompute, compiled=runtime.compile, sharding=runtime.sharding,
     )  # fmt: skip
     if processes.first:
-        save_tensors(result.state, work.folder / "weights.safetensors")
+        save_tensors(stored_names(encoder, result.state), work.folder / "weights.safetensors")
         payloads.save_configuration(encoder, work.folder)
         if result.head:
             save_tensors(result.head, work.folder / "head.safetensors")

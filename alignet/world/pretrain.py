@@ -255,7 +255,7 @@ def _batch(images: np.ndarray, settings: TrainingSettings, step: int) -> tuple[T
 
 def _let_go(images: np.ndarray) -> None:
     """Of a file that is mapped: its pages stay in the system's cache and no longer count as this process's memory."""
-    mapped = getattr(images, "_mmap", None)
+    mapped: Any = getattr(images, "_mmap", None)
     if hasattr(mapped, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 

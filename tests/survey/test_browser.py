@@ -33,8 +33,8 @@ def site(tmp_path_factory):
         picture(number, (60, 45)).save(root / f"pictures/it's \"<b>{number:02}&.png")
     (root / "consent.txt").write_text(f"You agree.\n\n{EVIL}\n")
     options = [
-        f"survey.images={root}/pictures", f"survey.folder={root}/survey", "survey.triplets=300", "survey.trials=75", "survey.dead_ms=0",
-        f"survey.consent_file={root}/consent.txt", "survey.pixels=48",
+        f"survey.images={root}/pictures", f"survey.folder={root}/survey", "survey.triplets=300", "survey.trials=75",
+        f"survey.consent_file={root}/consent.txt", "survey.pixels=48", "survey.dead_ms=0",
     ]  # fmt: skip
     act_on(options)
     (path,) = (root / "survey").glob("*/survey.json")
