@@ -39,6 +39,7 @@ __all__ = [
     "folder_backbone",
     "load_encoder",
     "load_weights",
-    "stored_names", "text_features",
+    "stored_names",
+    "text_features",
     "timm_features",
 ]

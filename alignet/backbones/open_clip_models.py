@@ -171,11 +171,8 @@ def _configured(backbone: Backbone) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     model_config = base | dict(backbone.model_args)
     quick_gelu = bool(model_config.get("quick_gelu", False))
-    if (
-        not backbone.tag
-        and backbone.weights not in ("", "random")
-        and "quick_gelu" not in backbone.model_args
-    ):
+    as_published = not {"quick_gelu", "vision_cfg", "text_cfg", "embed_dim"} & backbone.model_args.keys()
+    if not backbone.tag and backbone.weights not in ("", "random") and as_published:
         _check_activation(backbone, quick_gelu)
     return model_config, _of_tag(backbone, quick_gelu)
 
@@ -194,7 +191,7 @@ def _check_activation(backbone: Backbone, quick_gelu: bool) -> None:
     if not published.get(not quick_gelu):
         return
     said = "; ".join(
-        f"{'QuickGELU' if uses else 'GELU'}: {', '.join(tags)}"
+        f"{'QuickGELU' if uses else 'GELU'}: {', '.join(tags[:4])}{f' and {len(tags) - 4} more' if tags[4:] else ''}"
         for uses, tags in sorted(published.items(), reverse=True)
     )
     other = f"{name}-quickgelu"

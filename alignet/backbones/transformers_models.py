@@ -358,7 +358,7 @@ def _processor(module: nn.Module, backbone: Backbone) -> Any:
     size = backbone.image_size
     own = _own_size(config)
     folder = backbone.folder
-    bare = folder is None and (backbone.weights == "random" or backbone.architecture in PROCESSORS)
+    bare = folder is None and (backbone.weights == "random" or bool(_processor_of(backbone.architecture)))
     if not bare:
         source = str(folder or backbone.architecture)
         try:

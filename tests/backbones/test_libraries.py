@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from alignet.backbones import (
     Backbone,
@@ -279,10 +280,9 @@ def test_a_hub_that_cannot_be_reached_says_what_to_put_where(
         (backbone("transformers", "vit_mae", {}, "pooled"), r"vit_mae, which hides most of the image"),
         (backbone("transformers", "google/vit", {}, "pooled"), r"expected a model type of transformers"),
         (
-            backbone("transformers", "siglip_vision_model", TOWER | {"vision_use_head": False}, "pooled"),
-            r"expected a network with a pooled vector",
+            backbone("transformers", "vitdet", TOWER, "pooled"),
+            r"whose preprocessing is known without a folder",
         ),
-        (backbone("transformers", "beit", TOWER, "pooled"), r"whose preprocessing is known without a folder"),
     ],
 )
 def test_bad_backbones_are_refused(case: Backbone, message: str) -> None:
@@ -299,7 +299,7 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
             load_encoder(dataclasses.replace(TOYS[case], weights=str(folder)))
 
     (clip / "model.safetensors").write_bytes(b"")
-    refused("clip output", clip, r"expected one of .* found model.safetensors, weights.safetensors")
+    refused("clip output", clip, r"expected a readable .safetensors file, found .*model.safetensors")
     (clip / "weights.safetensors").unlink()
     refused("clip output", clip, r"expected a folder of transformers with .safetensors weights that fit")
     (clip / "preprocessor_config.json").unlink()
@@ -397,3 +397,59 @@ def test_pooled_features_of_the_published_transformers_are_the_cls_token(overrid
     model = load([override]).student
     network = timm.create_model(model.architecture, **model.model_args)
     assert network.global_pool == "token"
+
+
+def test_a_file_of_open_clip_without_a_tag_needs_its_activation_said(tmp_path: Path) -> None:
+    import open_clip
+
+    import alignet
+
+    torch.manual_seed(0)
+    right, _, prepare = open_clip.create_model_and_transforms("RN50", pretrained=None, force_quick_gelu=True)
+    right.eval()
+    path = tmp_path / "w.safetensors"
+    save_file({name: value.contiguous() for name, value in right.state_dict().items()}, path)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 320, 3), dtype=np.uint8))
+    with pytest.raises(
+        ValueError, match=r"RN50: expected the tag .* QuickGELU: openai, .* model_args\.quick_gelu"
+    ):
+        alignet.load("open_clip:RN50", weights=path)
+    with torch.no_grad():
+        expected = right.encode_image(prepare(image)[None])[0].numpy()
+    for name, args in (
+        ("RN50-quickgelu", None),
+        ("RN50-quickgelu/openai", None),
+        ("RN50", {"quick_gelu": True}),
+    ):
+        found = alignet.embed(
+            alignet.load(f"open_clip:{name}", weights=path, model_args=args), [image]
+        ).features[0]
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_folder_that_serves_two_libraries_is_read_as_each_reads_it(tmp_path: Path) -> None:
+    import shutil
+
+    theirs = _folder(load_encoder(TOYS["open_clip output"], seed=1), tmp_path / "open_clip")
+    clip = _folder(load_encoder(TOYS["clip output"], seed=1), tmp_path / "clip")
+    (theirs / "weights.safetensors").rename(theirs / "open_clip_pytorch_model.safetensors")
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copyfile(clip / name, theirs / name)
+    (theirs / "model.safetensors").write_bytes(b"not for open_clip")
+    encoder = load_encoder(folder_backbone(theirs))
+    assert encoder.backbone.library == "open_clip"
+    (theirs / "open_clip_model.safetensors").write_bytes(b"")  # it comes first
+    with pytest.raises(ValueError, match=r"expected a readable .safetensors file, found .*open_clip_model"):
+        load_encoder(folder_backbone(theirs))
+
+
+def test_logit_bias_that_the_configuration_lacks_is_one_message(tmp_path: Path) -> None:
+    folder = _folder(load_encoder(TOYS["open_clip output"], seed=1), tmp_path / "open_clip")
+    path = folder / "weights.safetensors"
+    save_file(load_file(path) | {"logit_bias": torch.tensor(-10.0)}, path)
+    with pytest.raises(ValueError, match=r"expected a configuration with logit_bias.*init_logit_bias: -10"):
+        load_encoder(folder_backbone(folder))
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["init_logit_bias"] = -10
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    load_encoder(folder_backbone(folder))
