@@ -4,7 +4,7 @@ The benchmark's three hierarchy files -> superclasses at a level, each with sour
 table that says which subclass is where:
 
   class_hierarchy.txt       a line for each edge, `parent child`: WordNet ids, or names such as dummy12
-  node_names.txt            `wnid<tab>name`
+  node_names.txt            `wnid<tab>name` of every node; classes without a name are left out
   dataset_class_info.json   [[class number, wnid, name], ...]: the classes, which are the leaves
   a table (.csv)            columns superclass, subclass (a wnid), domain (source | target)
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +58,17 @@ class Hierarchy:
 
     children: Mapping[str, tuple[str, ...]]
     names: Mapping[str, str]
-    classes: frozenset[str]
+    classes: frozenset[str]  # those that descend from the root
     where: str = "class hierarchy"  # the file that it is from
+    left_out: tuple[
+        str, ...
+    ] = ()  # classes that do not, sorted: 110 of ImageNet's 1,000 in the benchmark's own files
+
+    @property
+    def note(self) -> str:
+        """How many classes no task can use, or ''."""
+        count, every = len(self.left_out), len(self.left_out) + len(self.classes)
+        return f"{count:,} of {every:,} classes are not in the hierarchy" if count else ""
 
     def below(self, node: str) -> set[str]:
         """A node and everything that descends from it."""
@@ -141,13 +150,16 @@ def load_hierarchy(edges: Path, names: Path, classes: Path) -> Hierarchy:
     tree = Hierarchy(
         {node: tuple(sorted(found)) for node, found in children.items()}, titles, known, str(edges)
     )
-    lost = sorted(known - tree.below(ROOT))
-    if lost:
+    there = known & tree.below(ROOT)
+    lost = sorted(known - there)
+    if lost and (titles.keys() & set(lost) or there - titles.keys()):  # named: it was to be in the hierarchy
+        lost = sorted(titles.keys() & set(lost)) or lost
         raise ValueError(
-            f"{edges}: expected every class of {classes.name} below {ROOT} (entity), found {len(lost)} of {len(known)} "
-            f"that are not, the first {lost[0]}; the file is cut short or of another hierarchy: fetch it again."
+            f"{edges}: expected every class of {classes.name} that {names.name} names below {ROOT} (entity), found "
+            f"{len(lost)} of {len(known)} that are not, the first {lost[0]}; the file is cut short or of another "
+            "hierarchy: fetch it again."
         )
-    return tree
+    return replace(tree, classes=frozenset(there), left_out=tuple(lost))
 
 
 def split_task(hierarchy: Hierarchy, task: Task, *, seed: int = 2) -> list[Superclass]:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from alignet.data.text import read_text
+from alignet.data.wordnet import wordnet_id
 
 CLASSES = 1000
-_WNID = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\b")
 
 
@@ -28,9 +28,7 @@ def wnids(ids: Sequence[str], where: str) -> np.ndarray:
     """The WordNet id of the folder that each image lies in, or else that its name starts with: text (n,)."""
     found = []
     for name in ids:
-        folder, _, base = name.rpartition("/")
-        parent = folder.rpartition("/")[2]
-        wnid = parent if _WNID.fullmatch(parent) else (_WNID.match(base) or [""])[0]
+        wnid = wordnet_id(name)
         if not wnid:
             raise ValueError(
                 f"{where}: expected images in folders named by WordNet ids such as n01440764, found {name}; sort them "

@@ -54,6 +54,7 @@ def load_triplets(
         raw, order = read_table(path, where or {}), COLUMNS["last"]
     else:
         raw, order = (read_npy(path) if suffix == ".npy" else _read_text(path)), COLUMNS[odd_one]
+        _check_columns(path, raw)
         _check_dtype(path, raw)
     if raw.size and index_base and raw.min() == 0:
         raise ValueError(
@@ -131,6 +132,16 @@ def _read_text(path: Path) -> np.ndarray:
         f"{path}: expected integer object indices, found {bad[0]}; they are not whole numbers, so this is no "
         "file of object indices."
     )
+
+
+def _check_columns(path: Path, raw: np.ndarray) -> None:
+    if raw.ndim == 2 and raw.shape[1] > 3:
+        more = raw.shape[1] - 3
+        raise ValueError(
+            f"{path}: expected three columns, the objects of a triplet, found {raw.shape[1]}: {more} too many (a "
+            "participant, a time?); save the three alone (array[:, :3]), or a table .csv whose header names all: "
+            "image1,image2,image3,choice and, say, participant (odd_one=choice)."
+        )
 
 
 def _check_dtype(path: Path, raw: np.ndarray) -> None:

@@ -6,6 +6,8 @@ import re
 
 
 def wordnet_id(name: str) -> str:
-    """The WordNet id that a file's name starts with (folders before it are ignored), or ''."""
-    match = re.match(r"n\d{8}(?=\D|$)", name.rsplit("/", 1)[-1])
+    """The WordNet id of the folder that a file lies in, or else the one that its name starts with, or ''."""
+    folder, _, base = name.rpartition("/")
+    parent = folder.rpartition("/")[2]
+    match = re.fullmatch(r"n\d{8}", parent) or re.match(r"n\d{8}(?=\D|$)", base)
     return match.group() if match else ""

@@ -149,12 +149,15 @@ def _nights(sources: Sources, dataset: DatasetSettings, path: Path) -> str:
 def _breeds(sources: Sources, dataset: DatasetSettings, part: str, path: Path) -> str:
     from alignet.data.breeds import TASKS, load_hierarchy, load_split, split_task
 
+    note = ""
     if part == "split":
         split = load_split(path)
     else:
         paths = (_path(sources, dataset, one) for one in _BREEDS)
-        split = split_task(load_hierarchy(*paths), TASKS[dataset.options["task"]])
-    return f"{path}: {len(split)} superclasses of {len(split[0].source) + len(split[0].target)} subclasses"
+        hierarchy = load_hierarchy(*paths)
+        split, note = split_task(hierarchy, TASKS[dataset.options["task"]]), hierarchy.note
+    said = f"{path}: {len(split)} superclasses of {len(split[0].source) + len(split[0].target)} subclasses"
+    return f"{said}; {note}" if note else said
 
 
 def _real(sources: Sources, name: str, dataset: DatasetSettings, path: Path) -> str:

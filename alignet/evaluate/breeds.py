@@ -27,6 +27,7 @@ def breeds(
     per_subclass: int | None,
     seed: int,
     bootstrap: int = 1000,
+    note: str = "",
 ) -> Result:
     """Accuracy of a linear readout of the superclass on subclasses that it has never seen, and on those it has.
 
@@ -55,7 +56,11 @@ def breeds(
     seen = np.isin(names, sorted(source))
     scores = []
     for metric, rows in (("breeds", ~seen), ("breeds_source", seen)):
-        values, over, text = right[rows].astype(np.float64), "images", readout.note
+        values, over, text = (
+            right[rows].astype(np.float64),
+            "images",
+            "; ".join(filter(None, [readout.note, note])),
+        )
         low, high = share_interval(values, mean_draws(values, draws=bootstrap, seed=seed))
         if metric == "breeds":
             over, text = "subclasses", f"{text}; over images [{low:.3f}, {high:.3f}]"

@@ -73,7 +73,10 @@ def _take_published(
     from alignet.vice.pruning import kept_dimensions
     from alignet.vice.soft_labels import heldout_metrics
 
-    found, spread = load_embedding(source, objects)
+    notes: list[str] = []
+    found, spread = load_embedding(source, objects, notes)
+    for note in notes:
+        print(f"note: {note}", flush=True)
     loc = torch.from_numpy(found)
     scale = torch.zeros_like(loc) if spread is None else torch.from_numpy(spread)
     kept = torch.arange(loc.shape[1])

@@ -115,3 +115,22 @@ def test_npz_with_flipped_bytes_never_raises_anything_else(tmp_path):
                 refused.append(str(error))
     assert len(refused) > 100
     assert all(str(path) in message for message in refused)
+
+
+def test_points_of_spose_as_text_and_array(tmp_path):
+    values = np.array([[0.5, 0.0, 1.0], [2.0, -0.0013, 0.1], [0.0, 0.3, -0.0002]], dtype=np.float32)
+    np.savetxt(tmp_path / "spose_embedding_49d_sorted.txt", values)
+    (tmp_path / "marked.txt").write_bytes(
+        b"\xef\xbb\xbf" + (tmp_path / "spose_embedding_49d_sorted.txt").read_bytes()
+    )
+    np.save(tmp_path / "a.npy", values)
+    for name in ("spose_embedding_49d_sorted.txt", "marked.txt", "a.npy"):
+        notes = []
+        found = load_embedding(tmp_path / name, 3, notes)
+        assert found.scale is None
+        np.testing.assert_allclose(found.loc, np.maximum(values, 0), rtol=1e-6)
+        assert "no scale" in notes[0]
+        assert notes[1].endswith("2 values below 0 (down to -0.0013) count as 0")
+    np.save(tmp_path / "a.npy", np.where(values < 0, -0.5, values))
+    with pytest.raises(ValueError, match="at least 0 as embedding, found 2 below, the least -0.5"):
+        load_embedding(tmp_path / "a.npy", 3)

@@ -181,3 +181,18 @@ def test_restrict_and_relabel():
     with pytest.raises(ValueError, match="'d' twice"):
         rows_of_objects(["a"], ["d", "a", "d"])
     assert len(restrict(triplets, np.full(4, -1)).triplets) == 0
+
+
+def test_a_column_too_many_is_named_and_what_to_do_with_it(tmp_path):
+    rows = np.array([[0, 1, 2, 17], [2, 1, 0, 18]])
+    np.save(tmp_path / "a.npy", rows)
+    np.savetxt(tmp_path / "a.txt", rows, fmt="%d")
+    for name in ("a.npy", "a.txt"):
+        with pytest.raises(
+            ValueError, match=r"expected three columns, .* found 4: 1 too many \(a participant"
+        ):
+            load_triplets(tmp_path / name, objects=3, index_base=0, odd_one="last")
+    table = "image1,image2,image3,choice,participant\n1,2,3,3,17\n3,2,1,1,18\n"
+    (tmp_path / "a.csv").write_text(table)
+    found = load_triplets(tmp_path / "a.csv", objects=3, index_base=1, odd_one="choice")
+    assert found[:, 2].tolist() == [2, 2]

@@ -1,6 +1,7 @@
 """BREEDS: superclasses from hierarchy files by hand, a readout that carries to other subclasses, damaged files."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from alignet.data.breeds import (
 from alignet.evaluate.breeds import breeds
 from alignet.evaluate.families.generalisation import breeds as family
 from alignet.evaluate.families.material import Material
+from tests.makers.photos import PHOTOS, needs_photos
 
 # entity -> living, things -> three groups; `dummy1` is a chain of one; insects have too few classes
 EDGES = f"""{ROOT} n00004258
@@ -286,3 +288,34 @@ def test_the_family_reads_either_kind_of_file(files, monkeypatch):
         family(material(files), options | {"task": "living"})
     with pytest.raises(ValueError, match="expected hierarchy, names and classes, or split, found hierarchy"):
         family(material({"hierarchy": files["hierarchy"]}), options)
+
+
+def test_classes_outside_of_the_hierarchy_are_left_out_and_counted(files):
+    classes = json.loads(files["classes"].read_text())
+    with files["names"].open("a") as handle:
+        handle.writelines(f"{name}\ta class\n" for name in CLASSES)
+    before = load_hierarchy(files["hierarchy"], files["names"], files["classes"])
+    files["classes"].write_text(json.dumps([*classes, [len(classes), "n99999999", "of no hierarchy"]]))
+    tree = load_hierarchy(files["hierarchy"], files["names"], files["classes"])
+    assert tree.left_out == ("n99999999",)
+    assert tree.note == f"1 of {len(classes) + 1} classes are not in the hierarchy"
+    assert (tree.classes, tree.children) == (before.classes, before.children)
+    assert before.note == ""
+    with files["names"].open("a") as handle:
+        handle.write("n99999999\tnamed, so it was there\n")
+    with pytest.raises(
+        ValueError, match="found 1 of 10 that are not, the first n99999999; the file is cut short"
+    ):
+        load(files)
+
+
+@needs_photos
+def test_the_benchmarks_own_files_give_its_published_splits():
+    names = ("class_hierarchy.txt", "node_names.txt", "dataset_class_info.json")
+    tree = load_hierarchy(*(Path(PHOTOS) / "breeds" / name for name in names))
+    assert tree.note == "110 of 1,000 classes are not in the hierarchy"
+    splits = {name: split_task(tree, task) for name, task in TASKS.items()}
+    assert [len(split) for split in splits.values()] == [13, 30, 17, 26]
+    first = splits["living17"][0]
+    assert (first.name, first.source) == ("salamander", ("n01631663", "n01632777"))  # eft, axolotl
+    assert splits["nonliving26"][0].source == ("n03958227", "n04026417")  # plastic bag, purse

@@ -119,6 +119,7 @@ def breeds(material: Material, options: Options) -> Result:
     from alignet.data.imagenet import wnids
     from alignet.evaluate.breeds import breeds as measure
 
+    note = ""
     if "split" in material.files:
         split = load_split(material.files["split"])
     elif {"hierarchy", "names", "classes"} <= material.files.keys():
@@ -127,7 +128,8 @@ def breeds(material: Material, options: Options) -> Result:
                 f"{material.dataset}: expected options.task among {', '.join(TASKS)}, found {options['task']!r}"
             )
         paths = (material.files[name] for name in ("hierarchy", "names", "classes"))
-        split = split_task(load_hierarchy(*paths), TASKS[options["task"]])
+        hierarchy = load_hierarchy(*paths)
+        split, note = split_task(hierarchy, TASKS[options["task"]]), hierarchy.note
     else:
         raise ValueError(
             f"evaluate.datasets.{material.dataset}.data: expected hierarchy, names and classes, or split, found "
@@ -139,7 +141,7 @@ def breeds(material: Material, options: Options) -> Result:
     return measure(
         train, wnids(train_ids, f"{material.dataset}: train"), test, wnids(test_ids, f"{material.dataset}: test"),
         split, dataset=material.dataset, C=options["C"], per_subclass=options["per_subclass"], seed=material.seed,
-        bootstrap=material.bootstrap,
+        bootstrap=material.bootstrap, note=note,
     )  # fmt: skip
 
 
