@@ -33,10 +33,11 @@ class Embedding(NamedTuple):
 def load_embedding(path: Path | str, objects: int, notes: list[str] | None = None) -> Embedding:
     """The embedding of `objects` objects in an `.npz`, `.npy` or `.txt` file, its rows in their order.
 
-    Of an embedding without a scale, values down to -BELOW of the largest are set to zero. notes: where what was changed,
-    and that there is no scale, is said. Raises ValueError for another type of file, for text that is no numbers (some of
-    VICE's `.txt` results are pickles, which are not opened), for missing arrays, for anything but (objects, d) finite
-    floats, for loc and scale of different shapes, for a negative scale, and for values further below zero.
+    Of an embedding without a scale, values down to -BELOW of the largest are set to zero. notes: where what was
+    changed, and that there is no scale, is said. Raises ValueError for another type of file, for text that is no
+    numbers (VICE's `.txt` results are pickles, which are not opened), for missing arrays, for anything but
+    (objects, d) finite floats, for loc and scale of different shapes, for a negative scale, and for values further
+    below zero.
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -9,6 +9,7 @@ Every stage is `python -m alignet.stages.<stage> [override ...]`. Overrides foll
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import signal
 import sys
@@ -65,9 +66,13 @@ def main(
 def _end_if_unheard() -> None:
     """End without a word where whoever reads what is printed has gone, as `head` does after its lines."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
+        place = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file
+        return
+    poll = select.poll()
+    poll.register(place, select.POLLOUT)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), place)  # for what is still to be flushed
         raise SystemExit(128 + signal.SIGPIPE) from None
 
 

@@ -132,5 +132,5 @@ def test_points_of_spose_as_text_and_array(tmp_path):
         assert "no scale" in notes[0]
         assert notes[1].endswith("2 values below 0 (down to -0.0013) count as 0")
     np.save(tmp_path / "a.npy", np.where(values < 0, -0.5, values))
-    with pytest.raises(ValueError, match="at least 0 as embedding, found 2 below, the least -0.5"):
+    with pytest.raises(ValueError, match=r"at least 0 as embedding, found 2 below, the least -0\.5"):
         load_embedding(tmp_path / "a.npy", 3)

@@ -105,7 +105,9 @@ def test_clicks_keys_and_a_reload_end_in_a_file_of_what_was_shown_and_chosen(sit
     assert content["complete"] is True
     assert [(trial["pictures"], trial["choice"]) for trial in content["trials"]] == expected
     assert len(set(questions)) == survey.length
-    assert set(content) == {"format", "version", "survey", "participant", "complete", "trials"}
+    assert set(content) == {
+        "format", "version", "survey", "participant", "complete", "dead_ms", "trials",
+    }  # fmt: skip
     assert all(trial["rt"] > 0 for trial in content["trials"])
     catch = {tuple(sorted(row)) for row in survey.catch}
     assert catch <= set(questions)
@@ -264,3 +266,103 @@ def recovered(triplets, gram):
     loc = fit_vice(rows, None, objects=M, settings=settings).loc.relu().numpy()
     upper = np.triu_indices(M, 1)
     return spearmanr((loc @ loc.T)[upper], np.array(gram)[upper]).statistic
+
+
+def small_survey(root, *options):
+    """The page of a survey of ten pictures."""
+    from alignet.stages.survey import act_on
+
+    (root / "pictures").mkdir()
+    for number in range(10):
+        picture(number, (80, 80)).save(root / f"pictures/{number}.png")
+    act_on([
+        f"survey.images={root}/pictures", f"survey.folder={root}/survey", "survey.triplets=20", "survey.trials=8",
+        "survey.catch=2", *options,
+    ])  # fmt: skip
+    (page,) = (root / "survey").glob("*/page.html")
+    return page.as_uri()
+
+
+def press_mouse(page, times):
+    """A press and a release on the second picture; `times` is 2 for the second of a double click."""
+    x, y = page.js(
+        "(() => { const at = buttons[1].getBoundingClientRect();"
+        " return [at.x + at.width / 2, at.y + at.height / 2]; })()"
+    )
+    for kind in ("mousePressed", "mouseReleased"):
+        page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=times)
+
+
+def test_a_double_click_answers_one_question_and_is_counted(tmp_path, browser):
+    page = browser.open(small_survey(tmp_path))
+    begin(page)
+    for turn in range(4):
+        page.wait(READY)
+        press_mouse(page, 1)
+        time.sleep(0.15)
+        press_mouse(page, 2)
+        page.wait(f"shown !== null && state.answers.length === {turn + 1}")
+    answers = page.js("state.answers")
+    assert all(answer["rt"] >= 400 for answer in answers)
+    assert [answer["early"] for answer in answers] == [0, 1, 1, 1]
+
+
+def test_where_nothing_is_saved_the_page_says_what_it_knows_and_keeps_the_answers(tmp_path, browser):
+    url = small_survey(tmp_path, "survey.dead_ms=0")
+    page = browser.open(url)
+    browser.call("Browser.setDownloadBehavior", behavior="deny")
+    begin(page)
+    while page.js("document.querySelector('#end').hidden"):
+        page.wait(f"({READY}) || ({ENDED})")
+        page.press("1")
+    told = " ".join(page.js("document.querySelector('#end').innerText").split())
+    assert "has just saved" not in told
+    assert "cannot see whether that has happened" in told
+    assert "your choices stay in this browser" in told
+    page.click("#copy")
+    page.wait("document.querySelector('#copied').textContent !== ''")
+    text = page.js("document.querySelector('#text').value")
+    assert len(json.loads(text)["trials"]) == 10
+    page.go(url)  # closed and opened again, nothing is lost
+    page.wait(ENDED)
+    assert page.js("state.answers.length") == 10
+    assert not list(browser.downloads.iterdir())
+    where = {"behavior": "allow", "downloadPath": str(browser.downloads)}
+    browser.call("Browser.setDownloadBehavior", **where)
+    page.click("#save")
+    assert json.loads(saved(browser, 1)[0].read_text()) == json.loads(text)
+    assert not page.js("document.querySelector('#have-it').hidden")
+    page.click("#have-it")
+    assert page.js("document.querySelector('#still-here').hidden")
+    page.go(url)
+    page.wait(ENDED)
+    assert page.js("document.querySelector('#confirmed').hidden") is False
+    time.sleep(0.3)
+    assert len(list(browser.downloads.iterdir())) == 1  # what is confirmed is not saved once more
+    (tmp_path / "copied.json").write_bytes(b"\xef\xbb\xbf" + text.encode())  # as some editors save it
+    assert len(
+        imported(tmp_path, [str(tmp_path / "copied.json")], "survey.fast_ms=0", "survey.catch_accuracy=0")
+    )
+
+
+def test_photographs_stand_upright(tmp_path, browser):
+    from PIL import Image, ImageDraw
+
+    from alignet.stages.survey import act_on
+
+    (tmp_path / "pictures").mkdir()
+    for number in range(8):
+        upright = Image.new("RGB", (60, 80), (90 + 20 * number, 200, 150))
+        ImageDraw.Draw(upright).rectangle((0, 0, 59, 20), fill=(255, 0, 0))
+        exif = Image.Exif()
+        exif[0x112] = 6
+        upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / f"pictures/{number}.jpg", exif=exif)
+    act_on([
+        f"survey.images={tmp_path}/pictures", f"survey.folder={tmp_path}/survey", "survey.triplets=10",
+        "survey.trials=5", "survey.catch=1", "survey.dead_ms=0",
+    ])  # fmt: skip
+    (path,) = (tmp_path / "survey").glob("*/page.html")
+    page = browser.open(path.as_uri())
+    begin(page)
+    sizes = page.js("pictures.map(item => [item.naturalWidth, item.naturalHeight])")
+    assert all(width < height for width, height in sizes)
