@@ -9,7 +9,9 @@ Shape suffixes: b or m images, p features, H and W pixels.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from alignet.backbones.backbone import Backbone, LoadedBackbone
+from alignet.data.pixels import MAX_PIXELS
 from alignet.runtime.interrupt import ignore
 from alignet.runtime.progress import progress
 
@@ -79,13 +82,34 @@ def load_encoder(backbone: Backbone, device: str = "cpu", seed: int | None = Non
     return Encoder(
         backbone=backbone,
         module=module,
-        transform=transform,
-        pixels=pixels,
+        transform=_Bounded(transform, config),
+        pixels=_Bounded(pixels, config),
         data_config=config,
         width=features.shape[1],
         device=where,
         unused=frozenset(name for name, held in module.named_parameters() if id(held) not in used),
     )
+
+
+@dataclass(frozen=True)
+class _Bounded:
+    """A library's preparation, which resizes the shorter side of an image before it crops; of a strip that is too much."""
+
+    prepare: Callable[[Image.Image], Tensor]
+    config: Mapping[str, Any]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        shape, crop = self.config["input_size"], self.config.get("crop_pct") or 1.0
+        squeezed = "squash" in (self.config.get("crop_mode"), self.config.get("resize_mode"))
+        side = math.ceil(min(shape[1:]) / crop)
+        short, long = sorted(image.size)
+        if not squeezed and side * side * long > MAX_PIXELS * short:
+            raise ValueError(
+                f"{image.info.get('source', 'image')}: expected an image that stays below {MAX_PIXELS:,} pixels once "
+                f"its shorter side has the {side} that the network's preprocessing gives it, found one of {image.width:,} x {image.height:,}; crop it, or "
+                "leave it out."
+            )
+        return self.prepare(image)
 
 
 def classifier_head(encoder: Encoder) -> tuple[Tensor, Tensor] | None:

@@ -128,7 +128,9 @@ def open_image(
         raise ValueError(f"{name}: expected an image, found an empty file; fetch it again or remove it.")
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as handle:
-            return _decode(handle, max_pixels, policy, at_least)
+            picture = _decode(handle, max_pixels, policy, at_least)
+            picture.info["source"] = name  # for who refuses it later
+            return picture
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"{name}: expected at most {max_pixels:,} pixels, found far more ({error}); scale the image down or cut "

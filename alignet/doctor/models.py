@@ -220,6 +220,25 @@ def check_preprocessing(sources: Sources, models: Models) -> Iterator[Finding]:
             )
 
 
+def check_export(sources: Sources, models: Models) -> Iterator[Finding]:
+    """Does the student's library load what would be exported of it?"""
+    import tempfile
+    from pathlib import Path
+
+    from alignet.student.export import rehearse
+
+    trained = any(node.stage == "finetune" for node in sources.graph.values())
+    if not trained or models.failed.get("student") or (encoder := models.encoder("student")) is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            rehearse(encoder, Path(folder) / "student")
+        except ValueError as error:
+            yield fault("student", str(error))
+        else:
+            yield ok("student", f"{encoder.backbone.library} loads an export of it")
+
+
 def _apart(found: Any, expected: Any) -> float:
     """The largest difference, relative to the largest number that is expected."""
     return ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12)).item()

@@ -10,7 +10,13 @@ import logging
 
 import numpy as np
 
-FEWEST = 20  # images; PaCMAP looks at 10 neighbours and as many other pairs of each
+FEWEST = 20  # images
+_NEIGHBOURS = 10  # of each image, beside half as many pairs of middle and twice as many of large distance
+
+
+def neighbours(images: int) -> int:
+    """How many nearest neighbours of each image PaCMAP keeps: ten, or fewer where its pairs would not suffice."""
+    return _NEIGHBOURS if images > 3.5 * _NEIGHBOURS else int(images / 3.5)
 
 
 def project(features: np.ndarray, seed: int) -> np.ndarray:
@@ -28,5 +34,7 @@ def project(features: np.ndarray, seed: int) -> np.ndarray:
             f"projection: expected finite features of {FEWEST} or more images, found shape {x.shape}."
         )
     logging.getLogger("pacmap.pacmap").setLevel(logging.ERROR)  # it warns of every seed that is set
-    found = pacmap.PaCMAP(n_components=2, n_neighbors=10, random_state=seed).fit_transform(x, init="pca")
+    found = pacmap.PaCMAP(n_components=2, n_neighbors=neighbours(len(x)), random_state=seed).fit_transform(
+        x, init="pca"
+    )
     return found.astype(np.float64) - found.mean(0)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from alignet.evaluate.projection import neighbours
 from alignet.evaluate.result import Columns
 from alignet.report.blocks import Block, Figure, Look
 from alignet.report.dataset_results import SETTINGS, Gathered, Row
@@ -86,7 +87,13 @@ def _scatters(
     components = x.startswith("pc")
     what = f"components {x[2:]} and {y[2:]}" if components else "a nonlinear map (PaCMAP)"
     title = f"Principal {what}" if components else "A nonlinear map"
-    said = "Each panel has its own components, flipped, not turned, to agree. " if components else ""
+    kept = neighbours(len(categories))
+    few = ", fewer than its usual 10 since there are few images" if kept < 10 else ""
+    said = (
+        "Each panel has its own components, flipped, not turned, to agree. "
+        if components
+        else f"It keeps {kept} nearest neighbours of each image{few}. "
+    )
     coloured = f"Colour: {len(counts)} superordinate categories" if counts else "No categories are known"
     if len(counts) > 8:
         coloured += ", the 8 commonest named"

@@ -100,6 +100,7 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         ("load", machine.check_load),
         ("weights", lambda: networks.check_weights(sources, models)),
         ("preprocessing", lambda: networks.check_preprocessing(sources, models)),
+        ("export", lambda: networks.check_export(sources, models)),
         ("image sizes", lambda: config_checks.check_sizes(sources)),
         ("maps", lambda: config_checks.check_widths(sources, models)),
         ("people", lambda: config_checks.check_people(sources)),

@@ -37,11 +37,15 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.runtime.checkpoints import Checkpoints
     from alignet.runtime.distributed import current
     from alignet.runtime.tensors import save_tensors
+    from alignet.student.export import rehearse
     from alignet.student.finetune import finetune
 
     processes, inputs, runtime = current(), work.inputs, work.runtime
     settings = build(FinetuneSettings, work.section["settings"], "finetune.settings")
     encoder = payloads.encoder(work, payloads.base_weights(work))
+    checkpoints = Checkpoints(work.checkpoints, runtime.checkpoint_seconds, signals=False)
+    if processes.first and not checkpoints.newest():
+        rehearse(encoder, work.folder / "rehearsal.tmp")
     source = payloads.images(work, "images")
     embedded = [inputs[name] for name in ("features", "original", "opened") if name in inputs]
     ids = readable(source.ids, map(payloads.embedded_ids, embedded))
@@ -68,7 +72,7 @@ def run(work: StageRun) -> dict[str, Any]:
     result = finetune(
         encoder, pixels, teacher, settings, original=original,
         workers=runtime.workers if pixels is images else 0, processes=processes,
-        checkpoints=Checkpoints(work.checkpoints, runtime.checkpoint_seconds, signals=False),
+        checkpoints=checkpoints,
         recompute=runtime.recompute, compiled=runtime.compile, sharding=runtime.sharding,
     )  # fmt: skip
     if processes.first:

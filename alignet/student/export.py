@@ -54,6 +54,32 @@ def export(
     libraries[encoder.backbone.library](folder, encoder, state, card, precision)
 
 
+def rehearse(encoder: Encoder, folder: Path) -> None:
+    """Export the network as it is into `folder`, see that its library loads it, and remove it again.
+
+    Before training, so that nothing is trained that cannot be handed out. ValueError where it cannot be.
+    """
+    state = {name: value.detach().cpu() for name, value in encoder.module.state_dict().items()}
+    bare = ModelCard("rehearsal", "", "", "", (), {}, ())
+    try:
+        with torch.random.fork_rng(devices=[]):
+            export(folder, encoder, state, bare)
+    except MemoryError:
+        raise
+    except OSError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:600]
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(
+            f"{encoder.backbone.architecture}: expected a network that can be exported, which is tried before it is "
+            f"trained, found one that {encoder.backbone.library} does not load again: {kind}{reason} Take another "
+            "image_size (0 is its own), or another network."
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def export_timm(
     folder: Path, encoder: Encoder, state: Mapping[str, Tensor], card: ModelCard, precision: str = "float32"
 ) -> None:
@@ -169,7 +195,13 @@ def _check_timm(folder: Path, encoder: Encoder, stored: Mapping[str, Tensor]) ->
     _compare_preprocessing(folder, encoder, found)
     with torch.no_grad():
         features = reloaded(_noise(encoder))
-    _compare(folder, encoder, stored, features, "this architecture's num_classes=0 is not its pooled feature")
+    size = encoder.backbone.image_size
+    reason = (
+        f"timm builds this architecture otherwise at {size} px than it resizes it to (the windows of Swin, for example)"
+        if size
+        else "this architecture's num_classes=0 is not its pooled feature"
+    )
+    _compare(folder, encoder, stored, features, reason)
 
 
 def _check_open_clip(folder: Path, encoder: Encoder, stored: Mapping[str, Tensor]) -> None:

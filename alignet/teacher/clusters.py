@@ -18,6 +18,8 @@ from alignet.data.feature_blocks import BLOCK, Stacked, Transform, blocks, float
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.progress import progress
 
+LARGEST = 1e15  # of a feature: squares of thousands of such can be summed in float32
+
 
 @dataclass(frozen=True)
 class Clusters:
@@ -208,8 +210,13 @@ def _check_finite(features: np.ndarray | Stacked) -> None:
 
 
 def _check_rows(rows: np.ndarray, at: int | np.ndarray) -> None:
-    """ValueError unless rows are finite; at: the number of the first one, or those of all."""
+    """ValueError unless rows are finite and their squares can be summed; at: the number of the first, or those of all."""
     bad = ~np.isfinite(rows).all(axis=1)
+    if not bad.any() and rows.size and np.abs(rows).max() > LARGEST:
+        raise ValueError(
+            f"clusters: expected features of at most {LARGEST:g}, whose squared distances float32 can hold, found "
+            f"{np.abs(rows).max():.3g}; scale them, or compute them again."
+        )
     if bad.any():
         first = int(np.argmax(bad))
         row = at + first if isinstance(at, int) else at[first]

@@ -205,3 +205,22 @@ def test_a_real_network_knows_real_photographs() -> None:
     with torch.no_grad():
         expected = timm_features(encoder, images[:4]).numpy()
     np.testing.assert_allclose(features[:4], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_strip_is_refused_before_its_shorter_side_is_resized(tmp_path):
+    """1 x 6,000 pixels are few, but 224 x 1,344,000 are not."""
+    import alignet
+    from tests.fuzz.run import forget_peak, peak
+
+    model = alignet.load("timm:test_efficientnet", weights="random")
+    Image.new("RGB", (6000, 1)).save(tmp_path / "strip.png")
+    Image.new("RGB", (600, 1)).save(tmp_path / "short.png")
+    forget_peak()
+    before = peak()
+    with pytest.raises(
+        ValueError, match=r"strip\.png.* once its shorter side has .* found one of 6,000 x 1; crop it"
+    ):
+        alignet.embed(model, [tmp_path / "strip.png"])
+    assert peak() - before < 100 << 20
+    found = alignet.embed(model, [tmp_path / name for name in ("strip.png", "short.png")], unreadable="skip")
+    assert [name for name, _ in found.unreadable] == [str(tmp_path / "strip.png")]

@@ -153,3 +153,28 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     ):
         export_timm(tmp_path, encoder, state, CARD)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_found_before_it_is_trained(tmp_path):
+    from alignet.backbones import Backbone, load_encoder
+    from alignet.student.export import rehearse
+
+    def network(size):
+        small = {"depths": (1, 1), "embed_dim": 24, "num_heads": (2, 2)}
+        encoder = load_encoder(
+            Backbone("timm", "swin_tiny_patch4_window7_224", "random", small, size, "pooled"), seed=0
+        )
+        with torch.no_grad():
+            for name, values in encoder.module.named_parameters():
+                if "relative_position_bias" in name:
+                    values.normal_(generator=torch.Generator().manual_seed(0))
+        return encoder
+
+    state = torch.get_rng_state()
+    rehearse(network(0), tmp_path / "own")
+    with pytest.raises(
+        ValueError, match=r"tried before it is trained.*otherwise at 256 px.*Take another image_size"
+    ):
+        rehearse(network(256), tmp_path / "other")
+    assert not list(tmp_path.iterdir())  # nothing is left of either
+    assert torch.equal(torch.get_rng_state(), state)

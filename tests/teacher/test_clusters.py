@@ -231,3 +231,12 @@ def test_an_interrupted_elbow_continues_to_the_same_curve(tmp_path, monkeypatch)
         elbow(points, checkpoints=Checkpoints(tmp_path, seconds=0), **settings)
     assert elbow(points, checkpoints=Checkpoints(tmp_path, seconds=0), **settings) == whole
     assert fitted == [2, 3, 4, 6, 6, 8]
+
+
+def test_features_whose_squares_overflow_are_refused_before_the_library_sees_them():
+    from alignet.teacher.clusters import _check_rows
+
+    rows = np.ones((4, 3), dtype=np.float32)
+    _check_rows(1e14 * rows, 0)
+    with pytest.raises(ValueError, match=r"expected features of at most 1e\+15.*found 1e\+20; scale them"):
+        _check_rows(np.float32(1e20) * rows, 0)

@@ -211,3 +211,9 @@ def test_what_a_configuration_leaves_out_is_one_clear_message(files):
         FAMILIES["hierarchy"](
             material("alignet", files, raw={"before": (before()[:9], IDS[:9])}), OPTIONS["hierarchy"]
         )
+
+
+def test_a_projection_of_few_images_keeps_as_many_neighbours_as_the_library_would():
+    from alignet.evaluate.projection import neighbours
+
+    assert [neighbours(images) for images in (20, 34, 35, 36, 1000)] == [5, 9, 10, 10, 10]
