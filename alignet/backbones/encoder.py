@@ -93,7 +93,7 @@ def load_encoder(backbone: Backbone, device: str = "cpu", seed: int | None = Non
 
 @dataclass(frozen=True)
 class _Bounded:
-    """A library's preparation, which resizes the shorter side of an image before it crops; of a strip that is too much."""
+    """A library's preparation, which resizes an image's shorter side before it crops; of a strip that is too much."""
 
     prepare: Callable[[Image.Image], Tensor]
     config: Mapping[str, Any]
@@ -106,8 +106,8 @@ class _Bounded:
         if not squeezed and side * side * long > MAX_PIXELS * short:
             raise ValueError(
                 f"{image.info.get('source', 'image')}: expected an image that stays below {MAX_PIXELS:,} pixels once "
-                f"its shorter side has the {side} that the network's preprocessing gives it, found one of {image.width:,} x {image.height:,}; crop it, or "
-                "leave it out."
+                f"its shorter side has the {side} that the network's preprocessing gives it, found one of "
+                f"{image.width:,} x {image.height:,}; crop it, or leave it out."
             )
         return self.prepare(image)
 

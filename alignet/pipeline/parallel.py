@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import importlib
 import json
 import os
 import select
@@ -29,8 +28,6 @@ from alignet.runtime import interrupt, progress
 from alignet.runtime.artifacts import ArtifactError
 from alignet.runtime.distributed import current
 
-# what most nodes import, once for all workers: each would take seconds and a quarter of a gigabyte
-COMMON = ("torch", "timm", "scipy.stats", "sklearn.linear_model", "pandas")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 MOST_BYTES = 100 << 20  # a worker that has allocated more when a node is made is followed by a new one
 _WAIT_SECONDS = 1.0  # between looks at whether this process was asked to end
@@ -127,8 +124,7 @@ class Workers:
                 _status(worker)
 
     def _fork(self) -> _Worker:
-        for name in COMMON:
-            importlib.import_module(name)
+        _import_what_most_nodes_need()
         gc.freeze()  # or the first collection in a worker would copy every page of what is shared
         sys.stdout.flush()
         sys.stderr.flush()
@@ -159,6 +155,11 @@ class Workers:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)  # nothing of the parent's is this process's to tidy up
+
+
+def _import_what_most_nodes_need() -> None:
+    """Once for all workers: each would take seconds, and a quarter of a gigabyte of its own."""
+    import torch  # noqa: F401
 
 
 def _anonymous_bytes() -> int:

@@ -210,7 +210,7 @@ def _check_finite(features: np.ndarray | Stacked) -> None:
 
 
 def _check_rows(rows: np.ndarray, at: int | np.ndarray) -> None:
-    """ValueError unless rows are finite and their squares can be summed; at: the number of the first, or those of all."""
+    """ValueError unless rows are finite and their squares have a sum; at: the number of the first, or of all."""
     bad = ~np.isfinite(rows).all(axis=1)
     if not bad.any() and rows.size and np.abs(rows).max() > LARGEST:
         raise ValueError(
