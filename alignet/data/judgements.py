@@ -15,7 +15,7 @@ Shape suffixes: m images, q = m (m - 1) / 2 pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,25 @@ def load_judgements(
     images: int,
     part: str | None = None,
     kind: str | None = None,
-    key: str | None = None,
+    key: str | Sequence[str] | None = None,
 ) -> Judgements:
     """The judged similarities of `images` images, whose number must be the file's.
 
     format: see the module. part: set1 or set2 of King's. kind: similarity or dissimilarity, by default what the
     format's authors share; a plain matrix has no default. key: which array of a .mat file, parts of structs joined by
-    dots, by default what the format says. Several participants are averaged; a pair that some of them did not judge
-    (NaN) is averaged over the others, and the note counts it.
+    dots, by default what the format says; several, such as two batches of participants, are averaged, and the note says
+    how far they agree (Spearman's rho over pairs). Several participants of one array are averaged; a pair that some of
+    them did not judge (NaN) is averaged over the others, and the note counts it.
     Raises ValueError for a file that is damaged, holds objects instead of numbers, or fits no single reading.
     """
     path = judgements_file(Path(path))
+    if key is not None and not isinstance(key, str):
+        return _together(
+            [
+                load_judgements(path, format=format, images=images, part=part, kind=kind, key=one)
+                for one in key
+            ]
+        )
     kind = _checked_kind(path, format, part, kind)
     if path.suffix.lower() == ".mat":
         name, array = _chosen(path, read_mat(path), format, part, key, images)
@@ -77,6 +85,19 @@ def load_judgements(
         said,
     ]
     return Judgements(as_similarity(mean, kind, where), ", ".join(text for text in texts if text))
+
+
+def _together(parts: Sequence[Judgements]) -> Judgements:
+    """The mean of several judgments of the same images, and how far any two of them agree."""
+    from scipy.stats import spearmanr
+
+    upper = np.triu_indices(len(parts[0].similarity), 1)
+    vectors = [one.similarity[upper] for one in parts]
+    agree = [float(spearmanr(a, b).statistic) for row, a in enumerate(vectors) for b in vectors[row + 1 :]]
+    note = f"mean of {'; '.join(one.note for one in parts)}"
+    if agree:
+        note += f"; their pairs correlate, Spearman's rho {min(agree):.3f}"
+    return Judgements(np.mean([one.similarity for one in parts], 0), note)
 
 
 def as_similarity(matrix: np.ndarray, kind: str, name: str) -> np.ndarray:

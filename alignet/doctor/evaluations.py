@@ -118,9 +118,11 @@ def _ids(sources: Sources, dataset: DatasetSettings, part: str) -> list[str]:
 def _judged(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:
     from alignet.data.judgements import load_judgements
     from alignet.data.tables import read_column
+    from alignet.evaluate.families.options import of_set
     from alignet.evaluate.families.similarity import judged_images
 
-    options, several = dataset.options, dataset.family == "rsa_mean"
+    several = dataset.family == "rsa_mean"
+    options = of_set(dataset.options, part) if several else dataset.options
     order = f"order {part}" if several else "order"
     if order in dataset.data:
         count = len(read_column(_path(sources, dataset, order), options["order_column"]))

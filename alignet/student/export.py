@@ -64,11 +64,11 @@ def rehearse(encoder: Encoder, folder: Path) -> None:
     try:
         with torch.random.fork_rng(devices=[]):
             export(folder, encoder, state, bare)
-    except MemoryError:
-        raise
-    except OSError:
+    except (MemoryError, OSError):
         raise
     except Exception as error:
+        if "(os error " in str(error):  # how safetensors tells of a full disk
+            raise
         reason = " ".join(str(error).split())[:600]
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(

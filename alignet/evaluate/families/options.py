@@ -7,7 +7,7 @@ two families mean different things by one name, OWN has the family's own. What s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -28,12 +28,16 @@ class Kind:
     below: float | None = None
     listed: bool = False  # a list of such, which is not empty
     null: bool = False  # or null
+    several: bool = False  # or a list of such, which is not empty
+    each: bool = False  # or, where a family has several sets, a mapping from the name of each to such
 
     def fits(self, value: Any) -> bool:
         """Whether a value is of this kind."""
         if value is None:
             return self.null
-        if self.listed:
+        if self.each and isinstance(value, Mapping):
+            return bool(value) and all(replace(self, each=False).fits(one) for one in value.values())
+        if self.listed or (self.several and isinstance(value, (list, tuple))):
             return isinstance(value, (list, tuple)) and bool(value) and all(map(self._fits, value))
         return self._fits(value)
 
@@ -59,6 +63,8 @@ class Kind:
         texts = [f"{self.type} {said}".strip()] if self.type else []
         several = " or ".join([*texts, *self.words])
         one = f"a list with each entry {several}" if self.listed else several
+        one += " or a list of such" if self.several else ""
+        one += " or a mapping of such by set" if self.each else ""
         return f"{one} or null" if self.null else one
 
 
@@ -111,7 +117,7 @@ KINDS: dict[str, Kind] = {
     "id_column": TEXT,
     "id_prefix": TEXT,
     "is_imagenet": Kind("true or false", null=True),
-    "key": Kind("text", null=True),
+    "key": Kind("text", null=True, several=True),
     "kind": Kind(words=("similarity", "dissimilarity"), null=True),
     "label": TEXT,
     "labels": MAPPING,
@@ -146,11 +152,19 @@ KINDS: dict[str, Kind] = {
     "wordnet": MAPPING,
 }
 
+_EACH = ("key", "kind", "sorted")  # what the sets of rsa_mean may have of their own, since their files differ
 OWN: dict[tuple[str, str], Kind] = {
+    **{("rsa_mean", name): replace(KINDS[name], each=True) for name in _EACH},
     ("few_shot", "labels"): Kind(words=("folder", "table", "cls")),
     ("few_shot", "split"): Kind("a number", above=0, below=1),
     ("nights", "split"): TEXT,
 }
+
+
+def of_set(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options as they are for one of several sets: of a mapping by set its own entry, or none."""
+    own = {key: value for key, value in options.items() if not (key in _EACH and isinstance(value, Mapping))}
+    return own | {key: options[key][name] for key in options.keys() - own.keys() if name in options[key]}
 
 
 def check_options(dataset: str, family: str, options: Mapping[str, Any]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.families.material import Material, Options
+from alignet.evaluate.families.options import of_set
 
 
 def rsa(material: Material, options: Options) -> list[Score]:
@@ -54,7 +56,7 @@ def rsa(material: Material, options: Options) -> list[Score]:
 def rsa_mean(material: Material, options: Options) -> list[Score]:
     """The same over several sets of images, whose names in `images` and `data` are the same, and the mean of their
     correlations; see evaluate.rsa.rsa_mean. options as of rsa, for all sets alike, where {} in `under` is the name of
-    the set; `order <name>` may be a table.
+    the set; key, kind and sorted may be mappings from the names of sets instead. `order <name>` may be a table.
     """
     from alignet.evaluate.rsa import rsa_mean as measure
 
@@ -65,7 +67,15 @@ def rsa_mean(material: Material, options: Options) -> list[Score]:
             f"{material.dataset}: expected the same names in images and data, found {', '.join(missing)} in one of "
             "them alone; name each set of images as its judgments."
         )
-    found = {name: _judged(material, options, name, name) for name in names}
+    strange = sorted(
+        {one for value in options.values() if isinstance(value, Mapping) for one in value} - set(names)
+    )
+    if strange:
+        raise ValueError(
+            f"{material.dataset}: expected options for the sets {', '.join(names)}, found some for "
+            f"{', '.join(strange)}; name the sets as images does."
+        )
+    found = {name: _judged(material, of_set(options, name), name, name) for name in names}
     return measure(
         {name: (features, matrix) for name, (features, matrix, _) in found.items()},
         dataset=material.dataset,

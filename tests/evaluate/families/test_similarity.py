@@ -184,3 +184,48 @@ def test_calibration_fits_to_none_of_the_triplets_it_reports(tmp_path):
         family("calibration")(material({"test": x}, files=files, **given), options)
     with pytest.raises(ValueError, match=r"data\.fit_triplets beside images\.fit"):
         family("calibration")(material({"test": x, "fit": x}, files={"triplets": ""}, **given), options)
+
+
+def test_sets_whose_files_differ_have_keys_and_orders_of_their_own(tmp_path):
+    """As Peterson's vegetables do: two batches and their mean, under names of their own."""
+    from scipy.stats import spearmanr
+
+    from alignet.evaluate.families.options import check_options
+
+    names = {"animals": [f"{row}.png" for row in range(12)], "plants": [f"p{row:02}.png" for row in range(9)]}
+    features = {name: (rows(len(ids), seed), ids) for seed, (name, ids) in enumerate(names.items())}
+    generator = np.random.default_rng(1)
+
+    def judged(m):
+        half = np.triu(generator.random((m, m)), 1)
+        return half + half.T
+
+    first, second, plants = judged(12), judged(12), judged(9)
+    savemat(tmp_path / "animals.mat", {"one": first, "two": second, "mean": (first + second) / 2})
+    savemat(tmp_path / "plants.mat", {"simMatrix": plants})
+    files = {name: tmp_path / f"{name}.mat" for name in names}
+    sets = {"animals": (features["animals"][0], sorted(names["animals"])), "plants": features["plants"]}
+    given = material(sets, files=files)
+
+    def scores(**options):
+        check_options("fine", "rsa_mean", {"format": "peterson", **options})
+        return {one.dataset: one for one in family("rsa_mean")(given, {"format": "peterson", **options})}
+
+    with pytest.raises(ValueError, match=r"found several in one \(12, 12\), two \(12, 12\).*options.key"):
+        scores(sorted={"animals": "natural"})
+    found = scores(sorted={"animals": "natural"}, key={"animals": "mean"})
+    by_batch = scores(sorted={"animals": "natural"}, key={"animals": ["one", "two"]})
+    (animals,) = (name for name in found if name.endswith("animals"))
+    assert found[animals].value == pytest.approx(by_batch[animals].value)
+    upper = np.triu_indices(12, 1)
+    said = spearmanr(first[upper], second[upper]).statistic
+    assert f"Spearman's rho {said:.3f}" in by_batch[animals].note
+    assert scores(sorted={"animals": "plain"}, key={"animals": "mean"})[animals].value != found[animals].value
+    with pytest.raises(
+        ValueError, match="expected options for the sets animals, plants, found some for fruits"
+    ):
+        scores(sorted={"fruits": "plain"}, key="mean")
+    with pytest.raises(
+        ValueError, match=r"options\.key: expected text or a list of such or a mapping of such by set"
+    ):
+        scores(key={"animals": 3})
