@@ -8,7 +8,7 @@ cost    900,000 triplets of 1,854 objects: minutes on 2 cores; the paper's setti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,12 +31,11 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.runtime.checkpoints import Checkpoints
     from alignet.vice.fit import fit_vice
 
-    objects = len(load_concepts(work.sources["objects"]))
+    names = [one.unique_id for one in load_concepts(work.sources["objects"])]
+    objects = len(names)
     if "published" in work.inputs:
         choices = payloads.triplets(work, "val", objects) if "val" in work.inputs else None
-        return _take_published(
-            work.sources["published"], objects, work.section["settings"], choices, work.folder
-        )
+        return _take_published(work.sources["published"], names, work.section, choices, work.folder)
     settings = build(ViceSettings, work.section["settings"], "vice")
     train, val = (torch.from_numpy(payloads.triplets(work, name, objects)) for name in ("train", "val"))
     checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
@@ -59,24 +58,28 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 def _take_published(
-    source: Path, objects: int, settings: Mapping[str, Any], val: np.ndarray | None, folder: Path
+    source: Path, names: Sequence[str], section: Mapping[str, Any], val: np.ndarray | None, folder: Path
 ) -> dict[str, Any]:
     """A published embedding in the place of a fit. Without a scale it is a point: its labels know no uncertainty.
 
-    val: triplets (n, 3) to measure it on, None where there are none.
+    names: of the objects, in the table's order. val: triplets (n, 3) to measure it on, None where there are none.
     """
     import numpy as np
     import torch
 
     from alignet.data.embeddings import load_embedding
     from alignet.runtime.artifacts import write_json
+    from alignet.vice.object_order import in_table_order
     from alignet.vice.pruning import kept_dimensions
     from alignet.vice.soft_labels import heldout_metrics
 
     notes: list[str] = []
-    found, spread = load_embedding(source, objects, notes)
-    for note in notes:
+    found, spread = load_embedding(source, len(names), notes)
+    rows, said = in_table_order(found, names, section.get("order"), val, str(source))
+    found, spread = found[rows], None if spread is None else spread[rows]
+    for note in [*notes, *([said] if said else [])]:
         print(f"note: {note}", flush=True)
+    settings = section["settings"]
     loc = torch.from_numpy(found)
     scale = torch.zeros_like(loc) if spread is None else torch.from_numpy(spread)
     kept = torch.arange(loc.shape[1])

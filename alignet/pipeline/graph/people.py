@@ -19,6 +19,8 @@ def vice(graph: GraphBuilder, role: str) -> str:
         section = {
             "settings": {name: getattr(people.settings, name) for name in ("k", "alpha", "samples", "seed")}
         }
+        if people.published_order is not None:
+            section["order"] = people.published_order
     inputs = {name: graph.node("index", item) for name, item in sets.items() if item is not None}
     return graph.add("vice", "", section, inputs | {"objects": objects(graph)})
 
