@@ -212,10 +212,13 @@ def _check_finite(features: np.ndarray | Stacked) -> None:
 def _check_rows(rows: np.ndarray, at: int | np.ndarray) -> None:
     """ValueError unless rows are finite and their squares have a sum; at: the number of the first, or of all."""
     bad = ~np.isfinite(rows).all(axis=1)
-    if not bad.any() and rows.size and np.abs(rows).max() > LARGEST:
+    largest = float(np.abs(rows).max()) if rows.size and not bad.any() else 0.0
+    if (
+        LARGEST < largest <= np.finfo(np.float32).max
+    ):  # beyond that, float32 makes it infinite, which is found later
         raise ValueError(
             f"clusters: expected features of at most {LARGEST:g}, whose squared distances float32 can hold, found "
-            f"{np.abs(rows).max():.3g}; scale them, or compute them again."
+            f"{largest:.3g}; scale them, or compute them again."
         )
     if bad.any():
         first = int(np.argmax(bad))
