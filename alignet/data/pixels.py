@@ -204,10 +204,12 @@ _TURNS = {  # EXIF orientation -> how the stored picture becomes what a viewer s
 
 def _turned(picture: Image.Image, image: Image.Image, policy: PixelPolicy) -> Image.Image:
     """The picture, turned where the policy says so. image: what Pillow has read, since a PNG says it last."""
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    if turn is not None and policy.orientation == "exif":
-        picture, turn = picture.transpose(turn), None
-    picture.info["orientation"] = next((number for number, one in _TURNS.items() if one is turn), 1)
+    asked = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if asked not in _TURNS:
+        asked = 1
+    elif policy.orientation == "exif":
+        picture, asked = picture.transpose(_TURNS[asked]), 1
+    picture.info["orientation"] = asked
     return picture
 
 
