@@ -68,9 +68,8 @@ class GivenImages:
         [int, int], Image.Image
     ]  # row, at_least as of open_image -> RGB; ValueError where it cannot be read
     files: Mapping[str, Path]
-    left_out: Mapping[str, int] = field(
-        default_factory=dict
-    )  # of a folder: files that are no images, by suffix
+    # of a folder: files that are no images, by suffix
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def digest(self) -> str:
         """sha256 over names, sizes and times of the files: it changes when the images do, and reads none."""

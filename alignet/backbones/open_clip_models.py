@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from alignet.backbones.weights import differences, folder_weights, not_downloaded, read_weights
+from alignet.backbones.weights import differences, not_downloaded, read_weights, weights_file
 
 if TYPE_CHECKING:
     from alignet.backbones.backbone import Backbone, LoadedBackbone
@@ -42,12 +42,7 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
             repository = known.get("hf_hub", "").rstrip("/") or known.get("url", "")
             raise not_downloaded(f"{backbone.architecture} ({backbone.tag})", repository, error) from error
         return _with_file(backbone, model_config, prepare, path)
-    folder = backbone.folder
-    path = (
-        Path(backbone.weights)
-        if folder is None
-        else folder_weights(folder, backbone.architecture, "open_clip")
-    )
+    path = weights_file(backbone)
     return _with_file(backbone, model_config, prepare, path)
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from alignet.backbones.weights import differences, folder_weights, load_weights, not_downloaded, read_weights
+from alignet.backbones.weights import differences, load_weights, not_downloaded, read_weights, weights_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,13 +48,7 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
     if backbone.weights == "random":
         _set_image_size(module, backbone)
     else:
-        from pathlib import Path
-
-        path = (
-            Path(backbone.weights)
-            if folder is None
-            else folder_weights(folder, backbone.architecture, "timm")
-        )
+        path = weights_file(backbone)
         _load(module, path, backbone)
     return module
 

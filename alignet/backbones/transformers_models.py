@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from alignet.backbones.backbone import normalised
-from alignet.backbones.weights import differences, folder_weights, not_downloaded, read_weights
+from alignet.backbones.weights import differences, not_downloaded, read_weights, weights_file
 
 if TYPE_CHECKING:
     from alignet.backbones.backbone import Backbone, LoadedBackbone
@@ -49,11 +49,8 @@ REFUSED = {
     "shieldgemma2": "is a language model; take a CLIP or SigLIP",
     "donut-swin": "prepares pages, not photographs; take Swin",
 }
-_HEADS = (
-    "classifier",
-    "cls_classifier",
-    "distillation_classifier",
-)  # of what a file holds beside the network
+# of what a file holds beside the network
+_HEADS = ("classifier", "cls_classifier", "distillation_classifier")
 OFFLINE = (OSError, RuntimeError)
 _EXACT = 1e-6  # of normalised pixels, between the processor and uint8 normalised here
 
@@ -82,11 +79,7 @@ def build(backbone: Backbone, seed: int | None) -> nn.Module:
                 f"{' '.join(str(error).split())[:200]}; install them, or take another network."
             ) from error
     if backbone.weights != "random":
-        path = (
-            Path(backbone.weights)
-            if folder is None
-            else folder_weights(folder, backbone.architecture, "transformers")
-        )
+        path = weights_file(backbone)
         state = read_weights(path, backbone.architecture)
         if differences(module, state):
             return _from_file(backbone, config, path)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from alignet.backbones.backbone import Backbone
 
 _OURS = "weights.safetensors"  # what `finetune` writes beside the configuration
 # what each library looks for in a folder, the first first: one folder may serve several libraries
@@ -19,9 +23,14 @@ NAMES = {
 }  # fmt: skip
 
 
-def folder_weights(folder: Path, name: str, library: str) -> Path:
-    """The .safetensors file that a library takes its weights from in a folder; ValueError where there is none."""
-    names = NAMES[library]
+def weights_file(backbone: Backbone) -> Path:
+    """The .safetensors file of a backbone whose weights are a file, or a folder, of which its library takes one.
+
+    ValueError for a folder without any that the library looks for.
+    """
+    folder, name, names = backbone.folder, backbone.architecture, NAMES[backbone.library]
+    if folder is None:
+        return Path(backbone.weights)
     for known in names:
         if (folder / known).is_file():
             return folder / known

@@ -21,9 +21,7 @@ class ImagesSet:
         str | None
     )  # in the world's own artifact, or on this machine; shards: a folder of .tar, or a pattern
     under: str  # only ids below this subfolder of `path`; '' takes all
-    member: str = (
-        ""  # of a sample in shards, the part that is its image, as `jpg`; '' where there is one only
-    )
+    member: str = ""  # of a sample in shards, the part that is its image, as `jpg`; '' where it has one
 
 
 @dataclass(frozen=True)

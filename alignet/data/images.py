@@ -39,9 +39,8 @@ class ImageSource:
     root: Path  # the folder; of shards, what was named
     ids: tuple[str, ...]  # sorted
     places: Mapping[str, Place] = field(default_factory=dict)  # of shards: id -> place; empty for a folder
-    left_out: Mapping[str, int] = field(
-        default_factory=dict
-    )  # files that are no images, by suffix in lower case
+    # files that are no images, by suffix in lower case
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -12,6 +12,7 @@ from alignet.runtime.distributed import current
 Advance = Callable[..., None]
 _PLAIN_SECONDS = 10.0  # at most one plain line in this many seconds
 _SHORT_SECONDS = 3.0  # work that took less gets no plain line at all
+_MANY = 100  # units; the first of more says nothing of the time that is left
 _lines_only = False
 
 
@@ -71,8 +72,10 @@ def _plain(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
 
     def advance(count: int = 1, note: str = "") -> None:
         nonlocal finished, said
-        finished += count
+        first, finished = finished == done, finished + count
         now = time.monotonic()
+        if first and total > _MANY * count:  # it may hold what is done once, such as compiling
+            return
         if finished < total and now - said < _PLAIN_SECONDS:
             return
         if finished >= total and now - began < _SHORT_SECONDS:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def run(work: StageRun) -> dict[str, Any]:
     """List the set."""
+    from alignet.data.images import say_left_out
     from alignet.runtime.artifacts import write_json
 
     kind = work.section["kind"]
@@ -28,6 +29,9 @@ def run(work: StageRun) -> dict[str, Any]:
     else:
         files, left_out = _on_disk(kind, data, under, work.sources.get("ids"), work.sources.get("seen"))
     write_json(work.folder / "listing.json", {"kind": kind, "files": files})
+    if "world" in work.inputs:  # what stands beside drawn pictures is the world's own
+        left_out = {}
+    say_left_out(data / under, left_out)
     figures = {"files": len(files), "bytes": sum(entry["size"] for entry in files.values())}
     return figures | ({"left_out": dict(left_out)} if left_out else {})
 
@@ -40,12 +44,10 @@ def _on_disk(
     checksums: the file that remembers those that were read before.
     """
     from alignet.data.checksums import scan
-    from alignet.data.images import say_left_out
     from alignet.data.sets import files_of, listed_name
 
     files = files_of(kind, data, under, ids)
     listing = scan(files, cache=checksums)  # what the pipeline has just read to name this node
-    say_left_out(data / under, listing.left_out)
     return {
         listed_name(under, name): {"size": size, "sha256": sha256}
         for name, size, sha256 in zip(listing.ids, listing.sizes, listing.sha256, strict=True)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def run(work: StageRun) -> dict[str, Any]:
     """Predict the features from the classifier and keep the prediction."""
     import numpy as np
-    from threadpoolctl import threadpool_limits
 
     from alignet.backbones import classifier_head
     from alignet.data.features import rows_for
@@ -32,9 +31,8 @@ def run(work: StageRun) -> dict[str, Any]:
     features, ids = payloads.embedding(work.inputs["features"])
     seen, have = payloads.embedding(work.inputs["original"])
     weights, bias = (tensor.cpu().numpy() for tensor in head)
-    with threadpool_limits(work.runtime.threads):  # for equal bytes on machines with more cores
-        expected = class_expectations(seen[rows_for(ids, have)], weights, bias)
-        found = smooth(expected, features, work.section["penalties"])
+    expected = class_expectations(seen[rows_for(ids, have)], weights, bias)
+    found = smooth(expected, features, work.section["penalties"])
     np.save(work.folder / "features-00000.npy", found.features)
     (work.folder / "ids-00000.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     return {"images": len(ids), "penalty": found.penalty, "explained_left_out": found.explained}
