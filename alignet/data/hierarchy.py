@@ -3,7 +3,8 @@
 Families of metrics read it to say how two images are related: by one class (subordinate), one basic category, one
 superordinate category, or none. Two sources:
 
-  a CSV table   a row for each class, with columns that the caller names (class, basic, superordinate)
+  a table       with columns that the caller names (class, basic, superordinate); superordinate categories in any
+                form that data.categories reads
   data.noun     WordNet's own database of nouns, as text; classes are WordNet ids such as n02084071, which are offsets
                 of WordNet 3.0. A class belongs to the nearest listed synset at or above it.
 
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alignet.data.categories import JOINED, one_each, read_categories
 from alignet.data.tables import read_column
 from alignet.data.text import open_text
 
@@ -31,18 +33,22 @@ _MOST_MISSING = 0.2  # of WordNet ids; beyond it the file is of another version
 
 @dataclass(frozen=True)
 class Levels:
-    """Class, basic and superordinate category of m images: text arrays (m,), '' where unknown."""
+    """Class, basic and superordinate category of m images: text arrays (m,), '' where unknown.
+
+    A text may join several superordinate categories (data.categories.JOINED): then a shared one relates two images.
+    """
 
     subordinate: np.ndarray
     basic: np.ndarray
     superordinate: np.ndarray
+    note: str = ""  # of the rule for several categories, where one was asked for
 
     def __len__(self) -> int:
         return len(self.subordinate)
 
     def pick(self, rows: np.ndarray) -> Levels:
         """The levels of some images, by their rows."""
-        return Levels(self.subordinate[rows], self.basic[rows], self.superordinate[rows])
+        return Levels(self.subordinate[rows], self.basic[rows], self.superordinate[rows], self.note)
 
     def relation(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """How the images of rows `first` and `second` (n,) are related: int8 (n,), an index of RELATIONS or UNKNOWN.
@@ -50,14 +56,15 @@ class Levels:
         One class: subordinate. Otherwise one basic category: basic. Otherwise two superordinate categories: across.
         Otherwise one superordinate category and two basic ones: superordinate. All else cannot be told.
         """
-        (a, b), (c, d), (e, f) = (
-            (codes[first], codes[second])
-            for codes in map(_codes, (self.subordinate, self.basic, self.superordinate))
+        (a, b), (c, d) = (
+            (codes[first], codes[second]) for codes in map(_codes, (self.subordinate, self.basic))
         )
+        names, codes = np.unique(self.superordinate, return_inverse=True)
+        related = _share_one(names)[codes[first], codes[second]]
+        both = (self.superordinate != "")[first] & (self.superordinate != "")[second]
         found = np.full(len(a), UNKNOWN, dtype=np.int8)
-        both = (e >= 0) & (f >= 0)
-        found[both & (e == f) & (c >= 0) & (d >= 0)] = 2
-        found[both & (e != f)] = 3
+        found[both & related & (c >= 0) & (d >= 0)] = 2
+        found[both & ~related] = 3
         found[(c >= 0) & (c == d)] = 1
         found[(a >= 0) & (a == b)] = 0
         return found
@@ -78,6 +85,7 @@ class Hierarchy:
 
     basic: Mapping[str, str]
     superordinate: Mapping[str, str]
+    note: str = ""  # see Levels
 
     def levels(self, classes: Sequence[str], where: str = "hierarchy") -> Levels:
         """The levels of images by their classes ('' where an image has none). ValueError where no class is known.
@@ -94,33 +102,36 @@ class Hierarchy:
             np.array(classes, dtype=str),
             np.array([self.basic.get(name, "") for name in classes], dtype=str),
             np.array([self.superordinate.get(name, "") for name in classes], dtype=str),
+            self.note,
         )
 
 
 def table_hierarchy(
-    path: Path, *, class_: str, basic: str, superordinate: str, merge: Mapping[str, str]
+    path: Path,
+    *,
+    class_: str,
+    basic: str,
+    superordinate: str,
+    merge: Mapping[str, str],
+    several: str | None = None,
 ) -> Hierarchy:
-    """The hierarchy of a CSV table; class_, basic and superordinate name its columns, of which two may be one.
+    """The hierarchy of a table; class_, basic and superordinate name its columns, of which two may be one.
 
-    A cell of several superordinate categories, separated by commas, counts as its first. merge: superordinate
-    category -> the larger one that it is part of ({} for none). Rows without a class are left out. ValueError for a
-    missing column, or a class with two different rows.
+    superordinate: or "0/1", for a column of each category. merge: superordinate category -> the larger one that it is
+    part of ({} for none). several: one of data.categories.RULES, for classes of several superordinate categories; None
+    takes the first of a cell and refuses a class whose rows differ. Rows without a class are left out. ValueError for
+    a missing column, or a class with two basic categories.
     """
-    columns = [
-        [value.strip() for value in read_column(path, name)] for name in (class_, basic, superordinate)
-    ]
-    known: dict[str, tuple[str, str]] = {}
-    for name, one, several in zip(*columns):
-        larger = several.split(",")[0].strip()
-        entry = (one, merge.get(larger, larger))
-        if name and known.setdefault(name, entry) != entry:
+    known: dict[str, str] = {}
+    for name, one in zip(*([value.strip() for value in read_column(path, name)] for name in (class_, basic))):
+        if name and known.setdefault(name, one) != one:
             raise ValueError(
-                f"{path}: expected one basic and one superordinate category for each class, found {known[name]} and "
-                f"{entry} for {name!r}; make the rows agree."
+                f"{path}: expected one basic category for each class, found {known[name]!r} and {one!r} for {name!r}; "
+                "make the rows agree."
             )
-    return Hierarchy(
-        {name: entry[0] for name, entry in known.items()}, {name: entry[1] for name, entry in known.items()}
-    )
+    categories = read_categories(path, class_, superordinate, merge, rows_differ=several is not None)
+    larger, note = one_each(categories, several or "first")
+    return Hierarchy(known, larger, note if several else "")
 
 
 def wordnet_hierarchy(
@@ -157,7 +168,8 @@ def wordnet_hierarchy(
             "(Debian's wordnet-base)."
         )
     known = [name for name in wanted if name in above]
-    return Hierarchy(*({name: _nearest(name, above, named[level]) for name in known} for level in named))
+    nearest = {level: {name: _nearest(name, above, ids) for name in known} for level, ids in named.items()}
+    return Hierarchy(nearest["basic"], nearest["superordinate"])
 
 
 def read_hypernyms(path: Path) -> dict[str, list[str]]:
@@ -232,3 +244,9 @@ def _codes(names: np.ndarray) -> np.ndarray:
     """Numbers of text (m,), -1 for ''."""
     unique, codes = np.unique(names, return_inverse=True)
     return np.where(unique[codes] == "", -1, codes) if len(unique) else codes
+
+
+def _share_one(names: np.ndarray) -> np.ndarray:
+    """Whether two texts have a category in common: bool (k, k) for k texts that may join several."""
+    split = [set(name.split(JOINED)) for name in names.tolist()]
+    return np.array([[bool(one & other) for other in split] for one in split]).reshape(len(split), len(split))

@@ -127,11 +127,11 @@ def check_convention(sources: Sources) -> Iterator[Finding]:
 
 def best_fit(sources: Sources, triplets: np.ndarray) -> Fit | None:
     """The fit of the features that say most about some column; None without any features."""
-    fits = [fit for fit in (_fit(triplets, *known) for known in _known_features(sources)) if fit is not None]
+    fits = [fit for fit in (_fit(triplets, *known) for known in known_features(sources)) if fit is not None]
     return max(fits, key=lambda fit: max(fit.lifts), default=None)
 
 
-def _known_features(sources: Sources) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
+def known_features(sources: Sources) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
     """Features (rows, p), the row of each object (m,) or -1, and what they are."""
     from alignet.data.triplets import rows_of_objects
 
@@ -154,8 +154,13 @@ def _known_features(sources: Sources) -> Iterator[tuple[np.ndarray, np.ndarray, 
         and vice.published is not None
         and (known := sources.read(vice.published)) is not None
     ):
-        loc = np.maximum(known[0], 0)
-        yield loc, np.arange(len(loc)), f"the embedding {vice.published}"
+        from alignet.data.object_order import SORTED_FILES
+        from alignet.vice.object_order import sorted_rows
+
+        loc, names = np.maximum(known[0], 0), sources.unique_ids()
+        sorted_files = vice.published_order == SORTED_FILES and names is not None
+        rows = sorted_rows(names or ()) if sorted_files else np.arange(len(loc))
+        yield loc, rows, f"the embedding {vice.published}"
 
 
 def _fit(triplets: np.ndarray, features: np.ndarray, rows: np.ndarray, by: str) -> Fit | None:
@@ -297,7 +302,8 @@ def _check_labels(sources: Sources) -> Iterator[Finding]:
 
     report, config = sources.config.report, sources.config
     asked = [(data.images.get(part), data.data.get(f"{part}_labels"), "id", "", data.options.get("label"))
-             for data in config.evaluate.datasets.values() for part in ("train", "test")]  # fmt: skip
+             for data in config.evaluate.datasets.values() for part in ("train", "test")
+             if "several" not in data.options]  # fmt: skip
     if report.picture_images and report.picture_labels:
         naming = (report.picture_images, report.picture_labels, report.id_column, report.id_prefix)
         asked += [(*naming, column) for column in (report.concept_column, report.category_column)]

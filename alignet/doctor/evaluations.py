@@ -172,27 +172,36 @@ def _real(sources: Sources, name: str, dataset: DatasetSettings, path: Path) -> 
 
 
 def _tree(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:
+    from alignet.data.categories import one_each, read_categories
     from alignet.evaluate.families.representations import levels_of
 
     files = {one: _path(sources, dataset, one) for one in _together(dataset, part)}
     levels = levels_of(files, _ids(sources, dataset, "test"), dataset.options, name)
     count = len(set(levels.superordinate.tolist()) - {""})
-    unknown = levels.unknown()
-    return f"{path}: {count} superordinate categories{f', {unknown}' if unknown else ''}"
+    said = [f"{count} superordinate categories", levels.unknown()]
+    if part == "hierarchy":
+        given = dataset.options["hierarchy"]
+        rule = given.get("several")
+        categories = read_categories(
+            path, given["class"], given["superordinate"], given["merge"], rows_differ=bool(rule)
+        )
+        said.append(one_each(categories, rule or "first")[1])
+    return f"{path}: {', '.join(text for text in said if text)}"
 
 
 def _labelled(sources: Sources, dataset: DatasetSettings, part: str, path: Path) -> str:
     from alignet.data.tables import column_for
+    from alignet.evaluate.families.generalisation import table_labels
 
-    options = dataset.options
-    if dataset.family in _TREES:
-        naming = dict(options["labels"])
-        column = naming.pop("column")
-    elif dataset.family == "few_shot":
-        naming = {one: options[one] for one in ("id_column", "id_prefix") if one in options}
-        column = options["label"]
-    else:
-        naming, column = {}, options["unit_column"]
+    options, note = dataset.options, ""
     ids = _ids(sources, dataset, part.rpartition("_")[0] or "test")
-    values = column_for(path, ids, column, **naming)
-    return f"{path}: {column} of each of {len(ids):,} images, {len(set(values) - {''}):,} different"
+    if dataset.family == "few_shot":
+        column = options["label"]
+        labels, note = table_labels(path, ids, options)
+        values = labels.tolist()
+    else:
+        naming = dict(options["labels"]) if dataset.family in _TREES else {"column": options["unit_column"]}
+        column = naming.pop("column")
+        values = column_for(path, ids, column, **naming)
+    said = f"{path}: {column} of each of {len(ids):,} images, {len(set(values) - {''}):,} different"
+    return f"{said}; {note}" if note else said

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from alignet.config import Config, DatasetSet, FeaturesSet, ImagesSet, SetSettings, TripletsSet
+from alignet.data.object_order import SORTED_FILES, TABLE, numbering
 from alignet.data.sets import exists, files_of
 from alignet.data.tables import read_rows
 from alignet.data.text import open_text, separator_of
@@ -112,7 +113,11 @@ class Sources:
         if isinstance(one, ImagesSet):
             return image_ids(one, path)
         if isinstance(one, TripletsSet):
-            return read_triplets(one, path, self.objects_of(name).number)
+            found = read_triplets(one, path, self.objects_of(name).number)
+            if one.order in (None, TABLE) or self.config.data.objects is None:
+                return found
+            other = None if one.order == SORTED_FILES else self._path(str(one.order))
+            return numbering(str(one.order), self._path(self.config.data.objects), other)[found]
         if isinstance(one, FeaturesSet):
             return self._features(one, path)
         if one.kind == "table":
@@ -248,6 +253,15 @@ class Sources:
     def _assumed(self, name: str) -> Count:
         assumed = self.config.doctor.assume
         return Count(assumed[name], "assumed") if name in assumed else Count(0, "unknown")
+
+    def unique_ids(self) -> list[str] | None:
+        """The objects by name, in the order of their table; None without one."""
+        table = self.config.data.objects
+        if table is None or self.read(table) is None:
+            return None
+        from alignet.data.concepts import load_concepts
+
+        return [one.unique_id for one in load_concepts(self._path(table))]
 
     def object_names(self, images: str) -> list[str] | None:
         """The id that each object has in a set, '' where it has none; None without an object table."""

@@ -57,6 +57,8 @@ def draw_pairs(levels: Levels, limit: int, seed: int) -> Pairs:
         other = (one + generator.integers(1, m, size=limit)) % m
         first, second = np.divmod(np.unique(np.minimum(one, other) * m + np.maximum(one, other)), m)
         notes = [f"{len(first):,} pairs drawn at random of {m * (m - 1) // 2:,}"]
+    if levels.note:
+        notes.append(levels.note)
     relation = levels.relation(first, second)
     known = relation != UNKNOWN
     if not known.all():

@@ -43,7 +43,8 @@ def relations(
             )
         nearer = (pair < odd)[known].astype(np.float64)
         left_out = int((~known).sum())
-        note = f"{left_out:,} of {len(triplets):,} triplets have an unknown relation" if left_out else ""
+        unknown = f"{left_out:,} of {len(triplets):,} triplets have an unknown relation" if left_out else ""
+        note = "; ".join(text for text in (unknown, levels.note) if text)
         scores.append(
             Score(f"relations_nearer_{sampling}", dataset, float(nearer.mean()),
                   *share_interval(nearer, mean_draws(nearer, draws=bootstrap, seed=seed)), n=len(nearer),

@@ -177,11 +177,21 @@ def triplets(run: StageRun, name: str, objects: int) -> np.ndarray:
     """Triplets (n, 3) int64, odd one last, of an index input, checked against the number of objects."""
     from alignet.data.triplets import load_triplets
 
-    options: dict[str, Any] = dict(run.inputs[name].manifest["identity"]["section"])
-    return load_triplets(
+    index = run.inputs[name]
+    options: dict[str, Any] = dict(index.manifest["identity"]["section"])
+    found = load_triplets(
         run.sources[name],
         objects=objects,
         index_base=options["index_base"],
         odd_one=options["odd_one"],
         where=options["where"],
     )
+    if "objects.npy" not in index.manifest["files"]:
+        return found
+    rows = np.load(index.file("objects.npy"), allow_pickle=False)
+    if len(rows) != objects:
+        raise ValueError(
+            f"{run.sources[name]}: expected triplets of the {len(rows):,} objects of the table, which its `order` is "
+            f"about, found that they count {objects:,} things here; leave data.sets.*.order out for this set"
+        )
+    return rows[found]

@@ -85,7 +85,7 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
 
 
 def _checks(sources: Any, models: Any) -> list[Any]:
-    from alignet.doctor import choices, config_checks, evaluations, files, machine
+    from alignet.doctor import choices, config_checks, conventions, evaluations, files, machine
     from alignet.doctor import models as networks
 
     return [
@@ -93,6 +93,8 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         ("evaluations", lambda: evaluations.check_evaluations(sources)),
         ("indices", lambda: choices.check_indices(sources)),
         ("convention", lambda: choices.check_convention(sources)),
+        ("order", lambda: conventions.check_order(sources)),
+        ("reference", lambda: conventions.check_reference(sources)),
         ("overlap", lambda: choices.check_overlap(sources)),
         ("objects", lambda: choices.check_objects(sources)),
         ("rows", lambda: choices.check_rows(sources)),

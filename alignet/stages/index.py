@@ -1,7 +1,8 @@
 """List and hash one set of data; everything downstream uses its digest, never its path.
 
 reads   a folder of images, WebDataset shards, or one file
-writes  listing.json: ids, sizes and checksums; of images in shards also their shard and offset
+writes  listing.json: ids, sizes and checksums; of images in shards also their shard and offset; of triplets with an
+        `order`, objects.npy: the object table's row of each number in the file
 cost    the time to read the data once; later runs look at sizes and times only
 """
 
@@ -29,6 +30,8 @@ def run(work: StageRun) -> dict[str, Any]:
     else:
         files, left_out = _on_disk(kind, data, under, work.sources.get("ids"), work.sources.get("seen"))
     write_json(work.folder / "listing.json", {"kind": kind, "files": files})
+    if "objects" in work.inputs:
+        _write_numbering(work)
     if "world" in work.inputs:  # what stands beside drawn pictures is the world's own
         left_out = {}
     say_left_out(data / under, left_out)
@@ -52,6 +55,19 @@ def _on_disk(
         listed_name(under, name): {"size": size, "sha256": sha256}
         for name, size, sha256 in zip(listing.ids, listing.sizes, listing.sha256, strict=True)
     }, listing.left_out
+
+
+def _write_numbering(work: StageRun) -> None:
+    import numpy as np
+
+    from alignet.data.object_order import numbering
+
+    rows = numbering(work.section["order"], work.sources["objects"], work.sources.get("order"))
+    np.save(work.folder / "objects.npy", rows)
+    moved = int((rows != np.arange(len(rows))).sum())
+    print(
+        f"{work.section['order']}: {moved:,} of {len(rows):,} objects stand elsewhere than in the object table"
+    )
 
 
 def _in_shards(data: Path, under: str, member: str) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,7 @@
 """In which of two usual orders the rows of a published embedding stand: found from choices, never guessed in silence.
 
-THINGS exists in two: as its table things_concepts.tsv lists the objects, and as Python sorts the names of their
-photographs, `<uniqueID>.jpg`. 21 of its 1,854 objects differ (camera, camera1, camera2 and the like): embeddings of
-SPoSE follow the table, VICE's published final_embedding.npy the sorted names.
+The two are of data.object_order: embeddings of SPoSE follow the table, VICE's published final_embedding.npy the sorted
+names of photographs.
 
 Shape suffixes: n triplets, m objects, d dimensions.
 """
@@ -14,16 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ORDERS = ("table", "sorted_files")
-_CLEAR = 3.0  # standard errors by which choices must speak for an order
+from alignet.data.object_order import by_sorted_files
+
+CLEAR = 3.0  # standard errors by which choices must speak for an order
 
 
 def sorted_rows(names: Sequence[str]) -> np.ndarray:
     """Where each object of the table stands among the sorted names of photographs: int64 (m,)."""
-    order = sorted(range(len(names)), key=lambda row: f"{names[row]}.jpg")
-    found = np.empty(len(names), dtype=np.int64)
-    found[order] = np.arange(len(names))
-    return found
+    return np.argsort(by_sorted_files(names))
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,17 @@ class Comparison:
 
 def compare(loc: np.ndarray, rows: np.ndarray, triplets: np.ndarray) -> Comparison:
     """Both readings of an embedding (m, d), on choices (n, 3) with the odd one last. rows: of `sorted_rows`."""
-    elsewhere = rows != np.arange(len(rows))
-    about = triplets[elsewhere[triplets].any(1)]
-    x = np.maximum(loc, 0).astype(np.float64)
-    right = [_foretold(values, about) for values in (x, x[rows])]
+    moved = int((rows != np.arange(len(rows))).sum())
+    return compare_readings(np.maximum(loc, 0), triplets, rows[triplets], moved)
+
+
+def compare_readings(x: np.ndarray, table: np.ndarray, files: np.ndarray, moved: int) -> Comparison:
+    """How well features (m, p) foretell the same choices as rows `table` and as rows `files`, both (n, 3)."""
+    about = (table != files).any(1)
+    right = [_foretold(x.astype(np.float64), reading[about]) for reading in (table, files)]
     only = [int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())]
     z = (only[1] - only[0]) / np.sqrt(sum(only)) if sum(only) else 0.0
-    return Comparison(int(elsewhere.sum()), len(about), int(right[0].sum()), int(right[1].sum()), float(z))
+    return Comparison(moved, int(about.sum()), int(right[0].sum()), int(right[1].sum()), float(z))
 
 
 def _foretold(x: np.ndarray, triplets: np.ndarray) -> np.ndarray:
@@ -72,8 +73,8 @@ def in_table_order(
 ) -> tuple[np.ndarray, str]:
     """Which row of an embedding (m, d) belongs to each object of the table: int64 (m,); and what is to be said of it.
 
-    order: one of ORDERS, or None for the table's. triplets: choices (n, 3) to hold both against, or None. ValueError
-    where the choices speak clearly for the order that was not said.
+    order: table or sorted_files, or None for the table's. triplets: choices (n, 3) to hold both against, or None.
+    ValueError where the choices speak clearly for the order that was not said.
     """
     rows, table = sorted_rows(names), np.arange(len(names))
     moved = np.flatnonzero(rows != table)
@@ -91,7 +92,7 @@ def in_table_order(
         )
     found = compare(loc, rows, triplets)
     against = -found.z if order == "sorted_files" else found.z
-    if against > _CLEAR:
+    if against > CLEAR:
         other = "table" if order == "sorted_files" else "sorted_files"
         raise ValueError(
             f"{what}: expected rows in the order {order or 'table'}, found that people's choices speak for the other: "

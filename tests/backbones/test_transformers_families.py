@@ -131,3 +131,23 @@ def test_the_names_of_files_are_those_of_every_version_since_4():
         "encoder.layer.0.intermediate.dense.weight", "encoder.layer.0.output.dense.weight",
         "encoder.layer.0.layernorm_before.weight", "layernorm.weight",
     } <= names  # fmt: skip
+
+
+def test_a_tokenizer_without_its_packages_names_the_extra(monkeypatch):
+    import tomllib
+
+    from transformers import AutoTokenizer
+
+    from alignet.backbones import text_features
+
+    def missing(*_, **__):
+        raise ImportError("SiglipTokenizer requires the SentencePiece library but it was not found")
+
+    words = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    siglip = {"vision_config": TOWER, "text_config": words | {"vocab_size": 50}}
+    encoder = load_encoder(Backbone("transformers", "siglip", "random", siglip, 0, "output"), seed=0)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", missing)
+    with pytest.raises(ValueError, match=r"found none of sentencepiece; .* pip install 'alignet\[text\]'"):
+        text_features(encoder, ["a dog"])
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert any(one.startswith("sentencepiece") for one in project["optional-dependencies"]["text"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alignet.data.categories import one_each, read_categories
+from alignet.data.tables import column_for
 from alignet.evaluate.families.material import Material, Options
 from alignet.evaluate.result import Result
 
@@ -19,14 +22,15 @@ def few_shot(material: Material, options: Options) -> Result:
     and test_labels, or all_labels, with id_column and id_prefix where its ids are not in `id`; images without a label
     are left out) or `cls` (of shards: the sets train_shards and test_shards, or all_shards, are the same shards).
     merge, of a table: label -> the larger class that it is part of; with it, a cell of several labels, separated by
-    commas, counts as its first.
+    commas, counts as its first. several, of a table: one of data.categories.RULES, for images of several labels (in a
+    cell, in several rows, or with label "0/1" in columns of 0 and 1); of `all`, each combination is a class.
     """
     from alignet.evaluate.few_shot import few_shot as measure
     from alignet.evaluate.few_shot import few_shot_split
 
     shared = {name: options[name] for name in ("shots", "draws", "C", "few")}
     shared["standardize"] = options.get("standardize", "feature")
-    note = ""
+    notes = [_several(material, options)]
     if "all" in material.features:
         features, labels = _labelled(material, options, "all")
         if options["few"] == "skip":  # a class of one image cannot be split
@@ -34,13 +38,50 @@ def few_shot(material: Material, options: Options) -> Result:
             kept = np.isin(labels, names[counts > 1])
             features, labels = features[kept], labels[kept]
             alone = int((counts == 1).sum())
-            note = f"{alone} classes of a single image left out" if alone else ""
+            notes.append(f"{alone} classes of a single image left out" if alone else "")
         return few_shot_split(
-            features, labels, split=options["split"], dataset=material.dataset, seed=material.seed, note=note,
-            **shared,
+            features, labels, split=options["split"], dataset=material.dataset, seed=material.seed,
+            note=_said(notes), **shared,
         )  # fmt: skip
     parts = [*_labelled(material, options, "train"), *_labelled(material, options, "test")]
-    return measure(*parts, dataset=material.dataset, seed=material.seed, **shared)
+    return measure(*parts, dataset=material.dataset, seed=material.seed, note=_said(notes), **shared)
+
+
+def table_labels(path: Path, ids: list[str], options: Options) -> tuple[np.ndarray, str]:
+    """The label of each image in a table, text (n,), '' where it has none; and what became of several labels."""
+    naming = {name: options[name] for name in ("id_column", "id_prefix") if name in options}
+    merge = options.get("merge", {})
+    if "several" not in options:
+        labels = column_for(path, ids, options["label"], **naming)
+        if "merge" not in options:
+            return np.array(labels), ""
+        first = [name.split(",")[0].strip() for name in labels]
+        return np.array([merge.get(name, name) for name in first]), ""
+    prefix = naming.get("id_prefix", "")
+    categories = read_categories(
+        path, naming.get("id_column", "id"), options["label"], merge, rows_differ=True
+    )
+    known = {prefix + name: several for name, several in categories.items()}
+    missing = [name for name in ids if name not in known]
+    if missing:
+        raise ValueError(
+            f"{path}: expected a row for every image, found none for {len(missing)} of {len(ids)}, the first "
+            f"{missing[0]}; add them, or take them out of the image set."
+        )
+    chosen, note = one_each({name: known[name] for name in ids}, options["several"])
+    return np.array([chosen[name] for name in ids]), note
+
+
+def _several(material: Material, options: Options) -> str:
+    """What became of images of several labels, in the part that is tested."""
+    if options["labels"] != "table" or "several" not in options:
+        return ""
+    part = "all" if "all" in material.features else "test"
+    return table_labels(material.files[f"{part}_labels"], material.features[part][1], options)[1]
+
+
+def _said(notes: list[str]) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def _features(material: Material, part: str) -> np.ndarray:
@@ -64,12 +105,7 @@ def _labels(material: Material, options: Options, part: str) -> np.ndarray:
     _features(material, part)
     ids, source = material.features[part][1], options["labels"]
     if source == "table":
-        naming = {name: options[name] for name in ("id_column", "id_prefix") if name in options}
-        labels = material.column(f"{part}_labels", options["label"], ids, **naming)
-        if "merge" not in options:
-            return labels
-        first = [name.split(",")[0].strip() for name in labels.tolist()]
-        return np.array([options["merge"].get(name, name) for name in first])
+        return table_labels(material.files[f"{part}_labels"], ids, options)[0]
     if source == "folder":
         return _folders(ids, material.dataset)
     if source == "cls":

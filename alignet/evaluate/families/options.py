@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alignet.data.categories import RULES
+
 _TYPES: dict[str, tuple[type, ...]] = {
     "a whole number": (int,), "a number": (int, float), "text": (str,), "true or false": (bool,),
     "a mapping": (Mapping,),
@@ -83,7 +85,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "zero_shot": ("label templates library architecture tag model_args weights", ""),
     "teacher_labels": ("count tau_alignet tau_distillation center", ""),
     "agreement": ("count", ""),
-    "few_shot": ("shots draws C few labels", "label id_column id_prefix merge split standardize images_of"),
+    "few_shot": (
+        "shots draws C few labels",
+        "label id_column id_prefix merge several split standardize images_of",
+    ),
     "breeds": ("C per_subclass", "task images_of"),
     "transfer": ("C per_class", "images_of"),
     "hierarchy": ("distance pairs categories", _LEVELS),
@@ -137,6 +142,7 @@ KINDS: dict[str, Kind] = {
     "points": WHOLE,
     "rsm_images": WHOLE,
     "set": Kind(words=("set1", "set2"), null=True),
+    "several": Kind(words=RULES),
     "shots": Kind("a whole number", least=1, listed=True),
     "sorted": Kind(words=("plain", "natural"), null=True),
     "standardize": Kind(words=("feature", "scalar")),

@@ -5,7 +5,8 @@ What images are comes from two sources, by the names of their files in the confi
   labels      a table with the class of each image: option labels {column, id_column, id_prefix}. Without it the
               classes are the WordNet ids that the images' names begin with.
   hierarchy   a table with the basic and superordinate category of each class: option hierarchy {class, basic,
-              superordinate, merge}; or `wordnet`, data.noun of WordNet 3.0: option wordnet {basic, superordinate}
+              superordinate, merge} and several, see data.hierarchy.table_hierarchy; or `wordnet`, data.noun of
+              WordNet 3.0: option wordnet {basic, superordinate}
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from alignet.evaluate.result import Result
 
 _KEYS = {
     "labels": {"column", "id_column", "id_prefix"},
-    "hierarchy": {"class", "basic", "superordinate", "merge"},
+    "hierarchy": {"class", "basic", "superordinate", "merge"},  # and, where it is given, several
     "wordnet": {"basic", "superordinate"},
 }  # of the options that say how to read a file of the same name
 
@@ -160,7 +161,8 @@ def _reading(where: str, name: str, options: Options) -> dict[str, Any]:
     """The option `name`, which says how to read the file `name`."""
     given = options.get(name)
     found = set(given) if isinstance(given, Mapping) else set()
-    if not isinstance(given, Mapping) or found != _KEYS[name]:
+    free = {"several"} if name == "hierarchy" else set()
+    if not isinstance(given, Mapping) or found - free != _KEYS[name]:
         raise ValueError(
             f"{where}: expected options.{name} with {', '.join(sorted(_KEYS[name]))}, found "
             f"{', '.join(sorted(found)) or given!r}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from alignet.config import Config, ImagesSet
+from alignet.config import Config, ImagesSet, SetSettings, TripletsSet
 from alignet.pipeline.graph.builder import GraphBuilder
 
 
@@ -20,11 +20,26 @@ def index(graph: GraphBuilder, role: str) -> str:
     if name not in data.sets:
         raise ValueError(f"no data set {name!r}: expected one of {', '.join(data.sets)} (data.sets)")
     one = data.sets[name]
-    section = {key: value for key, value in asdict(one).items() if (key, value) != ("member", "")}
+    unset = {"member": "", "order": None}
+    section = {key: value for key, value in asdict(one).items() if key not in unset or value != unset[key]}
+    inputs = _numbering(graph, one)
     if data.drawn(name):
-        return graph.add("index", name, section, {"world": graph.node("world")})
+        return graph.add("index", name, section, {"world": graph.node("world")} | inputs)
     section = {key: value for key, value in section.items() if key not in ("path", "ids")}
-    return graph.add("index", name, section, {}, outside=name)
+    return graph.add("index", name, section, inputs, outside=name)
+
+
+def _numbering(graph: GraphBuilder, one: SetSettings) -> dict[str, str]:
+    """What says which object each number of a triplets file is, where that is not the object table's order."""
+    order, objects = getattr(one, "order", None), graph.config.data.objects
+    if not isinstance(one, TripletsSet) or order in (None, "table"):
+        return {}
+    if objects is None:
+        raise ValueError(
+            "data.sets: expected an object table (data.objects) beside triplets with an `order`, found none; name one"
+        )
+    named = {} if order == "sorted_files" else {"order": graph.node("index", str(order))}
+    return {"objects": graph.node("index", objects)} | named
 
 
 def first_name(config: Config, images: str) -> str:
