@@ -19,7 +19,6 @@ import importlib.metadata
 import json
 import logging
 import multiprocessing
-import sys
 import tempfile
 import time
 import warnings
@@ -51,7 +50,7 @@ _SMALL = (
     "test",
     "lite",
 )
-_TOWER = {
+TOWER = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 64,
     "patch_size": 16,
 }  # fmt: skip
@@ -59,7 +58,7 @@ _WORDS = {
     "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 50,
     "bos_token_id": 0, "eos_token_id": 1,
 }  # fmt: skip
-_BOTH = {"vision_config": _TOWER, "text_config": _WORDS}
+_BOTH = {"vision_config": TOWER, "text_config": _WORDS}
 _STAGES = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
 _HEADS = _STAGES | {"num_attention_heads": [1, 1, 2, 2]}
 _SWIN = {"image_size": 64, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
@@ -67,7 +66,7 @@ _TWO = {"hidden_sizes": [16, 32], "depths": [1, 1]}
 _TOWERS = (
     "beit", "data2vec-vision", "ijepa", "vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers", "dinov3_vit"
 )  # fmt: skip
-TINY: dict[str, dict[str, Any]] = dict.fromkeys(_TOWERS, _TOWER) | {
+TINY: dict[str, dict[str, Any]] = dict.fromkeys(_TOWERS, TOWER) | {
     "bit": _TWO | {"embedding_size": 8, "num_groups": 4},
     "convnext": _TWO | {"num_stages": 2},
     "convnextv2": _TWO | {"num_stages": 2},
@@ -373,7 +372,6 @@ def main() -> None:
             )
     if given.page:
         given.page.write_text(page(rows), encoding="utf-8")
-    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,8 @@ class TripletsSet:
     index_base: Literal[0, 1]  # the number of the first object
     odd_one: Literal["last", "first", "middle", "choice"]  # the column of the odd one out; tables: choice
     where: Mapping[str, tuple[int | str, ...]]  # tables: column -> the values whose rows count
-    order: str | None = (
-        None  # of the objects that it numbers: table | sorted_files | a table set with a column unique_id
-    )
+    # of the objects that it numbers: table (or None) | sorted_files | a set of kind table with a column unique_id
+    order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,13 +101,12 @@ class DataSettings:
         at_least("data", 3, pool_images=3 if self.pool_images is None else self.pool_images)
         if self.objects is not None and self.objects not in self.sets:
             raise ValueError(f"data.objects: expected one of {', '.join(self.sets)}, found {self.objects!r}")
+        tables = [name for name, one in self.sets.items() if one.kind == "table"]
         for name, one in self.sets.items():
-            order = getattr(one, "order", None) if isinstance(one, TripletsSet) else None
-            tables = [known for known, other in self.sets.items() if other.kind == "table"]
-            if order not in (None, "table", "sorted_files", *tables):
+            if isinstance(one, TripletsSet) and one.order not in (None, "table", "sorted_files", *tables):
                 raise ValueError(
                     f"data.sets.{name}.order: expected table, sorted_files or a set of kind table "
-                    f"({', '.join(tables) or 'there is none'}), found {order!r}"
+                    f"({', '.join(tables) or 'there is none'}), found {one.order!r}"
                 )
 
     def drawn(self, name: str) -> bool:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from alignet.data.tables import read_column, read_rows
+from alignet.data.tables import rows_with
 
 ONES = "0/1"
 RULES = ("first", "most_specific", "all", "leave_out")
@@ -49,16 +49,14 @@ def read_categories(
 
 
 def _cells(path: Path, id_column: str, column: str) -> list[tuple[str, list[str]]]:
-    names, cells = (read_column(path, one) for one in (id_column, column))
     return [
-        (name.strip(), [one.strip() for one in cell.split(",")])
-        for name, cell in zip(names, cells, strict=True)
+        (row[id_column].strip(), [one.strip() for one in row[column].split(",")])
+        for row in rows_with(path, id_column, column)
     ]
 
 
 def _ones(path: Path, id_column: str) -> list[tuple[str, list[str]]]:
-    names = read_column(path, id_column)
-    rows = read_rows(path, [id_column])
+    rows = rows_with(path, id_column)
     columns = [
         one for one in rows[0] if one != id_column and all(row[one].strip() in _ZERO + _ONE for row in rows)
     ]
@@ -68,8 +66,7 @@ def _ones(path: Path, id_column: str) -> list[tuple[str, list[str]]]:
             f"name the column of the categories instead of {ONES}."
         )
     return [
-        (name.strip(), [one.strip() for one in columns if row[one].strip() in _ONE])
-        for name, row in zip(names, rows, strict=True)
+        (row[id_column].strip(), [one.strip() for one in columns if row[one].strip() in _ONE]) for row in rows
     ]
 
 

@@ -60,7 +60,9 @@ class Levels:
             (codes[first], codes[second]) for codes in map(_codes, (self.subordinate, self.basic))
         )
         names, codes = np.unique(self.superordinate, return_inverse=True)
-        related = _share_one(names)[codes[first], codes[second]]
+        related = codes[first] == codes[second]
+        if any(JOINED in name for name in names.tolist()):
+            related = _share_one(names)[codes[first], codes[second]]
         both = (self.superordinate != "")[first] & (self.superordinate != "")[second]
         found = np.full(len(a), UNKNOWN, dtype=np.int8)
         found[both & related & (c >= 0) & (d >= 0)] = 2

@@ -6,10 +6,13 @@ A header, then a row for each image; separated by what the header shows: comma, 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from alignet.data.text import open_text, separator_of
+
+T = TypeVar("T")
 
 
 def column_for(
@@ -21,7 +24,7 @@ def column_for(
     column, an id with two rows, or the first image without a row.
     """
     values: dict[str, str] = {}
-    for row in _rows(path, id_column, column):
+    for row in rows_with(path, id_column, column):
         name = id_prefix + row[id_column]
         if row[id_column] and name in values:
             raise ValueError(
@@ -29,6 +32,11 @@ def column_for(
             )
         if row[id_column]:
             values[name] = row[column]
+    return for_each(path, values, ids)
+
+
+def for_each(path: Path, values: Mapping[str, T], ids: Sequence[str]) -> list[T]:
+    """The value of each of `ids`, in their order. ValueError names the first image without one. path: of the table."""
     missing = [name for name in ids if name not in values]
     if missing:
         raise ValueError(
@@ -40,10 +48,10 @@ def column_for(
 
 def read_column(path: Path, column: str) -> list[str]:
     """One column of a table, row by row. ValueError when there is no such column."""
-    return [row[column] for row in _rows(path, column)]
+    return [row[column] for row in rows_with(path, column)]
 
 
-def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
+def rows_with(path: Path, *columns: str) -> list[dict[str, str]]:
     """Every row by the names of the columns, of which these must be there; none where there are no rows."""
     rows = read_rows(path, columns)
     missing = [name for name in columns if not rows or name not in rows[0]]

@@ -171,12 +171,18 @@ def _fit(triplets: np.ndarray, features: np.ndarray, rows: np.ndarray, by: str) 
         return None
     triplets = triplets[:: math.ceil(len(triplets) / _SAMPLE)]
     placed = rows[triplets]
-    first, second, third = (features[placed[:, column]].astype(np.float32) for column in range(3))
-    pairs = ((first, second), (first, third), (second, third))
-    sims = np.stack([np.einsum("np,np->n", left, right) for left, right in pairs], 1)
-    alike = sims.argmax(1)
+    alike = dot_products(features, placed).argmax(1)
     shares = tuple(float((alike == pair).mean()) for pair in range(3))
     return Fit(shares, by_index_alone(triplets, 2 - alike), len(placed), by)  # type: ignore[arg-type]
+
+
+def dot_products(features: np.ndarray, triplets: np.ndarray) -> np.ndarray:
+    """[s01, s02, s12] of triplets (n, 3) of rows of features (m, p): float32 (n, 3)."""
+    import torch
+
+    from alignet.triplets import similarities
+
+    return similarities(torch.from_numpy(features.astype(np.float32)), torch.from_numpy(triplets)).numpy()
 
 
 def by_index_alone(triplets: np.ndarray, odd: np.ndarray) -> tuple[float, float, float]:

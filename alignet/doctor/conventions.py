@@ -12,7 +12,7 @@ import numpy as np
 
 from alignet.config import TripletsSet
 from alignet.data.object_order import SORTED_FILES, TABLE, by_sorted_files
-from alignet.doctor.choices import human_sets, known_features
+from alignet.doctor.choices import dot_products, human_sets, known_features
 from alignet.doctor.findings import Finding, fault, ok, warning
 from alignet.doctor.sources import Sources
 from alignet.vice.object_order import CLEAR, Comparison, compare_readings
@@ -31,23 +31,22 @@ def check_order(sources: Sources) -> Iterator[Finding]:
     moved = np.flatnonzero(order != np.arange(len(order)))
     for name in human_sets(sources) if len(moved) else ():
         one, triplets = sources.config.data.sets[name], sources.read(name)
-        if (
-            not isinstance(one, TripletsSet)
-            or triplets is None
-            or one.order not in (None, TABLE, SORTED_FILES)
-        ):
+        if not isinstance(one, TripletsSet) or one.order not in (None, TABLE, SORTED_FILES):
             continue
-        if triplets.max() >= len(order):
+        if triplets is None or triplets.max() >= len(order):
             continue
-        found = _best(sources, np.argsort(order)[triplets] if one.order == SORTED_FILES else triplets, order)
+        numbers = np.argsort(order)[triplets] if one.order == SORTED_FILES else triplets  # as in the file
+        found = _best(sources, numbers, order, len(moved))
         if found is not None:
             some = ", ".join(names[row] for row in moved[:4])
             yield _judged(name, one.order or TABLE, *found, some)
 
 
-def _best(sources: Sources, numbers: np.ndarray, order: np.ndarray) -> tuple[Comparison, str] | None:
+def _best(
+    sources: Sources, numbers: np.ndarray, order: np.ndarray, moved: int
+) -> tuple[Comparison, str] | None:
     """Both readings of a file's numbers (n, 3) by the features that say most; None without any."""
-    moved, found = int((order != np.arange(len(order))).sum()), []
+    found = []
     for features, rows, by in known_features(sources):
         if len(rows) != len(order):
             continue
@@ -84,7 +83,7 @@ def check_reference(sources: Sources) -> Iterator[Finding]:
 
 def _reading(name: str, features: np.ndarray, placed: np.ndarray, by: str) -> Finding:
     """Of an odd-one-out choice both objects of the pair are alike; a reference is compared with both others."""
-    sims = similarities(features, placed)
+    sims = dot_products(features, placed)
     excess, error = asymmetry(sims, placed)
     reference, chosen = (0, 1) if excess >= 0 else (1, 0)
     nearer = float((sims[:, 0] > sims[:, 1 + reference]).mean())
@@ -101,13 +100,6 @@ def _reading(name: str, features: np.ndarray, placed: np.ndarray, by: str) -> Fi
         about, f"{said}; the objects of a pair are not alike, as in ({', '.join(columns)})",
         "If the question was which of two is more like a third, these are no odd-one-out choices: see the formats",
     )  # fmt: skip
-
-
-def similarities(features: np.ndarray, triplets: np.ndarray) -> np.ndarray:
-    """Dot products [01, 02, 12] of the objects of triplets (n, 3): float32 (n, 3)."""
-    first, second, third = (features[triplets[:, place]].astype(np.float32) for place in range(3))
-    pairs = ((first, second), (first, third), (second, third))
-    return np.stack([np.einsum("np,np->n", one, other) for one, other in pairs], 1)
 
 
 def asymmetry(sims: np.ndarray, triplets: np.ndarray) -> tuple[float, float]:

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from alignet.data.object_order import by_sorted_files
+from alignet.triplets import correct, similarities
 
 CLEAR = 3.0  # standard errors by which choices must speak for an order
 
@@ -55,17 +57,14 @@ def compare(loc: np.ndarray, rows: np.ndarray, triplets: np.ndarray) -> Comparis
 def compare_readings(x: np.ndarray, table: np.ndarray, files: np.ndarray, moved: int) -> Comparison:
     """How well features (m, p) foretell the same choices as rows `table` and as rows `files`, both (n, 3)."""
     about = (table != files).any(1)
-    right = [_foretold(x.astype(np.float64), reading[about]) for reading in (table, files)]
+    features = torch.from_numpy(x.astype(np.float64))
+    right = [
+        correct(similarities(features, torch.from_numpy(reading[about]))).numpy()
+        for reading in (table, files)
+    ]
     only = [int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())]
     z = (only[1] - only[0]) / np.sqrt(sum(only)) if sum(only) else 0.0
     return Comparison(moved, int(about.sum()), int(right[0].sum()), int(right[1].sum()), float(z))
-
-
-def _foretold(x: np.ndarray, triplets: np.ndarray) -> np.ndarray:
-    """Whether the pair that people kept together has the largest dot product: bool (n,)."""
-    first, second, odd = (x[triplets[:, place]] for place in range(3))
-    kept = (first * second).sum(1)
-    return (kept > (first * odd).sum(1)) & (kept > (second * odd).sum(1))
 
 
 def in_table_order(

@@ -11,26 +11,12 @@ from safetensors.torch import load_file, save_file
 from alignet.backbones import Backbone, embed_images, features_of, folder_backbone, load_encoder, stored_names
 from alignet.student.export import export
 from alignet.student.model_card import ModelCard
+from benchmarks.architectures import TINY, TOWER
 
 CARD = ModelCard("n", "s", "b", "l", (), {}, ())
-TOWER = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 64,
-    "patch_size": 16,
-}  # fmt: skip
-STAGES = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
-HEADS = {"num_attention_heads": [1, 1, 2, 2]}
-FAMILIES = {
-    "resnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1]},
-    "regnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "groups_width": 8},
-    "segformer": STAGES | HEADS,
-    "poolformer": STAGES,
-    "cvt": {"embed_dim": [16, 32, 64], "depth": [1, 2, 3], "num_heads": [1, 2, 4]},
-    "bit": {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1], "num_groups": 4},
-    "pvt": STAGES | HEADS | {"image_size": 64},
-    "swin": {"image_size": 64, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4},
-    "dinov3_convnext": STAGES,
-    "beit": TOWER,
-}  # fmt: skip
+FAMILIES = (
+    "resnet", "regnet", "segformer", "poolformer", "cvt", "bit", "pvt", "swin", "dinov3_convnext", "beit"
+)  # fmt: skip
 RENAMED = ("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers", "dinov3_vit")
 
 
@@ -53,7 +39,7 @@ def close(found, expected, most=1e-5):
 def test_a_family_embeds_trains_and_is_loaded_by_the_library_alone(family, tmp_path):
     from transformers import AutoImageProcessor, AutoModel
 
-    encoder = load_encoder(Backbone("transformers", family, "random", FAMILIES[family], 0, "pooled"), seed=1)
+    encoder = load_encoder(Backbone("transformers", family, "random", TINY[family], 0, "pooled"), seed=1)
     before = embedded(encoder)
     module = encoder.module.train()
     pixels = torch.stack([encoder.transform(image) for image in pictures()])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from alignet.data.object_order import by_sorted_files, numbering
-from alignet.doctor.conventions import asymmetry, check_order, check_reference, similarities
+from alignet.doctor.choices import dot_products
+from alignet.doctor.conventions import asymmetry, check_order, check_reference
 from alignet.doctor.sources import Sources
 from alignet.pipeline.cli import load
 from alignet.pipeline.payloads import triplets as read
@@ -96,6 +97,7 @@ def test_the_order_is_a_part_of_the_fingerprint_only_where_it_moves_objects(peop
         for more in ((), ("data.sets.human_val.order=table",), ("data.sets.human_val.order=sorted_files",))
     )
     assert "order" not in plain.section
+    assert plain == table
     assert plain.inputs == table.inputs == {}
     assert moved.inputs == {"objects": "index[objects]"}
 
@@ -122,7 +124,7 @@ def compared_with_a_reference(loc, n=2000):
     """(reference, chosen, other): which of two is more like the first."""
     generator = np.random.default_rng(1)
     triplets = np.stack([generator.permutation(len(loc))[:3] for _ in range(n)])
-    sims = similarities(loc, triplets)
+    sims = dot_products(loc, triplets)
     wrong = sims[:, 0] < sims[:, 1]
     triplets[wrong] = triplets[wrong][:, [0, 2, 1]]
     return triplets
@@ -146,11 +148,11 @@ def test_pairs_that_ascend_and_features_that_drift_are_no_reference():
     features = np.repeat(rng.standard_normal((6, 4)), 20, 0) + 0.1 * rng.standard_normal((120, 4))
     triplets = np.stack([rng.permutation(120)[:3] for _ in range(6000)])
     triplets[:, :2].sort(1)
-    excess, error = asymmetry(similarities(features, triplets), triplets)
+    excess, error = asymmetry(dot_products(features, triplets), triplets)
     assert abs(excess) < 4 * error
     # and of odd-one-out answers by the features themselves
-    odd = 2 - similarities(features, triplets).argmax(1)
+    odd = 2 - dot_products(features, triplets).argmax(1)
     answered = np.stack([[*np.delete(row, place), row[place]] for row, place in zip(triplets, odd)])
     answered[:, :2].sort(1)
-    excess, error = asymmetry(similarities(features, answered), answered)
+    excess, error = asymmetry(dot_products(features, answered), answered)
     assert abs(excess) < max(5 * error, 0.03)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alignet.data.categories import one_each, read_categories
-from alignet.data.tables import column_for
+from alignet.data.tables import column_for, for_each
 from alignet.evaluate.families.material import Material, Options
 from alignet.evaluate.result import Result
 
@@ -30,9 +30,9 @@ def few_shot(material: Material, options: Options) -> Result:
 
     shared = {name: options[name] for name in ("shots", "draws", "C", "few")}
     shared["standardize"] = options.get("standardize", "feature")
-    notes = [_several(material, options)]
     if "all" in material.features:
-        features, labels = _labelled(material, options, "all")
+        features, labels, note = _labelled(material, options, "all")
+        notes = [note]
         if options["few"] == "skip":  # a class of one image cannot be split
             names, counts = np.unique(labels, return_counts=True)
             kept = np.isin(labels, names[counts > 1])
@@ -41,10 +41,12 @@ def few_shot(material: Material, options: Options) -> Result:
             notes.append(f"{alone} classes of a single image left out" if alone else "")
         return few_shot_split(
             features, labels, split=options["split"], dataset=material.dataset, seed=material.seed,
-            note=_said(notes), **shared,
+            note="; ".join(text for text in notes if text), **shared,
         )  # fmt: skip
-    parts = [*_labelled(material, options, "train"), *_labelled(material, options, "test")]
-    return measure(*parts, dataset=material.dataset, seed=material.seed, note=_said(notes), **shared)
+    train, test = (_labelled(material, options, part) for part in ("train", "test"))
+    return measure(
+        *train[:2], *test[:2], dataset=material.dataset, seed=material.seed, note=test[2], **shared
+    )
 
 
 def table_labels(path: Path, ids: list[str], options: Options) -> tuple[np.ndarray, str]:
@@ -62,26 +64,8 @@ def table_labels(path: Path, ids: list[str], options: Options) -> tuple[np.ndarr
         path, naming.get("id_column", "id"), options["label"], merge, rows_differ=True
     )
     known = {prefix + name: several for name, several in categories.items()}
-    missing = [name for name in ids if name not in known]
-    if missing:
-        raise ValueError(
-            f"{path}: expected a row for every image, found none for {len(missing)} of {len(ids)}, the first "
-            f"{missing[0]}; add them, or take them out of the image set."
-        )
-    chosen, note = one_each({name: known[name] for name in ids}, options["several"])
+    chosen, note = one_each(dict(zip(ids, for_each(path, known, ids), strict=True)), options["several"])
     return np.array([chosen[name] for name in ids]), note
-
-
-def _several(material: Material, options: Options) -> str:
-    """What became of images of several labels, in the part that is tested."""
-    if options["labels"] != "table" or "several" not in options:
-        return ""
-    part = "all" if "all" in material.features else "test"
-    return table_labels(material.files[f"{part}_labels"], material.features[part][1], options)[1]
-
-
-def _said(notes: list[str]) -> str:
-    return "; ".join(note for note in notes if note)
 
 
 def _features(material: Material, part: str) -> np.ndarray:
@@ -93,23 +77,23 @@ def _features(material: Material, part: str) -> np.ndarray:
     return material.features[part][0]
 
 
-def _labelled(material: Material, options: Options, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Features and classes of the images of a part that have one."""
-    features, labels = _features(material, part), _labels(material, options, part)
+def _labelled(material: Material, options: Options, part: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Features and classes of the images of a part that have one; and what became of images of several labels."""
+    features, (labels, note) = _features(material, part), _labels(material, options, part)
     known = labels != ""
-    return features[known], labels[known]
+    return features[known], labels[known], note
 
 
-def _labels(material: Material, options: Options, part: str) -> np.ndarray:
-    """The class of each image of a part, text or numbers (n,)."""
+def _labels(material: Material, options: Options, part: str) -> tuple[np.ndarray, str]:
+    """The class of each image of a part, text or numbers (n,); and what became of images of several."""
     _features(material, part)
     ids, source = material.features[part][1], options["labels"]
     if source == "table":
-        return table_labels(material.files[f"{part}_labels"], ids, options)[0]
+        return table_labels(material.files[f"{part}_labels"], ids, options)
     if source == "folder":
-        return _folders(ids, material.dataset)
+        return _folders(ids, material.dataset), ""
     if source == "cls":
-        return _in_shards(material, part, ids)
+        return _in_shards(material, part, ids), ""
     raise ValueError(
         f"evaluate.datasets.{material.dataset}.options.labels: expected folder, table or cls, found {source!r}"
     )

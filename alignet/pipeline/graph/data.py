@@ -8,6 +8,9 @@ from typing import Any
 from alignet.config import Config, ImagesSet, SetSettings, TripletsSet
 from alignet.pipeline.graph.builder import GraphBuilder
 
+# options that mean what the stage did before it had them: left out, stores stay valid
+_AS_BEFORE = (("member", ""), ("order", None), ("order", "table"))
+
 
 def world(graph: GraphBuilder, role: str) -> str:
     """The world that is drawn where no data are given."""
@@ -20,8 +23,7 @@ def index(graph: GraphBuilder, role: str) -> str:
     if name not in data.sets:
         raise ValueError(f"no data set {name!r}: expected one of {', '.join(data.sets)} (data.sets)")
     one = data.sets[name]
-    unset = {"member": "", "order": None}
-    section = {key: value for key, value in asdict(one).items() if key not in unset or value != unset[key]}
+    section = {key: value for key, value in asdict(one).items() if (key, value) not in _AS_BEFORE}
     inputs = _numbering(graph, one)
     if data.drawn(name):
         return graph.add("index", name, section, {"world": graph.node("world")} | inputs)
@@ -31,14 +33,14 @@ def index(graph: GraphBuilder, role: str) -> str:
 
 def _numbering(graph: GraphBuilder, one: SetSettings) -> dict[str, str]:
     """What says which object each number of a triplets file is, where that is not the object table's order."""
-    order, objects = getattr(one, "order", None), graph.config.data.objects
-    if not isinstance(one, TripletsSet) or order in (None, "table"):
+    objects = graph.config.data.objects
+    if not isinstance(one, TripletsSet) or one.order in (None, "table"):
         return {}
     if objects is None:
         raise ValueError(
             "data.sets: expected an object table (data.objects) beside triplets with an `order`, found none; name one"
         )
-    named = {} if order == "sorted_files" else {"order": graph.node("index", str(order))}
+    named = {} if one.order == "sorted_files" else {"order": graph.node("index", one.order)}
     return {"objects": graph.node("index", objects)} | named
 
 
