@@ -38,6 +38,7 @@ ALSO = {
 # Imports whose module is chosen as the program runs, which no reading of the source can follow: file, call.
 CHOSEN = [
     ("pipeline/runner.py", 'importlib.import_module(f"alignet.stages.{node.stage}")'),  # the stage of a node
+    ("pipeline/parallel.py", "importlib.import_module(name)"),  # libraries that workers share
 ]
 TOP = {"__init__.py", "api.py", "triplets.py"}
 TOP_ALLOWED = {"py.typed", "conf"}  # conf: inside a wheel

@@ -2,14 +2,16 @@
 
 A node's threads follow from the configuration alone, so its bytes do not depend on what else runs beside it. The
 parent holds the locks and commits; a worker writes into the work folder that it is told of and says its metrics, one
-node after another. Forking needs Linux, and a parent that has run no threads of OpenMP; elsewhere nodes are made one
-after another, on as many threads.
+node after another. The parent imports the libraries that several nodes need, while the first worker is busy. Forking
+needs Linux, and a parent that has run no threads of OpenMP; elsewhere nodes are made one after another, on as many
+threads.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import json
 import os
 import select
@@ -17,10 +19,13 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignet.backbones.backbone import LIBRARIES
 from alignet.config import RuntimeSettings
 from alignet.pipeline.explain import explain
 from alignet.pipeline.graph import Node, upstream
@@ -30,6 +35,11 @@ from alignet.runtime.distributed import current
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 MOST_BYTES = 100 << 20  # a worker that has allocated more when a node is made is followed by a new one
+_IMPORTED = {  # by a stage's functions as they run: seconds of CPU and 100 MB for each process that does it anew
+    "pretrain": ("torch._dynamo",),  # by torch.optim
+    "distill": ("torch._dynamo",),
+    "finetune": ("torch._dynamo",),
+}
 _WAIT_SECONDS = 1.0  # between looks at whether this process was asked to end
 
 
@@ -46,6 +56,15 @@ def threads_of(key: str, graph: Mapping[str, Node], runtime: RuntimeSettings) ->
     return runtime.threads if alone else max(1, runtime.threads // runtime.parallel_nodes)
 
 
+def shared_modules(nodes: Iterable[Node]) -> list[str]:
+    """Names of slow modules that several of the nodes import when they run."""
+    found: Counter[str] = Counter()
+    for node in nodes:
+        library = node.section.get("model", {}).get("library")
+        found.update([*_IMPORTED.get(node.stage, ()), *([library] if library in LIBRARIES else [])])
+    return [name for name, count in found.items() if count > 1]
+
+
 @dataclass
 class _Worker:
     process: int
@@ -55,10 +74,14 @@ class _Worker:
 
 @dataclass
 class Workers:
-    """At most `most` processes; each does `work` on the texts that it is given, and answers with metrics."""
+    """At most `most` processes; each does `work` on the texts that it is given, and answers with metrics.
+
+    modules: imported before all but the first process is forked; that one ends after one text.
+    """
 
     most: int
     work: Callable[[str], Mapping[str, Any]]
+    modules: list[str] = field(default_factory=list)
     _all: list[_Worker] = field(default_factory=list)
 
     @property
@@ -82,6 +105,7 @@ class Workers:
 
     def finish(self) -> tuple[str, Mapping[str, Any]]:
         """Wait for one of the nodes that were begun: its key and metrics; what went wrong with it is raised here."""
+        self._import()
         busy = {worker.to: worker for worker in self._all if worker.key}
         while not (ready := select.select(list(busy), [], [], _WAIT_SECONDS)[0]):
             interrupt.stop_if_asked()
@@ -122,9 +146,21 @@ class Workers:
                 worker = next(one for one in self._all if one.to is ended)
                 self._all.remove(worker)
                 _status(worker)
+        gc.unfreeze()
+
+    def _import(self) -> None:
+        while self.modules:
+            interrupt.stop_if_asked()
+            name = self.modules.pop(0)
+            with suppress(ImportError):  # the stage that needs it says what is missing
+                importlib.import_module(name)
 
     def _fork(self) -> _Worker:
-        _import_what_most_nodes_need()
+        import torch  # noqa: F401
+
+        if self._all:
+            self._import()
+        without = bool(self.modules)
         gc.freeze()  # or the first collection in a worker would copy every page of what is shared
         sys.stdout.flush()
         sys.stderr.flush()
@@ -143,9 +179,8 @@ class Workers:
             with theirs.makefile("rw", encoding="utf-8") as lines:
                 while text := lines.readline():
                     said = _outcome(self.work, text)
-                    said["last"] = (
-                        _anonymous_bytes() - before > MOST_BYTES
-                    )  # a fork is made sooner than memory is tidied up
+                    # a fork is made sooner than modules are imported, or memory is tidied up
+                    said["last"] = without or _anonymous_bytes() - before > MOST_BYTES
                     print(json.dumps(said), file=lines, flush=True)
                     if said["last"]:
                         break
@@ -155,11 +190,6 @@ class Workers:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)  # nothing of the parent's is this process's to tidy up
-
-
-def _import_what_most_nodes_need() -> None:
-    """Once for all workers: each would take seconds, and a quarter of a gigabyte of its own."""
-    import torch  # noqa: F401
 
 
 def _anonymous_bytes() -> int:

@@ -58,7 +58,10 @@ class Pipeline(States):
     def _make_together(self, left: list[str], forced: set[str]) -> list[str]:
         ran: list[str] = []
         begun: dict[str, tuple[_Making, ExitStack]] = {}
-        workers = parallel.Workers(parallel.at_a_time(self.config.runtime), _run_text)
+        missing = [self.graph[key] for key in left if self.state(key).state != "cached" or key in forced]
+        workers = parallel.Workers(
+            parallel.at_a_time(self.config.runtime), _run_text, parallel.shared_modules(missing)
+        )
         with ExitStack() as locks:
             try:
                 while left or begun:

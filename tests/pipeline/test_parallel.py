@@ -148,3 +148,32 @@ def test_what_one_child_says_ends_all_after_the_others_have_saved(tmp_path, erro
 def test_a_child_that_dies_is_told_of(tmp_path):
     with pytest.raises(ArtifactError, match=r"one.*SIGKILL.*parallel_nodes=1"):
         trial(lambda: os.kill(os.getpid(), signal.SIGKILL), until_asked(tmp_path / "other"))
+
+
+def test_modules_that_several_nodes_import_are_imported_once():
+    graph = build_graph(load([]))
+    assert set(parallel.shared_modules(graph.values())) == {"timm", "torch._dynamo"}
+    assert parallel.shared_modules([graph["embed[teacher.pool]"], graph["cluster[alignet]"]]) == []
+
+
+def test_all_but_the_first_process_begin_with_the_shared_modules(tmp_path, monkeypatch):
+    (tmp_path / "planted_module.py").write_text("import os\nmaker = os.getpid()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "planted_module", raising=False)
+
+    def look(text):
+        found = sys.modules.get("planted_module")
+        return {"process": os.getpid(), "maker": found and found.maker}
+
+    workers = parallel.Workers(2, look, ["planted_module"])
+    with interrupt.listening():
+        workers.begin("first", "")
+        workers.begin("second", "")
+        found = dict(workers.finish() for _ in range(2))
+        workers.begin("third", "")
+        found |= [workers.finish()]
+        workers.end()
+    assert found["first"]["maker"] is None
+    assert found["second"]["maker"] == found["third"]["maker"] == os.getpid()
+    assert found["third"]["process"] == found["second"]["process"]
+    monkeypatch.delitem(sys.modules, "planted_module")
