@@ -274,6 +274,34 @@ def test_python_runs(page: str, place: Path, folders: dict[str, str], monkeypatc
                     exec(code, names)
 
 
+def test_half_precision_weights_compute_in_single_as_the_page_says(tmp_path, monkeypatch) -> None:
+    """The block for transformers, on an export stored in half precision; without dtype it would compute in half."""
+    import torch
+
+    from alignet.backbones import embed_images, load_encoder
+    from alignet.student.export import export
+    from tests.makers.toys import TOYS, pictures
+    from tests.student.test_export import CARD
+
+    encoder, image = load_encoder(TOYS["clip output"], seed=3), pictures(0)[0]
+    monkeypatch.chdir(tmp_path)
+    export(Path("artifacts/export/half"), encoder, encoder.module.state_dict(), CARD, "bfloat16")
+    page = (CHECKOUT / "docs/weights.md").read_text(encoding="utf-8")
+    block = next(one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "AutoModel" in one)
+    block = block.replace("<fingerprint>", "half")
+    names = {"image": image}
+    with torch.no_grad():
+        exec(block, names)
+        half = names | {}
+        exec(block.replace(", dtype=torch.float32", ""), half)
+    encoder.module.bfloat16().float()  # the weights as they are stored
+    expected = torch.from_numpy(embed_images(encoder, encoder.transform(image)[None], 1))
+    found = names["features"]
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert half["features"].dtype == torch.bfloat16
+
+
 def test_the_menu_names_every_page() -> None:
     site = yaml.safe_load((CHECKOUT / "mkdocs.yml").read_text(encoding="utf-8"))
 

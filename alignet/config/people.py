@@ -66,7 +66,7 @@ class ViceSection:
     val: str | None  # null with a published embedding: nothing is measured then
     published: str | None  # a set of kind embedding, taken instead of a fit
     settings: ViceSettings
-    published_order: Literal["table", "sorted_files"] | None = None  # of its rows
+    published_order: str | None = None  # of its rows: table | sorted_files | a set of kind table
 
     def __post_init__(self) -> None:
         if self.published is None and (self.train is None or self.val is None):

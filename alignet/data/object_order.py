@@ -9,12 +9,13 @@ Shape suffix: m objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from alignet.data.concepts import load_concepts
 from alignet.data.tables import read_rows
+from alignet.data.text import read_text
 
 TABLE, SORTED_FILES = "table", "sorted_files"
 
@@ -45,13 +46,18 @@ def numbering(order: str, objects: Path, other: Path | None = None) -> np.ndarra
     """The object table's row of each number in a file of some order: int64 (m,).
 
     objects: the table that defines the rows. other: where the order is neither of the two, a table with a column
-    unique_id (or uniqueID), a row for each object. ValueError where the two tables hold different objects.
+    unique_id (or uniqueID), a row for each object; or a text file with a name, or a photograph's path, on each
+    line. ValueError where the two hold different objects.
     """
     names = [one.unique_id for one in load_concepts(objects)]
     if order == TABLE:
         return np.arange(len(names))
     if other is None:
         return by_sorted_files(names)
+    if other.suffix == ".txt":
+        known = set(names)
+        lines = read_text(other, "names of objects, a line each").split("\n")
+        return by_names(names, [_object(line, known) for line in lines if line], str(other))
     rows = read_rows(other, ("unique_id",))
     column = next((name for name in ("unique_id", "uniqueID") if rows and name in rows[0]), None)
     if column is None:
@@ -60,3 +66,9 @@ def numbering(order: str, objects: Path, other: Path | None = None) -> np.ndarra
             "it so."
         )
     return by_names(names, [row[column] for row in rows], str(other))
+
+
+def _object(line: str, known: set[str]) -> str:
+    """The object that a line names: as it stands, as a file's name without its suffix, or as a file's folder."""
+    path = PurePosixPath(line)
+    return next((name for name in (line, path.stem, path.parent.name) if name in known), line)

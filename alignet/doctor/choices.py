@@ -154,13 +154,9 @@ def known_features(sources: Sources) -> Iterator[tuple[np.ndarray, np.ndarray, s
         and vice.published is not None
         and (known := sources.read(vice.published)) is not None
     ):
-        from alignet.data.object_order import SORTED_FILES
-        from alignet.vice.object_order import sorted_rows
-
-        loc, names = np.maximum(known[0], 0), sources.unique_ids()
-        sorted_files = vice.published_order == SORTED_FILES and names is not None
-        rows = sorted_rows(names or ()) if sorted_files else np.arange(len(loc))
-        yield loc, rows, f"the embedding {vice.published}"
+        numbered = sources.numbering(vice.published_order)
+        rows = np.arange(len(known[0])) if numbered is None else np.argsort(numbered)
+        yield np.maximum(known[0], 0), rows, f"the embedding {vice.published}"
 
 
 def _fit(triplets: np.ndarray, features: np.ndarray, rows: np.ndarray, by: str) -> Fit | None:

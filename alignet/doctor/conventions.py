@@ -57,7 +57,10 @@ def _best(
 
 
 def _judged(name: str, declared: str, found: Comparison, by: str, some: str) -> Finding:
-    about, said = f"data.sets.{name}", f"order {declared}: by {by}, {found.said} ({some}, ...)"
+    about, said = (
+        f"data.sets.{name}",
+        f"order {declared}: by {by}, {found.said(TABLE, SORTED_FILES)} ({some}, ...)",
+    )
     if (found.z if declared == TABLE else -found.z) <= CLEAR:
         return ok(about, said)
     other = SORTED_FILES if declared == TABLE else TABLE

@@ -109,15 +109,20 @@ class Sources:
         assert path is not None
         return path
 
+    def numbering(self, order: str | None) -> np.ndarray | None:
+        """The object table's row of each object in some order: int64 (m,); None for the table's own."""
+        if order in (None, TABLE) or self.config.data.objects is None:
+            return None
+        other = None if order == SORTED_FILES else self._path(str(order))
+        return numbering(str(order), self._path(self.config.data.objects), other)
+
     def _read(self, name: str, one: SetSettings, path: Path) -> Any:
         if isinstance(one, ImagesSet):
             return image_ids(one, path)
         if isinstance(one, TripletsSet):
             found = read_triplets(one, path, self.objects_of(name).number)
-            if one.order in (None, TABLE) or self.config.data.objects is None:
-                return found
-            other = None if one.order == SORTED_FILES else self._path(str(one.order))
-            return numbering(str(one.order), self._path(self.config.data.objects), other)[found]
+            numbered = self.numbering(one.order)
+            return found if numbered is None else numbered[found]
         if isinstance(one, FeaturesSet):
             return self._features(one, path)
         if one.kind == "table":

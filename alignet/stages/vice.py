@@ -26,6 +26,7 @@ def run(work: StageRun) -> dict[str, Any]:
 
     from alignet.config import ViceSettings, build
     from alignet.data.concepts import load_concepts
+    from alignet.data.object_order import numbering
     from alignet.pipeline import payloads
     from alignet.runtime.artifacts import write_json
     from alignet.runtime.checkpoints import Checkpoints
@@ -35,7 +36,9 @@ def run(work: StageRun) -> dict[str, Any]:
     objects = len(names)
     if "published" in work.inputs:
         choices = payloads.triplets(work, "val", objects) if "val" in work.inputs else None
-        return _take_published(work.sources["published"], names, work.section, choices, work.folder)
+        order = work.section.get("order")
+        rows = None if order is None else numbering(order, work.sources["objects"], work.sources.get("order"))
+        return _take_published(work.sources["published"], names, work.section, rows, choices, work.folder)
     settings = build(ViceSettings, work.section["settings"], "vice")
     train, val = (torch.from_numpy(payloads.triplets(work, name, objects)) for name in ("train", "val"))
     checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
@@ -58,11 +61,17 @@ def run(work: StageRun) -> dict[str, Any]:
 
 
 def _take_published(
-    source: Path, names: Sequence[str], section: Mapping[str, Any], val: np.ndarray | None, folder: Path
+    source: Path,
+    names: Sequence[str],
+    section: Mapping[str, Any],
+    numbered: np.ndarray | None,
+    val: np.ndarray | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """A published embedding in the place of a fit. Without a scale it is a point: its labels know no uncertainty.
 
-    names: of the objects, in the table's order. val: triplets (n, 3) to measure it on, None where there are none.
+    names: of the objects, in the table's order. numbered: the table's row of each row of the embedding (m,), None
+    where nobody said. val: triplets (n, 3) to measure it on, None where there are none.
     """
     import numpy as np
     import torch
@@ -75,7 +84,7 @@ def _take_published(
 
     notes: list[str] = []
     found, spread = load_embedding(source, len(names), notes)
-    rows, said = in_table_order(found, names, section.get("order"), val, str(source))
+    rows, said = in_table_order(found, names, section.get("order"), numbered, val, str(source))
     found, spread = found[rows], None if spread is None else spread[rows]
     for note in [*notes, *([said] if said else [])]:
         print(f"note: {note}", flush=True)

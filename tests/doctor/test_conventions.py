@@ -67,7 +67,7 @@ def test_choices_that_count_sorted_files_are_found_and_the_option_mends_them(peo
     assert "data.sets.human_val.order=sorted_files" in one.fix
     mended = found(check_order, people, "data.sets.human_val.order=sorted_files")["data.sets.human_val"]
     assert mended.level == "ok"
-    assert "that of sorted file names 100.0%" in mended.found
+    assert "sorted_files 100.0%" in mended.found
 
 
 def test_shuffled_choices_speak_for_no_order(people):
@@ -100,6 +100,25 @@ def test_the_order_is_a_part_of_the_fingerprint_only_where_it_moves_objects(peop
     assert plain == table
     assert plain.inputs == table.inputs == {}
     assert moved.inputs == {"objects": "index[objects]"}
+
+
+def test_a_published_embedding_follows_a_table_of_its_own(people):
+    loc = np.load(people / "embedding.npy")
+    np.save(people / "embedding.npy", loc[ORDER])
+    with pytest.raises(ValueError, match=r"set vice\.published_order=sorted_files"):
+        Pipeline(config(people)).make_all(["vice"])
+    for order in ("old", "sorted_files"):
+        pipeline = Pipeline(config(people, f"vice.published_order={order}"))
+        pipeline.make_all(["vice"])
+        with np.load(pipeline.state("vice").artifact.file("posterior.npz")) as posterior:
+            np.testing.assert_array_equal(posterior["loc"], loc)
+        one = found(check_order, people, f"vice.published_order={order}")["data.sets.human_val"]
+        assert one.level == "ok"
+        assert "table foretells 100.0%" in one.found
+    with pytest.raises(
+        ValueError, match=r"vice\.published_order: expected table, sorted_files or a set .* 'new'"
+    ):
+        Pipeline(config(people, "vice.published_order=new"))
 
 
 def test_an_order_that_is_none_is_told(people):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from alignet.backbones import Backbone, load_encoder
+from alignet.backbones import Backbone, features_of, load_encoder
 from alignet.student.export import ModelCard, export_timm
 
 TOY_VIT = {"img_size": 48, "patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -178,3 +178,24 @@ def test_what_cannot_be_exported_is_found_before_it_is_trained(tmp_path):
         rehearse(network(256), tmp_path / "other")
     assert not list(tmp_path.iterdir())  # nothing is left of either
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_folder_that_does_not_name_its_classifier_is_exported(tmp_path):
+    """timm's push_to_hf_hub writes such folders for a pretrained_cfg without the name; num_classes=0 needs it."""
+    import timm
+
+    given = load_encoder(CASES["transformer, own arguments"], seed=0)
+    export_timm(tmp_path / "given", given, given.module.state_dict(), CARD)
+    path = tmp_path / "given" / "config.json"
+    config = json.loads(path.read_text())
+    del config["pretrained_cfg"]["classifier"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        timm.create_model(f"local-dir:{tmp_path / 'given'}", pretrained=True, num_classes=0)
+
+    encoder = load_encoder(Backbone("timm", "vit_tiny_patch16_224", str(tmp_path / "given"), {}, 0, "pooled"))
+    export_timm(tmp_path / "again", encoder, encoder.module.state_dict(), CARD)
+    model = timm.create_model(f"local-dir:{tmp_path / 'again'}", pretrained=True, num_classes=0).eval()
+    images = torch.rand(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model(images), features_of(given.module, images, given.backbone))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from alignet.vice.object_order import compare, in_table_order, sorted_rows
+from alignet.data.object_order import by_sorted_files, numbering
+from alignet.vice.object_order import compare_readings, in_table_order, sorted_rows
 
 # in the table's order, as THINGS': file names sort "camera1.jpg" before "camera.jpg" is reached
 NAMES = [f"{letter}{number}" for letter in "mnopqrst" for number in range(6)]
@@ -48,31 +49,54 @@ def test_rows_of_sorted_files_by_hand():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_planted_order_is_found_from_two_thousand_choices(seed):
     loc, triplets = planted(seed)
-    rows, said = in_table_order(loc, NAMES, None, triplets, "e.npy")
+    rows, said = in_table_order(loc, NAMES, None, None, triplets, "e.npy")
     assert rows.tolist() == list(range(len(NAMES)))
-    assert "the table's foretells 100.0%" in said
+    assert "table foretells 100.0%" in said
     with pytest.raises(ValueError, match=r"the other: .*100\.0%.*published_order=sorted_files") as caught:
-        in_table_order(stored(loc), NAMES, None, triplets, "e.npy")
+        in_table_order(stored(loc), NAMES, None, None, triplets, "e.npy")
     assert any(name in str(caught.value) for name in ("camera", "hot", "m0"))
-    rows, _ = in_table_order(stored(loc), NAMES, "sorted_files", triplets, "e.npy")
+    files = by_sorted_files(NAMES)
+    rows, _ = in_table_order(stored(loc), NAMES, "sorted_files", files, triplets, "e.npy")
     np.testing.assert_array_equal(stored(loc)[rows], loc)
     with pytest.raises(ValueError, match=r"set vice\.published_order=table"):
-        in_table_order(loc, NAMES, "sorted_files", triplets, "e.npy")
+        in_table_order(loc, NAMES, "sorted_files", files, triplets, "e.npy")
+
+
+def test_an_order_of_names_is_held_against_both_usual_ones(tmp_path):
+    loc, triplets = planted()
+    own = np.random.default_rng(2).permutation(len(NAMES))
+    table, listed = tmp_path / "objects.csv", tmp_path / "file_names.txt"
+    table.write_text(
+        "index,unique_id,category,photo,split\n"
+        + "".join(f"{row},{name},,,train\n" for row, name in enumerate(NAMES))
+    )
+    listed.write_text("".join(f"things/{NAMES[row]}/{NAMES[row]}_01b.jpg\n" for row in own))
+    numbered = numbering("listed", table, listed)
+    np.testing.assert_array_equal(numbered, own)
+    rows, said = in_table_order(loc[own], NAMES, "listed", numbered, triplets, "e.npy")
+    np.testing.assert_array_equal(loc[own][rows], loc)
+    assert said.count("listed foretells 100.0%") == 2
+    with pytest.raises(ValueError, match=r"the order listed, .*set vice\.published_order=table"):
+        in_table_order(loc, NAMES, "listed", numbered, triplets, "e.npy")
+    listed.write_text(listed.read_text() + "things/unicorn/unicorn_01b.jpg\n")
+    with pytest.raises(ValueError, match=r"expected each of the \d+ objects .* once, .*unicorn"):
+        numbering("listed", table, listed)
 
 
 def test_random_choices_speak_for_neither():
     loc, triplets = planted()
     shuffled = np.random.default_rng(1).permuted(triplets, axis=1)
-    assert abs(compare(stored(loc), sorted_rows(NAMES), shuffled).z) < 3
-    rows, said = in_table_order(stored(loc), NAMES, None, shuffled, "e.npy")
+    found = compare_readings(stored(loc), shuffled, sorted_rows(NAMES)[shuffled], 9)
+    assert abs(found.z) < 3
+    rows, said = in_table_order(stored(loc), NAMES, None, None, shuffled, "e.npy")
     assert rows.tolist() == list(range(len(NAMES)))
     assert "choices about the" in said
 
 
 def test_without_choices_what_is_assumed_is_said_and_without_a_difference_nothing():
     loc, _ = planted()
-    rows, said = in_table_order(loc, NAMES, None, None, "e.npy")
+    rows, said = in_table_order(loc, NAMES, None, None, None, "e.npy")
     assert rows.tolist() == list(range(len(NAMES)))
-    assert "set vice.published_order to table or sorted_files" in said
-    assert in_table_order(loc, NAMES, "table", None, "e.npy")[1] == ""
-    assert in_table_order(loc[:3], ["a", "b", "c"], None, None, "e.npy")[1] == ""
+    assert "set vice.published_order to table, sorted_files or a table of names" in said
+    assert in_table_order(loc, NAMES, "table", np.arange(len(NAMES)), None, "e.npy")[1] == ""
+    assert in_table_order(loc[:3], ["a", "b", "c"], None, None, None, "e.npy")[1] == ""

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from alignet.config import Config, ViceSection
+from alignet.data.object_order import SORTED_FILES, TABLE
 from alignet.pipeline.graph.builder import GraphBuilder
 
 
@@ -22,6 +23,8 @@ def vice(graph: GraphBuilder, role: str) -> str:
         if people.published_order is not None:
             section["order"] = people.published_order
     inputs = {name: graph.node("index", item) for name, item in sets.items() if item is not None}
+    if people.published is not None and people.published_order not in (None, TABLE, SORTED_FILES):
+        inputs["order"] = graph.node("index", table_set(graph.config, str(people.published_order)))
     return graph.add("vice", "", section, inputs | {"objects": objects(graph)})
 
 
@@ -41,6 +44,17 @@ def soft_labels(graph: GraphBuilder, role: str) -> str:
 def levels(graph: GraphBuilder, role: str) -> str:
     """The trials of a data set of people's choices and response times, cleaned and counted by triplet."""
     return graph.add("levels", role, graph.config.levels, {"trials": graph.node("index", role)})
+
+
+def table_set(config: Config, name: str) -> str:
+    """The name of a set of kind table that lists the objects in an order of its own; ValueError for another."""
+    tables = [one for one, settings in config.data.sets.items() if settings.kind == "table"]
+    if name not in tables:
+        raise ValueError(
+            f"vice.published_order: expected {TABLE}, {SORTED_FILES} or a set of kind table ({', '.join(tables)}), "
+            f"found {name!r}"
+        )
+    return name
 
 
 def objects(graph: GraphBuilder) -> str:
