@@ -1,17 +1,21 @@
 """Shared by the tests: a tiny world, run through the whole chain, once for all processes of a session."""
 
-import fcntl
+import copy
+import gc
 import os
 import shutil
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 
 import omegaconf._utils
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
+from alignet.pipeline import conf
+from alignet.pipeline import overrides as composing
+from tests.makers.once import made_once
 from tests.makers.photos import PHOTOS
 from tests.makers.worlds import everything, overrides
 
@@ -26,6 +30,7 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With photographs at hand, a test may be skipped only where it needs a browser or a GPU, or that there is none."""
+    gc.unfreeze()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     allowed = (
         "no chromium on this machine",
@@ -50,21 +55,56 @@ def read_yaml_with_libyaml() -> None:
     omegaconf._utils.yaml = fast
 
 
+def read_files_once() -> None:
+    """Each file of conf/ is read once by each process, while it stays as it is."""
+    load, made = OmegaConf.load, {}
+
+    def remembered(file):
+        if not hasattr(file, "name"):
+            return load(file)
+        found = os.stat(file.name)
+        key = os.path.realpath(file.name), found.st_mtime_ns, found.st_size
+        if key not in made:
+            made[key] = load(file)
+        return copy.deepcopy(made[key])
+
+    OmegaConf.load = remembered
+
+
 if yaml.__with_libyaml__:
     read_yaml_with_libyaml()
+read_files_once()
 
 
-def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """The folder `name` of this session, which the first of its processes that asks for it fills."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = base / name
-    with open(base / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (base / f"{name}.made").exists():
-            make(folder)
-            (base / f"{name}.made").touch()
-    return folder
+def compose_once() -> None:
+    """The configuration of a command line is composed once by each process, while conf/ is the checkout's."""
+    compose, made = composing.compose, {}
+    checkout = conf.conf_folder()
+
+    def remembered(overrides):
+        key = tuple(overrides), os.getcwd(), os.environ.get("HOME")
+        if conf.conf_folder() != checkout:
+            return compose(overrides)
+        if key not in made:
+            made[key] = compose(overrides)
+        return copy.deepcopy(made[key])
+
+    composing.compose = remembered
+
+
+compose_once()
+
+
+_modules = 0  # when the collector of garbage last looked at all that there was
+
+
+def pytest_runtest_teardown() -> None:
+    """What many imports made is there to stay: the collector of garbage need not look at it again."""
+    global _modules
+    if len(sys.modules) > _modules + 200:
+        gc.collect()
+        gc.freeze()
+        _modules = len(sys.modules)
 
 
 @pytest.fixture(scope="session")

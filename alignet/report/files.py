@@ -9,7 +9,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,26 +119,34 @@ def drawn(figure: Figure, look: Look) -> Drawing:
     """The figure's drawing in a look, laid out once for all files that it is saved to."""
     with drawing_style(look):
         drawing = figure.draw(look)
-        if drawing.get_layout_engine() is not None:
-            drawing.draw_without_rendering()
+        layout = drawing.get_layout_engine()
+        if layout is not None:
+            layout.execute(drawing)
             drawing.set_layout_engine("none")
         return drawing
 
 
 def figure_svg(drawing: Drawing, look: Look) -> bytes:
     """A drawing as SVG, text as outlines so that no font is needed."""
-    return _saved(drawing, look, format="svg", metadata={"Date": None, "Creator": None})
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    canvas = FigureCanvasSVG(drawing)
+    return _saved(drawing, look, canvas.print_svg, {"Date": None, "Creator": None})
 
 
 def figure_png(drawing: Drawing, look: Look) -> bytes:
     """A drawing as PNG without version or time."""
-    return _saved(drawing, look, format="png", metadata={"Software": None})
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    return _saved(drawing, look, FigureCanvasAgg(drawing).print_png, {"Software": None})
 
 
-def _saved(drawing: Drawing, look: Look, **options: Any) -> bytes:
+def _saved(drawing: Drawing, look: Look, write: Callable[..., None], metadata: dict[str, None]) -> bytes:
+    """What a canvas writes; savefig draws everything twice, to lay out anew what has its layout."""
     content = io.BytesIO()
     with drawing_style(look):
-        drawing.savefig(content, dpi=DPI, facecolor=look.paper, **options)
+        drawing.dpi = DPI
+        write(content, metadata=metadata)
     return content.getvalue()
 
 
