@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import timm
@@ -22,7 +21,13 @@ OPTIONS = [
     "student.image_size=0", "pretrain.student.architecture=x", "pretrain.student.model_args={}",
 ]  # fmt: skip
 
-IMPORTED = ["alignet.backbones.hub", "alignet.pipeline.cli", "hydra.core.override_parser.overrides_parser"]
+# nothing that imports the hub's client, which reads its environment when it is imported
+IMPORTED = [
+    "torch._dynamo",
+    "torchvision",
+    "alignet.pipeline.cli",
+    "hydra.core.override_parser.overrides_parser",
+]
 
 
 def weights() -> bytes:
@@ -93,29 +98,29 @@ def server(tmp_path):
     threading.Thread(target=found.serve_forever, daemon=True).start()
     yield {
         "HF_ENDPOINT": f"http://127.0.0.1:{found.server_port}", "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(Path(__file__).parents[2]),
+        "HF_HUB_OFFLINE": "0",
     }  # fmt: skip
     found.shutdown()
 
 
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    with Ready(tmp_path_factory.mktemp("said"), IMPORTED) as one:
+        probe = one.run(program="import sys; sys.exit('huggingface_hub' in sys.modules)")
+        assert probe.returncode == 0
+        yield one
+
+
 @pytest.fixture
-def prefetch(tmp_path):
-    """The command, in an environment: processes that meet the same hub import its client and the libraries once."""
-    ready: dict[str, Ready] = {}
+def prefetch(ready):
+    """The command, in an environment."""
 
     def run(environment, *more):
-        key = json.dumps(environment)
-        if key not in ready:
-            folder = tmp_path / f"said_{len(ready)}"
-            folder.mkdir()
-            ready[key] = Ready(folder, IMPORTED, environment)
         if more[:1] == ("-c",):
-            return ready[key].run(program=more[1])
-        return ready[key].run("alignet.stages.prefetch", *OPTIONS, *more)
+            return ready.run(program=more[1], environment=environment)
+        return ready.run("alignet.stages.prefetch", *OPTIONS, *more, environment=environment)
 
-    yield run
-    for one in ready.values():
-        one.close()
+    return run
 
 
 def test_weights_are_listed_then_downloaded_then_found_without_network(server, prefetch, tmp_path):

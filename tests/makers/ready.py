@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+CHECKOUT = Path(__file__).parents[2]
 _LOOP = """
 import importlib, json, os, runpy, sys
 for name in sys.argv[1:]:
@@ -23,6 +24,7 @@ else:
 for number, name in enumerate((os.devnull, asked["out"], asked["err"])):
     os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
 sys.argv = [asked["module"], *asked["arguments"]]
+os.environ.update(asked["environment"])
 if asked["program"]:
     exec(compile(asked["program"], "<string>", "exec"), {"__name__": "__main__"})
 else:
@@ -31,13 +33,13 @@ else:
 
 
 class Ready:
-    """A process with `modules` imported in an environment that has `more`; close it, or use it in a `with`."""
+    """A process with `modules` imported; close it, or use it in a `with`."""
 
-    def __init__(self, folder: Path, modules: list[str], more: dict[str, str]):
+    def __init__(self, folder: Path, modules: list[str]):
         self.folder, self._count = folder, 0
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _LOOP, *modules], env=os.environ | more, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-c", _LOOP, *modules], env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
     def __enter__(self) -> Ready:
@@ -49,8 +51,10 @@ class Ready:
     def close(self) -> None:
         self._process.communicate()
 
-    def run(self, module: str = "", *arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:
-        """What `python -m module arguments` gives, or `python -c program`."""
+    def run(
+        self, module: str = "", *arguments: str, program: str = "", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """What `python -m module arguments` gives, or `python -c program`, with more variables in its environment."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._count += 1
@@ -59,6 +63,7 @@ class Ready:
             "module": module,
             "arguments": arguments,
             "program": program,
+            "environment": environment or {},
             "out": str(out),
             "err": str(err),
         }
