@@ -147,7 +147,8 @@ class Page:
             except RuntimeError as error:
                 said = str(error)
             time.sleep(0.02)
-        raise RuntimeError(f"not within {seconds} s: {condition} ({said})")
+        shown = self.js("document.body.innerText.slice(0, 200)")
+        raise RuntimeError(f"not within {seconds} s: {condition} ({said}); the page shows {shown!r}")
 
     def click(self, selector: str) -> None:
         """A real click with the mouse in the middle of an element, scrolled into view first."""

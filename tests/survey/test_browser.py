@@ -69,7 +69,7 @@ def saved(browser, count):
     end = time.monotonic() + 60
     while time.monotonic() < end:
         files = sorted(browser.downloads.glob("*.json"))
-        if len(files) == count:
+        if len(files) == count and all(file.stat().st_size for file in files):
             return files
         time.sleep(0.05)
     raise AssertionError(f"expected {count} files, found {list(browser.downloads.iterdir())}")
@@ -158,6 +158,34 @@ def test_a_second_open_page_goes_on_where_the_other_one_is(site, browser):
     page.wait("shown !== null && state.answers.length === 3")
     assert page.js("JSON.parse(localStorage.getItem(STORE)).answers.map(one => one.choice)")[1:] == [2, 2]
     assert "Question 4" in page.js("document.querySelector('#where').textContent")
+
+
+@pytest.mark.parametrize(
+    ("forgets", "elsewhere"),
+    [("localStorage", False), ("localStorage", True), ("sessionStorage", True), ("indexedDB", False)],
+)
+def test_answers_outlive_a_copy_that_the_browser_forgets(tmp_path, browser, forgets, elsewhere):
+    url = small_survey(tmp_path, "survey.dead_ms=0")
+    page = browser.open(url)
+    begin(page)
+    for _ in range(4):
+        page.wait(READY)
+        page.press("2")
+    page.wait("shown !== null && state.answers.length === 4")
+    if forgets == "indexedDB":
+        page.js("database.close(); new Promise(done => indexedDB.deleteDatabase(STORE).onsuccess = done)")
+    else:
+        page.js(f"{forgets}.clear()")
+    if elsewhere:  # a tab of its own has no copy of this one's session
+        page = browser.open(url)
+    else:
+        page.go(url)
+    page.wait("shown !== null && state.answers.length === 4")
+    page.wait(
+        f"JSON.parse({'localStorage' if forgets == 'indexedDB' else forgets}.getItem(STORE)).answers.length === 4"
+    )
+    assert page.js("document.querySelector('#no-storage').hidden")
+    assert page.js("inDatabase().then(one => one.answers.length)") == 4
 
 
 def test_stopping_going_on_and_the_next_participant(site, browser):
