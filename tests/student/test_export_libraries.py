@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from alignet.backbones import Backbone, Encoder, embed_images, load_encoder, text_features
 from alignet.student.export import export
 from tests.evaluate.test_zero_shot import _tokenizer
+from tests.makers.once import made_once
 from tests.makers.toys import NATIVE, OF_TIMM, TOYS, backbone, pictures
 from tests.student.test_export import CARD
 
@@ -98,39 +100,54 @@ def _call(folder: Path) -> str:
     return next(line for line in lines if line.startswith("features = ")).removeprefix("features = ")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
     """The toys, in one process."""
-    return _reload(CASES, tmp_path_factory.mktemp("export"))
+    return _found(CASES, made_once(tmp_path_factory, "exported", lambda folder: _reload(CASES, folder)))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
     """Networks of real size with both towers, in one process."""
-    return _reload(WHOLE, tmp_path_factory.mktemp("whole"))
+    return _found(WHOLE, made_once(tmp_path_factory, "exported_whole", lambda folder: _reload(WHOLE, folder)))
 
 
-def _reload(cases: dict[str, Backbone], folder: Path) -> dict[str, tuple]:
-    """By case, features as evaluated and as the library alone has them; texts before training and by the library."""
+def _reload(cases: dict[str, Backbone], folder: Path) -> None:
+    """Into numbered files: features and texts as evaluated (`expected`), and as the library alone has them."""
+    folder.mkdir()
     images = pictures(4)
     np.savez(folder / "pictures.npz", *[np.asarray(image) for image in images])
-    expected, calls = {}, {}
-    for number, (case, given) in enumerate(cases.items()):
+    calls = {}
+    for number, given in enumerate(cases.values()):
         encoder = load_encoder(given, seed=3)
         texts = _texts(encoder)
         state = _trained(encoder)
         export(folder / str(number), encoder, state, CARD)
         encoder.module.load_state_dict(state)
-        expected[case] = embed_images(encoder, [encoder.transform(image) for image in images], 4), texts
+        features = embed_images(encoder, [encoder.transform(image) for image in images], 4)
+        np.save(folder / f"{number}.expected.npy", features)
+        if texts is not None:
+            np.save(folder / f"{number}.texts.expected.npy", texts)
         calls[str(number)] = (given.library, _call(folder / str(number)))
     command = [sys.executable, "-I", "-c", ALONE, json.dumps(calls), json.dumps(TEXTS)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = {}
-    for number, (case, (features, texts)) in enumerate(expected.items()):
-        again = np.load(folder / f"{number}.texts.npy") if texts is not None else None
-        found[case] = (features, np.load(folder / f"{number}.npy"), texts, again)
-    return found
+    for number in range(len(cases)):
+        shutil.rmtree(folder / str(number))
+
+
+def _found(cases: dict[str, Backbone], folder: Path) -> dict[str, tuple]:
+    """By case, features as evaluated and as the library alone has them; texts before training and by the library."""
+    names = ("expected", "", "texts.expected", "texts")
+    return {
+        case: tuple(
+            np.load(path)
+            if (path := folder / ".".join(filter(None, (str(number), name, "npy")))).exists()
+            else None
+            for name in names
+        )
+        for number, case in enumerate(cases)
+    }
 
 
 def _comparable(case: str) -> bool:
