@@ -58,7 +58,8 @@ class Cost:
 
 def plan_nodes(config: Config, machine: Machine) -> list[Cost]:
     """The cost of every node of a configuration, in the order in which they run."""
-    return [_Planner(config, machine, Sizes(config)).of(node) for node in build_graph(config).values()]
+    planner = _Planner(config, machine, Sizes(config))
+    return [planner.of(node) for node in build_graph(config).values()]
 
 
 @dataclass

@@ -85,7 +85,6 @@ def test_killed_it_leaves_no_process_and_resumes_to_the_same_bytes(together, tmp
         "pretrain",
         "vice",
         "distill",
-        "cluster",
         "finetune",
     }
     assert found.items() <= digests(together[1]).items()

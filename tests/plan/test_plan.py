@@ -346,3 +346,19 @@ def test_folders_may_be_left_out_and_mistakes_have_one_message(tmp_path) -> None
     assert wrong.returncode == 1
     assert len(wrong.stderr.strip().splitlines()) == 1
     assert "plan.images" in wrong.stderr
+
+
+def test_a_network_is_counted_once_for_all_nodes(monkeypatch) -> None:
+    from alignet.plan import sizes
+
+    count, seen = sizes.network_of, []
+
+    def watched(model, frozen):
+        seen.append((model.architecture, tuple(sorted(model.model_args)), tuple(frozen)))
+        return count(model, frozen)
+
+    monkeypatch.setattr(sizes, "network_of", watched)
+    planned()
+    assert (
+        2 <= len(seen) <= 4
+    )  # the teacher and the student, each at most twice: with and without frozen parts
