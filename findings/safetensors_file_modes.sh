@@ -11,7 +11,7 @@ for version in 0.7.0 0.8.0; do
   python3 -m venv "$folder/$version"
   "$folder/$version/bin/pip" install --quiet numpy==2.4.6 "safetensors==$version"
 done
-"$folder/0.8.0/bin/pip" install --quiet torch==2.13.0 torchvision==0.28.0 timm==1.0.31 transformers==5.23.0
+"$folder/0.8.0/bin/pip" install --quiet torch==2.15.0 torchvision==0.29.2 timm==1.0.31 transformers==5.23.0
 cd "$folder"
 umask 022
 for version in 0.7.0 0.8.0; do
@@ -31,9 +31,10 @@ done
 "$folder/0.8.0/bin/python" - <<'P'
 import os, sys
 import timm, transformers
+transformers.utils.logging.disable_progress_bar()
 from timm.models import save_for_hf
 
-save_for_hf(timm.create_model("test_vit"), "timm")
+save_for_hf(timm.create_model("test_vit"), "timm", safe_serialization=True)
 small = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=16)
 transformers.ViTModel(transformers.ViTConfig(**small)).save_pretrained("transformers")
 seen = {}

@@ -7,15 +7,22 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet torch==2.13.0 torchvision==0.28.0 timm==1.0.31
+"$folder/venv/bin/pip" install --quiet torch==2.15.0 torchvision==0.29.2 timm==1.0.31
 cd "$folder"
 "$folder/venv/bin/python" - <<'P'
-import sys
+import sys, warnings
 import timm, torch
+from timm.models import swin_transformer, vision_transformer
+
+warnings.simplefilter("ignore")
 
 print("timm", timm.__version__, "torch", torch.__version__)
 seen = {}
-for name, size in (("vit_tiny_patch16_224", 256), ("swin_tiny_patch4_window7_224", 256)):
+size = 256
+for name, fit in (
+    ("vit_tiny_patch16_224", vision_transformer.checkpoint_filter_fn),
+    ("swin_tiny_patch4_window7_224", swin_transformer.checkpoint_filter_fn),
+):
     torch.manual_seed(0)
     given = timm.create_model(name, num_classes=0).eval()
     with torch.no_grad():
@@ -25,9 +32,7 @@ for name, size in (("vit_tiny_patch16_224", 256), ("swin_tiny_patch4_window7_224
     state = {key: value.clone() for key, value in given.state_dict().items()}
     given.set_input_size((size, size))
     made = timm.create_model(name, num_classes=0, img_size=size).eval()
-    made.load_state_dict(timm.models._helpers.clean_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(state, made))
-                         if name.startswith("vit") else
-                         timm.models.swin_transformer.checkpoint_filter_fn(state, made))
+    made.load_state_dict(fit(state, made))  # what timm itself does with weights of another size
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         one, other = given(images), made(images)
