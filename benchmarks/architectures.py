@@ -317,13 +317,14 @@ def page(rows: list[dict[str, Any]]) -> str:
     for library in LIBRARIES:
         own = sorted((row for row in rows if row["library"] == library), key=lambda row: row["architecture"])
         held = [row["architecture"] for row in own if row["verdict"] == "yes"]
+        tried_out = sum(row["verdict"] != "not tried" for row in own)
         if not own:
             continue
         lines += [
             "",
             f"## {library}",
             "",
-            f"{len(own)} of {count(library)} were tried; {len(held)} go the whole way:",
+            f"{tried_out} of {count(library)} were tried; {len(held)} go the whole way:",
         ]
         lines += ["", ", ".join(f"`{name}`" for name in held) + "."]
         rest = [row for row in own if row["verdict"] != "yes"]
