@@ -115,9 +115,9 @@ def configuration(encoder: LoadedBackbone) -> dict[str, str]:
     if size != own:
         kept.pop("pool_size", None)  # of the size that the network was published with
     head = classifier(module)
-    if module.num_classes and "classifier" not in kept and isinstance(head, nn.Module):
-        # a folder without it cannot be loaded with num_classes=0
-        kept["classifier"] = next(name for name, part in module.named_modules() if part is head)
+    named = [name for name, part in module.named_modules() if part is head]
+    if module.num_classes and "classifier" not in kept and named:
+        kept["classifier"] = named[0]  # a folder without it cannot be loaded with num_classes=0
     prepared = {
         key: list(value) if isinstance(value, tuple) else value for key, value in encoder.data_config.items()
     }
