@@ -181,7 +181,7 @@ def test_what_cannot_be_exported_is_found_before_it_is_trained(tmp_path):
 
 
 def test_a_folder_that_does_not_name_its_classifier_is_exported(tmp_path):
-    """timm's push_to_hf_hub writes such folders for a pretrained_cfg without the name; num_classes=0 needs it."""
+    """timm cannot load such a folder with num_classes=0; what is exported from it, it can."""
     import timm
 
     given = load_encoder(CASES["transformer, own arguments"], seed=0)
