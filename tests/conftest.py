@@ -3,9 +3,11 @@
 import copy
 import gc
 import os
+import re
 import shutil
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import omegaconf._utils
@@ -17,6 +19,7 @@ from alignet.pipeline import conf
 from alignet.pipeline import overrides as composing
 from tests.makers.once import made_once
 from tests.makers.photos import PHOTOS
+from tests.makers.ready import Ready
 from tests.makers.worlds import everything, overrides
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -76,35 +79,68 @@ if yaml.__with_libyaml__:
 read_files_once()
 
 
+_PLAIN = re.compile(r"paths\.artifacts=(/[\w./-]+)")  # an absolute path that means itself in Hydra's grammar
+_ELSEWHERE = "/a-store-that-stands-for-every-other"
+
+
 def compose_once() -> None:
-    """The configuration of a command line is composed once by each process, while conf/ is the checkout's."""
+    """A command line is composed once by each process, whatever its store, while conf/ is the checkout's."""
     compose, made = composing.compose, {}
     checkout = conf.conf_folder()
 
     def remembered(overrides):
-        key = tuple(overrides), os.getcwd(), os.environ.get("HOME")
         if conf.conf_folder() != checkout:
             return compose(overrides)
+        stores = [found[1] for found in map(_PLAIN.fullmatch, overrides) if found]
+        store = stores[0] if len(stores) == 1 else _ELSEWHERE
+        given = [
+            f"paths.artifacts={_ELSEWHERE}" if item == f"paths.artifacts={store}" else item
+            for item in overrides
+        ]
+        key = tuple(given), os.getcwd(), os.environ.get("HOME")
         if key not in made:
-            made[key] = compose(overrides)
-        return copy.deepcopy(made[key])
+            made[key] = compose(given)
+        return replaced(made[key], _ELSEWHERE, store)
 
     composing.compose = remembered
+
+
+def replaced(value, old, new):
+    """A copy of plain values with a text in the place of another wherever it stands."""
+    if isinstance(value, dict):
+        return {key: replaced(one, old, new) for key, one in value.items()}
+    if isinstance(value, list):
+        return [replaced(one, old, new) for one in value]
+    return value.replace(old, new) if isinstance(value, str) else value
 
 
 compose_once()
 
 
-_modules = 0  # when the collector of garbage last looked at all that there was
+_modules, _tests = 0, 0  # when the collector of garbage last looked at all that there was
 
 
 def pytest_runtest_teardown() -> None:
-    """What many imports made is there to stay: the collector of garbage need not look at it again."""
-    global _modules
-    if len(sys.modules) > _modules + 200:
+    """What imports and hundreds of tests have left is there to stay: no further collection need look at it."""
+    global _modules, _tests
+    _tests += 1
+    if len(sys.modules) > _modules + 200 or _tests > 250:
         gc.collect()
         gc.freeze()
-        _modules = len(sys.modules)
+        _modules, _tests = len(sys.modules), 0
+
+
+@pytest.fixture(scope="session")
+def ready(tmp_path_factory) -> Iterator[Ready]:
+    """What runs command lines in new processes that need not import PyTorch and Hydra first."""
+    imported = [
+        "torch._dynamo",
+        "torchvision",
+        "alignet.pipeline.cli",
+        "hydra.core.override_parser.overrides_parser",
+    ]
+    with Ready(tmp_path_factory.mktemp("said"), imported) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save
 
 from alignet.backbones import hub
-from tests.makers.ready import Ready
 
 MODEL, COMMIT = "test_vit.r160_in1k", "a" * 40
 OPTIONS = [
@@ -21,15 +20,8 @@ OPTIONS = [
     "student.image_size=0", "pretrain.student.architecture=x", "pretrain.student.model_args={}",
 ]  # fmt: skip
 
+
 # nothing that imports the hub's client, which reads its environment when it is imported
-IMPORTED = [
-    "torch._dynamo",
-    "torchvision",
-    "alignet.pipeline.cli",
-    "hydra.core.override_parser.overrides_parser",
-]
-
-
 def weights() -> bytes:
     """A state dict of the model, which no pretrained one equals."""
     torch.manual_seed(5)
@@ -103,17 +95,11 @@ def server(tmp_path):
     found.shutdown()
 
 
-@pytest.fixture(scope="module")
-def ready(tmp_path_factory):
-    with Ready(tmp_path_factory.mktemp("said"), IMPORTED) as one:
-        probe = one.run(program="import sys; sys.exit('huggingface_hub' in sys.modules)")
-        assert probe.returncode == 0
-        yield one
-
-
 @pytest.fixture
 def prefetch(ready):
     """The command, in an environment."""
+    probe = ready.run(program="import sys; sys.exit('huggingface_hub' in sys.modules)")
+    assert probe.returncode == 0  # so that it reads the environment
 
     def run(environment, *more):
         if more[:1] == ("-c",):

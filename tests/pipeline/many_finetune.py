@@ -1,4 +1,4 @@
-"""Run by test_many under torchrun: fine-tunes toys together, and is interrupted. Writes to the folder it is given."""
+"""Run by test_many_processes in two processes: fine-tunes toys together, and is interrupted. Writes to its folder."""
 
 import contextlib
 import os

@@ -13,13 +13,10 @@ from alignet.runtime.artifacts import ArtifactError, Store, locked
 from tests.makers.worlds import overrides
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "alignet.stages.status", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def run(ready):
+    """The stage `status` on a command line."""
+    return lambda *arguments: ready.run("alignet.stages.status", *arguments)
 
 
 @pytest.fixture
@@ -42,7 +39,7 @@ def test_other_settings_make_the_old_fit_and_what_came_of_it_superfluous(tiny, c
     assert "world" not in text.replace("alignet.stages", "")
 
 
-def test_the_command_line_lists_then_removes_and_keeps_what_every_named_configuration_needs(store):
+def test_the_command_line_lists_then_removes_and_keeps_what_every_named_configuration_needs(run, store):
     old, new = overrides(store), overrides(store, "vice.settings.dim=7")
     before = sorted(path.name for path in store.rglob("MANIFEST.json"))
     listed = run("prune", *new)
@@ -99,7 +96,7 @@ def test_what_another_process_works_on_is_not_removed(store):
         pass
 
 
-def test_with_data_missing_nothing_is_called_superfluous(tmp_path):
+def test_with_data_missing_nothing_is_called_superfluous(run, tmp_path):
     gone = run("prune", "experiment=photos", f"paths.photos={tmp_path}", f"paths.artifacts={tmp_path}")
     assert gone.returncode == 1
     assert "cannot be named" in gone.stderr

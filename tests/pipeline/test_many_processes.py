@@ -4,8 +4,8 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ from tests.pipeline.many_finetune import run as fine_tune
 from tests.student.test_finetune import changed
 
 CHECKOUT = Path(__file__).parents[2]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 VARIANTS = {
     "in_batch": changed(
         batch=9, accumulate=2, clusters_per_batch=3, flip=0.5, crop=0.4, colour=0.3, grey=0.3, head=5,
@@ -36,14 +36,6 @@ VARIANTS = {
     "triplets": changed(sampling="triplets", batch=7, accumulate=2, loss="jsd", frozen=("conv_stem",)),
     "one image too few": changed(sampling="triplets", batch=1, steps=3, crop=0.5, tau_student=2.0),
 }  # fmt: skip
-
-
-def start(command, more=None, **options):
-    """A command with one thread, and with more variables in its environment."""
-    environment = os.environ | (more or {}) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
-    )
 
 
 def finish(process):
@@ -67,19 +59,32 @@ def copy(tiny, tmp_path, without=("finetune", "embed")):
 
 
 def stage(root, name, *more):
-    """The command line of a stage over a store."""
-    return [sys.executable, "-m", f"alignet.stages.{name}", *overrides(root, *more)]
+    """The module and the options of a stage over a store."""
+    return [f"alignet.stages.{name}", *overrides(root, *more)]
+
+
+def ranks_of_two():
+    """Environments of two processes that meet each other, as torchrun gives them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
 
 
 # ---- the same results ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def two(ready, tmp_path_factory):
     """What two processes wrote that fine-tuned together, see many_finetune."""
     folder = tmp_path_factory.mktemp("two")
-    status, _, err = finish(start([*TORCHRUN, "-m", "tests.pipeline.many_finetune", str(folder)]))
-    assert status == 0, err
+    ranks = [
+        ready.start("tests.pipeline.many_finetune", str(folder), environment=environment)
+        for environment in ranks_of_two()
+    ]
+    for status, _, err in map(finish, ranks):
+        assert status == 0, err
     return folder
 
 
@@ -124,10 +129,10 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(two, name):
     assert alone.curves["loss"].min() > 1e-3
 
 
-def test_the_command_line_launches_two_processes_with_the_same_results(tiny, tmp_path):
+def test_the_command_line_launches_two_processes_with_the_same_results(ready, tiny, tmp_path):
     root = copy(tiny, tmp_path)
     options = ["role=finetune[alignet]", "runtime.launcher=torchrun", "runtime.processes=2"]
-    status, out, err = finish(start(stage(root, "pipeline", *options)))
+    status, out, err = finish(ready.start(*stage(root, "pipeline", *options)))
     assert status == 0, err
     assert sum(line.count("finetune[alignet] ->") for line in out.splitlines()) == 1  # only the first prints
     assert "torch" not in err
@@ -190,11 +195,11 @@ main("embed", "", lambda config: run_stage(config, "embed"))
 
 
 @pytest.mark.parametrize("how", ["error", "kill"])
-def test_what_ends_one_process_ends_all_with_one_message(tiny, tmp_path, how):
+def test_what_ends_one_process_ends_all_with_one_message(ready, tiny, tmp_path, how):
     root = copy(tiny, tmp_path)
     script = tmp_path / "failing.py"
     script.write_text(FAILING)
-    status, _, err = finish(start([*TORCHRUN, str(script), how, *overrides(root, "role=student.probe")]))
+    status, _, err = finish(ready.start(*TORCHRUN, str(script), how, *overrides(root, "role=student.probe")))
     assert status == 1
     assert len(errors(err)) == 1, err
     # of a death the others learn from their broken connections, or from torchrun, which ends them
@@ -207,19 +212,19 @@ def test_what_ends_one_process_ends_all_with_one_message(tiny, tmp_path, how):
     assert Pipeline(load(overrides(root))).state("embed[student.probe]").artifact.digest == before
 
 
-def test_a_bad_option_is_told_once(tiny):
+def test_a_bad_option_is_told_once(ready, tiny):
     command = stage(tiny, "finetune", "finetune.settings.lr=-1", "force=true")
-    status, out, err = finish(start([*TORCHRUN, *command[1:]]))
+    status, out, err = finish(ready.start(*TORCHRUN, "-m", *command))
     assert status == 1
     assert len(errors(err)) == 1
     assert out == ""
 
 
 @pytest.mark.parametrize(("launcher", "number"), [("local", signal.SIGTERM), ("torchrun", signal.SIGUSR1)])
-def test_a_signal_ends_at_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_path, launcher, number):
+def test_a_signal_ends_at_a_checkpoint_and_the_same_command_goes_on(ready, tiny, tmp_path, launcher, number):
     root = copy(tiny, tmp_path, without=["finetune"])
     options = ["finetune.settings.steps=24", "runtime.checkpoint_seconds=0.3", "runtime.processes=2"]
-    process = start(stage(root, "finetune", *options, f"runtime.launcher={launcher}"))
+    process = ready.start(*stage(root, "finetune", *options, f"runtime.launcher={launcher}"))
     checkpoints = "finetune/*.partial/checkpoints/*.safetensors"
     while process.poll() is None and not list(root.glob(checkpoints)):
         time.sleep(0.02)
@@ -240,13 +245,15 @@ def test_a_signal_ends_at_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_pa
     assert resumed.read_bytes() == (whole / resumed.relative_to(root)).read_bytes()
 
 
-def test_a_signal_to_the_whole_group_leaves_workers_reading_until_the_shard_can_be_left(tiny, tmp_path):
+def test_a_signal_to_the_whole_group_leaves_workers_reading_until_the_shard_can_be_left(
+    ready, tiny, tmp_path
+):
     """SLURM, timeout and kill -- -GROUP signal the workers of a DataLoader too, for which torch has its own handler."""
     root = copy(tiny, tmp_path)
     slow = tmp_path / "slow.py"
     slow.write_text(SLOW)
     options = overrides(root, "role=student.probe", "runtime.workers=2", "embed.batch=2", "embed.shard=30")
-    process = start([sys.executable, str(slow), *options], start_new_session=True)
+    process = ready.start("", *options, file=str(slow), own_session=True)
     while process.poll() is None and not list(root.glob("embed/*.partial/**/features-*.npy")):
         time.sleep(0.02)
     time.sleep(0.5)  # so that the workers of the next shard have begun
@@ -259,16 +266,13 @@ def test_a_signal_to_the_whole_group_leaves_workers_reading_until_the_shard_can_
 
 
 @pytest.mark.parametrize("who", ["all", "the other"])
-def test_a_first_process_that_only_waits_ends_as_one_that_was_asked(tiny, tmp_path, who):
+def test_a_first_process_that_only_waits_ends_as_one_that_was_asked(ready, tiny, tmp_path, who):
     """It has finished its shards; the other, which has not, ends because of the signal."""
     root = copy(tiny, tmp_path)
     slow = tmp_path / "slow.py"
     slow.write_text(SLOW)
     options = overrides(root, "role=student.probe", "embed.batch=1", "embed.shard=30")
-    script = [sys.executable, str(slow), *options]
-    port = str(29500 + os.getpid() % 10000)
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [start(script, more=shared | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in (0, 1)]
+    ranks = [ready.start("", *options, file=str(slow), environment=one) for one in ranks_of_two()]
     while ranks[1].poll() is None and not list(root.glob("embed/*.partial/**/features-00002.npy")):
         time.sleep(0.02)
     time.sleep(0.5)

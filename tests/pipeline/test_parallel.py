@@ -1,8 +1,8 @@
 """Several nodes at a time: the same bytes as one after another, one message of what failed, nothing left behind."""
 
+import errno
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tests.pipeline.test_runner import digests
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes are forked on Linux alone")
 
 TOGETHER = ("runtime.threads=2", "runtime.parallel_nodes=2")
-START = [sys.executable, "-m", "alignet.stages.pipeline"]
+STAGE = "alignet.stages.pipeline"
 
 
 def waited_for(what, seconds=120.0):
@@ -54,12 +54,10 @@ def test_a_share_of_the_threads_follows_from_the_configuration_alone():
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory):
+def together(ready, tmp_path_factory):
     """What a run of two nodes at a time says, and its store."""
     store = tmp_path_factory.mktemp("together") / "store"
-    result = subprocess.run(
-        [*START, *overrides(store, *TOGETHER)], capture_output=True, text=True, check=False
-    )
+    result = ready.run(STAGE, *overrides(store, *TOGETHER))
     assert result.returncode == 0, result.stderr
     return result.stdout, store
 
@@ -71,14 +69,14 @@ def test_together_the_bytes_are_those_of_one_after_another(tiny, together):
     assert {name.split("/")[0] for name in differ} == {"report"}  # it says that `world` had two threads
 
 
-def test_killed_it_leaves_no_process_and_resumes_to_the_same_bytes(together, tmp_path):
-    line = [*START, *overrides(tmp_path / "store", *TOGETHER, "role=finetune[alignet]")]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_killed_it_leaves_no_process_and_resumes_to_the_same_bytes(ready, together, tmp_path):
+    line = [STAGE, *overrides(tmp_path / "store", *TOGETHER, "role=finetune[alignet]")]
+    process = ready.start(*line)
     children = two_children(process)
     process.kill()
     process.wait()
     waited_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), 10)
-    assert subprocess.run(line, capture_output=True, check=False).returncode == 0
+    assert ready.run(*line).returncode == 0
     found = digests(tmp_path / "store")
     assert {name.split("/")[0] for name in found} >= {
         "world",
@@ -90,9 +88,9 @@ def test_killed_it_leaves_no_process_and_resumes_to_the_same_bytes(together, tmp
     assert found.items() <= digests(together[1]).items()
 
 
-def test_asked_to_end_every_child_saves_and_ends(tmp_path):
-    line = [*START, *overrides(tmp_path / "store", *TOGETHER, "pretrain.student.steps=5000")]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def test_asked_to_end_every_child_saves_and_ends(ready, tmp_path):
+    line = [STAGE, *overrides(tmp_path / "store", *TOGETHER, "pretrain.student.steps=5000")]
+    process = ready.start(*line)
     waited_for(lambda: list((tmp_path / "store").glob("pretrain/*.partial")) or process.poll())
     children = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGTERM)
@@ -144,18 +142,35 @@ def until_asked(path: Path):
     [
         (ValueError("expected a pear, found an apple"), ArtifactError, r"^expected a pear, found an apple$"),
         (KeyError("a defect"), RuntimeError, r"(?s)one.*Traceback.*a defect"),
-        (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
 )
-def test_what_one_child_says_ends_all_after_the_others_have_saved(tmp_path, error, kind, message):
-    with pytest.raises(kind, match=message):
+def test_what_one_child_says_is_of_its_node_and_the_others_save_when_all_end(tmp_path, error, kind, message):
+    with pytest.raises(parallel.Failed) as caught:
         trial(failing(error), until_asked(tmp_path / "other"))
+    assert (caught.value.key, caught.value.all) == ("one", False)
+    with pytest.raises(kind, match=message):
+        raise caught.value.error
     assert (tmp_path / "other").read_text() == "saved"
 
 
+def test_an_interrupted_child_ends_all_after_the_others_have_saved(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trial(failing(KeyboardInterrupt()), until_asked(tmp_path / "other"))
+    assert (tmp_path / "other").read_text() == "saved"
+
+
+def test_a_full_disk_concerns_every_node(tmp_path):
+    with pytest.raises(parallel.Failed) as caught:
+        trial(failing(OSError(errno.ENOSPC, "full")), until_asked(tmp_path / "other"))
+    assert caught.value.all
+
+
 def test_a_child_that_dies_is_told_of(tmp_path):
-    with pytest.raises(ArtifactError, match=r"one.*SIGKILL.*parallel_nodes=1"):
+    with pytest.raises(parallel.Failed) as caught:
         trial(lambda: os.kill(os.getpid(), signal.SIGKILL), until_asked(tmp_path / "other"))
+    assert caught.value.key == "one"
+    with pytest.raises(ArtifactError, match=r"one.*SIGKILL.*parallel_nodes=1"):
+        raise caught.value.error
 
 
 def test_modules_that_several_nodes_import_are_imported_once():

@@ -5,9 +5,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -34,9 +31,10 @@ def digests(root):
     }
 
 
-def run(root, *more, **kwargs):
-    command = [sys.executable, "-m", "alignet.stages.pipeline", *overrides(root, *more)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+@pytest.fixture
+def run(ready):
+    """The whole chain of the tiny world on a command line."""
+    return lambda root, *more: ready.run("alignet.stages.pipeline", *overrides(root, *more))
 
 
 def forked(root, *more):
@@ -144,17 +142,17 @@ def test_what_was_built_from_other_bytes_is_stale_and_is_made_again(tiny, tmp_pa
     assert ran == ["distill[teacher]"]
 
 
-def test_a_full_disk_ends_with_one_message_and_keeps_what_was_finished(tiny, tmp_path):
+def test_a_full_disk_ends_with_one_message_and_keeps_what_was_finished(ready, tiny, tmp_path):
     root = copy(tiny, tmp_path)
     chain = Pipeline(load(overrides(root)))
     shutil.rmtree(chain.state("pretrain[student]").artifact.folder)
-    import resource
-
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    answer = run(root, "role=pretrain[student]", preexec_fn=small_files)
+    small_files = """
+import resource, runpy, signal
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+runpy.run_module("alignet.stages.pipeline", run_name="__main__", alter_sys=True)
+"""
+    answer = ready.run("", *overrides(root, "role=pretrain[student]"), program=small_files)
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert answer.stderr.strip().splitlines()[-1].startswith("error:")
@@ -180,7 +178,7 @@ def test_no_space_left_inside_a_stage_is_told_and_resumes(tiny, tmp_path, monkey
     assert digests(root) == digests(tiny)
 
 
-def test_a_second_process_on_the_same_stage_is_turned_away(tiny, tmp_path):
+def test_a_second_process_on_the_same_stage_is_turned_away(run, tiny, tmp_path):
     root = copy(tiny, tmp_path)
     chain = Pipeline(load(overrides(root)))
     shutil.rmtree(chain.state("vice").artifact.folder)
@@ -207,7 +205,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tiny, tmp_path, numbe
     assert digests(root) == digests(tiny)
 
 
-def test_progress_of_a_run_is_plain_lines_without_a_terminal(tiny):
+def test_progress_of_a_run_is_plain_lines_without_a_terminal(run, tiny):
     answer = run(tiny)
     assert answer.returncode == 0
     assert "\x1b" not in answer.stdout + answer.stderr
@@ -257,3 +255,47 @@ def test_a_further_family_of_metrics_leaves_every_other_artifact_as_it_is(tiny, 
     after = digests(root)
     assert {name: after[name] for name in before} == before
     assert "width" in pipeline.state("report").artifact.file("report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_does_not_need_a_failed_node_is_made_all_the_same(tiny, tmp_path, monkeypatch, capfd, together):
+    import alignet.stages.distill as stage
+
+    root = copy(tiny, tmp_path)
+    options = ["runtime.threads=2", "runtime.parallel_nodes=2"] if together else []
+    keys = ["distill[teacher]", "evaluate[pixels.all]"]
+    chain = Pipeline(load(overrides(root, *options)))
+    for key in keys:
+        shutil.rmtree(chain.state(key).artifact.folder)
+    before = stage.run
+
+    def broken(work):
+        raise ValueError("the map: expected luck, found none; try again.")
+
+    monkeypatch.setattr(stage, "run", broken)
+    with pytest.raises(SystemExit) as caught:
+        main("pipeline", "", run_pipeline, overrides(root, *options))
+    assert caught.value.code == 1
+    told = capfd.readouterr()
+    assert told.out.count("failed: distill[teacher]: the map: expected luck") == 1
+    lines = told.err.splitlines()
+    assert [line for line in lines if line.startswith("error:")] == [lines[0]]
+    assert "1 of" in lines[0]
+    assert "that need them were not tried" in lines[0]
+    assert "Traceback" not in told.err
+    assert "role='distill[teacher]'" in lines[-1]
+    chain = Pipeline(load(overrides(root, *options)))
+    assert chain.state("evaluate[pixels.all]").state == "cached"
+    assert chain.state("distill[teacher]").state in ("missing", "partial")
+    monkeypatch.setattr(stage, "run", before)
+    run_pipeline(load(overrides(root, *options)))
+    assert digests(root) == digests(tiny)
+
+
+def test_one_node_needs_only_its_own_data(tmp_path, capsys):
+    files = [f"paths.photos={tmp_path}", f"paths.artifacts={tmp_path / 'store'}"]
+    (tmp_path / "concepts.csv").write_text("index,unique_id,category,photo,split\n0,a,b,a.jpg,tune\n")
+    run_pipeline(load(["experiment=photos", *files, "role=index[concepts]"]))
+    assert "index[concepts] ->" in capsys.readouterr().out
+    with pytest.raises(ArtifactError, match="human_train"):
+        run_pipeline(load(["experiment=photos", *files, "role=vice"]))
