@@ -6,13 +6,16 @@ cli.main -> a configuration -> one of these -> pipeline
 from __future__ import annotations
 
 import difflib
+import shlex
 import time
 from typing import TYPE_CHECKING
 
 from alignet.config import Config
 from alignet.pipeline.ablation import job_name
+from alignet.pipeline.explain import shortened
+from alignet.pipeline.graph import upstream
 from alignet.pipeline.messages import command, given_options
-from alignet.pipeline.runner import Pipeline
+from alignet.pipeline.runner import Failures, Pipeline
 from alignet.runtime.artifacts import ArtifactError
 
 if TYPE_CHECKING:
@@ -50,21 +53,27 @@ def run_pipeline(config: Config) -> None:
     began = time.monotonic()
     if config.force:
         raise ValueError("force=true rebuilds one node: give it to that node's stage, with its role")
-    blocked = {pipeline.state(key).why for key in pipeline.graph if pipeline.state(key).state == "blocked"}
-    if blocked:
-        raise ArtifactError("\n".join(sorted(blocked)[:6]))
+    wanted = list(pipeline.graph)
     if config.role is not None:
         if config.role not in pipeline.graph:
             near = difflib.get_close_matches(config.role, pipeline.graph, n=4, cutoff=0.3)
             raise ValueError(
                 f"role: expected a node as `status` lists it, found {config.role!r}; near: {', '.join(near)}"
             )
-        if not pipeline.make_all([config.role]):
+        wanted = [*upstream(pipeline.graph, config.role), config.role]
+    blocked = {pipeline.state(key).why for key in wanted if pipeline.state(key).state == "blocked"}
+    if blocked:
+        raise ArtifactError("\n".join(sorted(blocked)[:6]))
+    failures = Failures()
+    ran = pipeline.make_all(wanted[-1:] if config.role else wanted, failures=failures)
+    if failures.why:
+        raise ArtifactError(without_those(failures, pipeline))
+    if config.role is not None:
+        if not ran:
             made = pipeline.state(config.role).artifact
             assert made is not None
             print(f"cached: {config.role} -> {made.folder}")
         return
-    ran = pipeline.make_all(list(pipeline.graph))
     report = pipeline.state("report").artifact
     assert report is not None
     report.verify()
@@ -79,6 +88,23 @@ def run_pipeline(config: Config) -> None:
         print(f'the aligned student: {exported.folder}; its README.md says how {config.student.library} loads it, or: '
               f'alignet.load("{exported.folder}")')  # fmt: skip
     print(f"next: python -m alignet.stages.status{given_options()}")
+
+
+def without_those(failures: Failures, pipeline: Pipeline) -> str:
+    """What failed and why, what was not tried for want of it, and how to go on."""
+    if len(failures.why) == 1 and not failures.without:
+        return next(iter(failures.why.values()))
+    done = sum(pipeline.state(key).state == "cached" for key in pipeline.graph)
+    lines = [
+        f"{len(failures.why)} of {len(pipeline.graph)} nodes failed, {len(failures.without)} that need them were not "
+        f"tried, {done} are there:"
+    ]
+    lines += [f"  {key}: {shortened(why)}" for key, why in failures.why.items()]
+    lines.append(
+        f"Mend that and run the same command again: it goes on. One node with all that it needs: "
+        f"python -m alignet.stages.pipeline{given_options()} role={shlex.quote(next(iter(failures.why)))}"
+    )
+    return "\n".join(lines)
 
 
 def print_status(*configs: Config) -> None:

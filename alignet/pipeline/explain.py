@@ -43,6 +43,11 @@ def explain(error: BaseException, typed: Sequence[str] = ()) -> str | None:
     return _explain_hydra(error, typed)
 
 
+def meets_all(error: BaseException) -> bool:
+    """Whether what ended one node would end the others as well: no room, a disk that takes nothing, no memory."""
+    return _system_error(error) in (*DISK_FULL, errno.EROFS, errno.EIO) or isinstance(error, MemoryError)
+
+
 def shortened(text: str, most: int = 1500) -> str:
     """A message of at most so many characters: one that quotes a cell of thousands is no help."""
     return text if len(text) <= most else f"{text[: most - 400]} ... {text[-390:]}"

@@ -27,7 +27,7 @@ from typing import Any
 
 from alignet.backbones.backbone import LIBRARIES
 from alignet.config import RuntimeSettings
-from alignet.pipeline.explain import explain
+from alignet.pipeline.explain import explain, meets_all
 from alignet.pipeline.graph import Node, upstream
 from alignet.runtime import interrupt, progress
 from alignet.runtime.artifacts import ArtifactError
@@ -63,6 +63,14 @@ def shared_modules(nodes: Iterable[Node]) -> list[str]:
         library = node.section.get("model", {}).get("library")
         found.update([*_IMPORTED.get(node.stage, ()), *([library] if library in LIBRARIES else [])])
     return [name for name, count in found.items() if count > 1]
+
+
+class Failed(Exception):
+    """What went wrong with one node. all: the others would meet it as well."""
+
+    def __init__(self, key: str, error: Exception, all_: bool = False):
+        super().__init__(key)
+        self.key, self.error, self.all = key, error, all_
 
 
 @dataclass
@@ -104,7 +112,7 @@ class Workers:
         worker.to.sendall(text.encode() + b"\n")
 
     def finish(self) -> tuple[str, Mapping[str, Any]]:
-        """Wait for one of the nodes that were begun: its key and metrics; what went wrong with it is raised here."""
+        """Wait for one of the nodes that were begun: its key and metrics. What went wrong with it alone is `Failed`."""
         self._import()
         busy = {worker.to: worker for worker in self._all if worker.key}
         while not (ready := select.select(list(busy), [], [], _WAIT_SECONDS)[0]):
@@ -114,11 +122,12 @@ class Workers:
             text = lines.readline()
         if not text.endswith("\n"):
             self._all.remove(worker)
-            raise ArtifactError(
+            died = ArtifactError(
                 f"{worker.key}: expected its process to say what it made, found that it ended with "
                 f"{_status(worker)}; what was finished is kept: run the same command again, with "
                 f"runtime.parallel_nodes=1 if memory is short."
             )
+            raise Failed(worker.key, died)
         key, worker.key = worker.key, ""
         said = json.loads(text)
         if said["last"]:
@@ -127,9 +136,9 @@ class Workers:
         if "metrics" in said:
             return key, said["metrics"]
         if "error" in said:
-            raise ArtifactError(said["error"])
+            raise Failed(key, ArtifactError(said["error"]), said["all"])
         if "defect" in said:
-            raise RuntimeError(f"{key}:\n{said['defect']}")
+            raise Failed(key, RuntimeError(f"{key}:\n{said['defect']}"), said["all"])
         if "interrupted" in said:
             raise KeyboardInterrupt
         raise interrupt.stop()
@@ -214,7 +223,8 @@ def _outcome(work: Callable[[str], Mapping[str, Any]], text: str) -> dict[str, A
         return {"interrupted": True}
     except Exception as error:
         told = None if os.environ.get("ALIGNET_TRACEBACK") else explain(error)
-        return {"error": told} if told is not None else {"defect": traceback.format_exc()}
+        said = {"error": told} if told is not None else {"defect": traceback.format_exc()}
+        return said | {"all": meets_all(error)}
 
 
 def _status(worker: _Worker) -> str:

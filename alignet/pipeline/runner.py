@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from alignet.pipeline import parallel
+from alignet.pipeline.explain import explain, meets_all, shortened
 from alignet.pipeline.graph import Node, upstream
 from alignet.pipeline.messages import announce, what_is_missing
 from alignet.pipeline.outside import checksum_cache, outside_ids
@@ -28,34 +30,68 @@ from alignet.pipeline.states import States
 from alignet.pipeline.torch_setup import set_up
 from alignet.runtime.artifacts import Artifact, ArtifactError, Work
 from alignet.runtime.distributed import current
-from alignet.runtime.interrupt import stop_if_asked
+from alignet.runtime.interrupt import Stopped, stop_if_asked
 
 SHARED = ("embed", "finetune")  # stages that all processes of a run work on; the others are the first one's
+
+
+@dataclass
+class Failures:
+    """What went wrong with single nodes of a run that goes on without them."""
+
+    why: dict[str, str] = field(default_factory=dict)  # node -> its message, or the traceback of a defect
+    without: list[str] = field(default_factory=list)  # nodes that need one of those, and were not tried
+
+    def take(self, key: str, error: Exception) -> bool:
+        """Note what went wrong with a node, and say so; False where it would end the other nodes as well."""
+        if isinstance(error, Stopped) or meets_all(error) or current().size > 1:
+            return False
+        told = explain(error)
+        self.why[key] = told or "".join(traceback.format_exception(error)).rstrip()
+        print(f"failed: {key}: {self.why[key] if told is None else shortened(told, 500)}", flush=True)
+        return True
+
+    def stop(self, key: str, graph: Mapping[str, Node]) -> bool:
+        """Whether a node needs one that failed; it is noted then."""
+        lost = bool(self.why) and not {*self.why, *self.without}.isdisjoint(graph[key].inputs.values())
+        if lost:
+            self.without.append(key)
+        return lost
 
 
 @dataclass
 class Pipeline(States):
     """The states of a configuration's nodes, and the making of what is missing."""
 
-    def make_all(self, targets: list[str], force: bool = False) -> list[str]:
+    def make_all(
+        self, targets: list[str], force: bool = False, failures: Failures | None = None
+    ) -> list[str]:
         """Make the targets and whatever of their inputs is missing. Returns the keys that ran, as they were done.
 
-        They are made in the graph's order, runtime.parallel_nodes at a time.
+        They are made in the graph's order, runtime.parallel_nodes at a time. failures: takes what goes wrong with single
+        nodes, and everything that does not need them is made; without it the first error ends the run.
         """
         wanted = {name for target in targets for name in [*upstream(self.graph, target), target]}
         left = [key for key in self.graph if key in wanted]
         forced = set(targets) if force else set()
         if parallel.at_a_time(self.config.runtime) > 1:
-            return self._make_together(left, forced)
+            return self._make_together(left, forced, failures)
         ran = []
         for key in left:
+            if failures is not None and failures.stop(key, self.graph):
+                continue
             if self.state(key).state != "cached" or key in forced:
                 stop_if_asked()
-                self.make(key, force=key in forced)
+                try:
+                    self.make(key, force=key in forced)
+                except Exception as error:
+                    if failures is None or not failures.take(key, error):
+                        raise
+                    continue
                 ran.append(key)
         return ran
 
-    def _make_together(self, left: list[str], forced: set[str]) -> list[str]:
+    def _make_together(self, left: list[str], forced: set[str], failures: Failures | None) -> list[str]:
         ran: list[str] = []
         begun: dict[str, tuple[_Making, ExitStack]] = {}
         missing = [self.graph[key] for key in left if self.state(key).state != "cached" or key in forced]
@@ -67,15 +103,29 @@ class Pipeline(States):
                 while left or begun:
                     stop_if_asked()
                     for key in list(left):
+                        if failures is not None and failures.stop(key, self.graph):
+                            left.remove(key)
+                            continue
                         if not workers.free or {*left, *begun} & set(self.graph[key].inputs.values()):
                             continue
                         left.remove(key)
                         if self.state(key).state != "cached" or key in forced:
                             own = locks.enter_context(ExitStack())
-                            begun[key] = own.enter_context(self._making(key, key in forced)), own
+                            try:
+                                begun[key] = own.enter_context(self._making(key, key in forced)), own
+                            except Exception as error:
+                                if failures is None or not failures.take(key, error):
+                                    raise
+                                continue
                             workers.begin(key, begun[key][0].text())
                     if begun:
-                        key, metrics = workers.finish()
+                        try:
+                            key, metrics = workers.finish()
+                        except parallel.Failed as failed:
+                            if failures is None or failed.all or not failures.take(failed.key, failed.error):
+                                raise failed.error from None
+                            begun.pop(failed.key)[1].close()
+                            continue
                         making, own = begun.pop(key)
                         with own:
                             self._made(making, metrics)
