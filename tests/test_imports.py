@@ -17,7 +17,7 @@ ROOT = Path(alignet.__file__).parent
 # A module may import from its own room and from floors below its own.
 FLOORS = (
     ("stages",),
-    ("plan", "doctor"),
+    ("plan", "doctor", "rehearse"),
     ("pipeline",),
     ("report",),
     ("evaluate",),

@@ -23,6 +23,7 @@ from alignet.config.models import EmbedSettings, FeatureRows, ModelSettings, Pix
 from alignet.config.paths import PathsSettings
 from alignet.config.people import LevelsSection, SoftLabelsSettings, SurveySettings, ViceSection, ViceSettings
 from alignet.config.plan import GpuSettings, MachineSettings, PlanSettings, PlanSize
+from alignet.config.rehearse import RehearseSettings
 from alignet.config.report import ReportSettings
 from alignet.config.runtime import RuntimeSettings, SlurmSettings
 from alignet.config.student import DirectSettings, ExportSection, FinetuneSection, FinetuneSettings
@@ -73,6 +74,7 @@ __all__ = [
     "PlanSettings",
     "PlanSize",
     "PretrainSection",
+    "RehearseSettings",
     "ReportSettings",
     "RuntimeSettings",
     "SetSettings",

@@ -18,6 +18,7 @@ from alignet.config.models import EmbedSettings, ModelSettings, PixelsSettings
 from alignet.config.paths import PathsSettings
 from alignet.config.people import LevelsSection, SoftLabelsSettings, SurveySettings, ViceSection
 from alignet.config.plan import PlanSettings
+from alignet.config.rehearse import RehearseSettings
 from alignet.config.report import ReportSettings
 from alignet.config.runtime import RuntimeSettings
 from alignet.config.student import ExportSection, FinetuneSection
@@ -57,6 +58,7 @@ class Config:
     report: ReportSettings
     doctor: DoctorSettings
     plan: PlanSettings
+    rehearse: RehearseSettings
     survey: SurveySettings
     paths: PathsSettings
     runtime: RuntimeSettings
@@ -65,6 +67,12 @@ class Config:
     def models(self) -> dict[str, ModelSettings]:
         """Every model by the name that a node's role gives it."""
         return {"teacher": self.teacher, "student": self.student} | dict(self.baselines)
+
+    @property
+    def said(self) -> str:
+        """The banner, and which models have random weights."""
+        drawn = [name for name in ("teacher", "student") if self.models[name].weights == "random"]
+        return f"{self.banner}; random weights of {' and '.join(drawn)}" if drawn else self.banner
 
     def __post_init__(self) -> None:
         taken = {"teacher", "student"} & set(self.baselines)

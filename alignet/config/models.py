@@ -37,6 +37,11 @@ class ModelSettings:
     rows: Mapping[str, FeatureRows]  # library=features: by image set
     licence: str
 
+    @property
+    def title(self) -> str:
+        """The name, and that the weights are random where they are."""
+        return f"{self.name}, random weights" if self.weights == "random" else self.name
+
 
 @dataclass(frozen=True)
 class PixelsSettings:

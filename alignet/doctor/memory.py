@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from alignet.runtime.memory import give_back
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,7 @@ def watched(device: str) -> Iterator[Peak]:
 
 
 def _forget_peak() -> None:
-    gc.collect()
-    # of glibc, which keeps what was freed (see set_up in alignet/pipeline/)
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:  # no Linux, or not allowed: the peak since the start is a fair upper bound

@@ -71,7 +71,7 @@ def show_ablation(configs: list[Config]) -> Path:
     scatter = against(ablation.name, ablation.title, measures, points, beside)
     made[1:1] = [] if scatter is None else [scatter]
     folder = Path(configs[0].paths.artifacts) / "ablation" / f"{ablation.name}-{fingerprint(prints)[:12]}"
-    print(f"\n{configs[0].banner}\n")
+    print(f"\n{configs[0].said}\n")
     for block in made:
         if isinstance(block, Table):
             print(table_markdown(block))
@@ -79,7 +79,7 @@ def show_ablation(configs: list[Config]) -> Path:
             print(f"{block.caption}\n")
     said = sentence(ablation.figure, measures, points, beside)
     source = _ablation_source(pipelines)
-    print(f"page: {write_page(folder, page(ablation.title, configs[0].banner, said, made, source))}")
+    print(f"page: {write_page(folder, page(ablation.title, configs[0].said, said, made, source))}")
     return folder
 
 

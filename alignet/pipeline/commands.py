@@ -49,7 +49,7 @@ def run_stage(config: Config, stage: str) -> None:
 def run_pipeline(config: Config) -> None:
     """Make everything that is missing and print the report's table; with role=<node>, only what it needs."""
     pipeline = Pipeline(config)
-    print(config.banner, flush=True)
+    print(config.said, flush=True)
     began = time.monotonic()
     if config.force:
         raise ValueError("force=true rebuilds one node: give it to that node's stage, with its role")
@@ -90,8 +90,8 @@ def run_pipeline(config: Config) -> None:
     print(f"next: python -m alignet.stages.status{given_options()}")
 
 
-def without_those(failures: Failures, pipeline: Pipeline) -> str:
-    """What failed and why, what was not tried for want of it, and how to go on."""
+def without_those(failures: Failures, pipeline: Pipeline, one: bool = True) -> str:
+    """What failed and why, what was not tried for want of it, and how to go on. one: with the command for one node."""
     if len(failures.why) == 1 and not failures.without:
         return next(iter(failures.why.values()))
     done = sum(pipeline.state(key).state == "cached" for key in pipeline.graph)
@@ -100,10 +100,12 @@ def without_those(failures: Failures, pipeline: Pipeline) -> str:
         f"tried, {done} are there:"
     ]
     lines += [f"  {key}: {shortened(why)}" for key, why in failures.why.items()]
-    lines.append(
-        f"Mend that and run the same command again: it goes on. One node with all that it needs: "
-        f"python -m alignet.stages.pipeline{given_options()} role={shlex.quote(next(iter(failures.why)))}"
-    )
+    lines.append("Mend that and run the same command again: it goes on.")
+    if one:
+        role = shlex.quote(next(iter(failures.why)))
+        lines[-1] += (
+            f" One node with all that it needs: python -m alignet.stages.pipeline{given_options()} role={role}"
+        )
     return "\n".join(lines)
 
 
@@ -112,13 +114,20 @@ def print_status(*configs: Config) -> None:
 
     configs: one, or the jobs of an ablation. What jobs share stands once; what is of one job alone with its values.
     """
+    options = given_options()
+    if options:
+        print(f'the options, which a shell then puts in the place of "$@" below: set --{options}')
     pipelines = [Pipeline(config) for config in configs]
     pipeline, rows, reasons = pipelines[0], [], []
     for (key, _), users in _distinct(pipelines).items():
         one = users[0]
         state, node = one.state(key), one.graph[key]
         size = f"{state.artifact.size / 1e6:,.1f} MB" if state.artifact else ""
-        act = str(state.artifact.folder) if state.artifact and state.state == "cached" else command(node)
+        act = (
+            str(state.artifact.folder)
+            if state.artifact and state.state == "cached"
+            else command(node, ' "$@"' if options else "")
+        )
         if state.state == "blocked":
             if state.why not in reasons:
                 reasons.append(state.why)

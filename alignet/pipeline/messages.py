@@ -27,10 +27,10 @@ def given_options() -> str:
     return "".join(" " + shlex.quote(item) for item in kept)
 
 
-def command(node: Node) -> str:
-    """The command that makes a node, with the options that this command line was given."""
+def command(node: Node, options: str | None = None) -> str:
+    """The command that makes a node, with these options, by default those that this command line was given."""
     role = f" role={node.role}" if node.role else ""
-    return f"python -m alignet.stages.{node.stage}{role}{given_options()}"
+    return f"python -m alignet.stages.{node.stage}{role}{given_options() if options is None else options}"
 
 
 def what_is_missing(states: States, key: str, parent: str) -> str:

@@ -68,8 +68,8 @@ class Pipeline(States):
     ) -> list[str]:
         """Make the targets and whatever of their inputs is missing. Returns the keys that ran, as they were done.
 
-        They are made in the graph's order, runtime.parallel_nodes at a time. failures: takes what goes wrong with single
-        nodes, and everything that does not need them is made; without it the first error ends the run.
+        They are made in the graph's order, runtime.parallel_nodes at a time. failures: takes what goes wrong with
+        single nodes, and everything that does not need them is made; without it the first error ends the run.
         """
         wanted = {name for target in targets for name in [*upstream(self.graph, target), target]}
         left = [key for key in self.graph if key in wanted]

@@ -1,7 +1,9 @@
-"""How much memory this process may have: the machine's, or what a container or a job leaves of it."""
+"""How much memory this process may have: the machine's, or what a container or a job leaves of it; giving it back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import re
 from pathlib import Path
@@ -21,6 +23,14 @@ def memory_left() -> int:
         found = None
     free = int(found.group(1)) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([free, *(max(limit - used, 0) for limit, used in _groups())])
+
+
+def give_back() -> None:
+    """Give freed memory back to the system; glibc keeps it otherwise (see set_up in alignet/pipeline/)."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _groups() -> list[tuple[int, int]]:

@@ -62,7 +62,7 @@ def compare(arguments: Sequence[str]) -> None:
 
     jobs = jobs_of(arguments)
     configs = [load(job) for job in jobs]
-    names = labels(jobs, [config.student.name for config in configs])
+    names = labels(jobs, [config.student.title for config in configs])
     runs, reports = [], {}
     for job, config, name in zip(jobs, configs, names, strict=True):
         run, report = _finished(job, config, name, apart="vs" in arguments)

@@ -58,7 +58,7 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
     from alignet.doctor.sources import Sources
     from alignet.pipeline.runner import Pipeline
 
-    print(f"doctor: {config.experiment_name}; {config.banner}", flush=True)
+    print(f"doctor: {config.experiment_name}; {config.said}", flush=True)
     sources = Sources(config, tuple(overrides), Pipeline(config))
     start_up = machine.load_libraries()
     _set_up(config)
@@ -85,12 +85,13 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
 
 
 def _checks(sources: Any, models: Any) -> list[Any]:
-    from alignet.doctor import choices, config_checks, conventions, evaluations, files, machine
+    from alignet.doctor import choices, config_checks, conventions, dry_run, evaluations, files, machine
     from alignet.doctor import models as networks
 
     return [
         ("files", lambda: files.check_files(sources)),
         ("evaluations", lambda: evaluations.check_evaluations(sources)),
+        ("material", lambda: dry_run.check_material(sources)),
         ("indices", lambda: choices.check_indices(sources)),
         ("convention", lambda: choices.check_convention(sources)),
         ("order", lambda: conventions.check_order(sources)),

@@ -48,7 +48,7 @@ def run(work: StageRun) -> dict[str, Any]:
         name=f"{described['name']}, {heading}",
         summary=(
             f"{described['name']}, {meant} (experiment: {work.section['experiment']}). "
-            f"{work.section['banner'].capitalize()}."
+            f"{_sentence(work.section['banner'])}."
         ),
         base=described["name"],
         base_licence=described["licence"],
@@ -107,6 +107,11 @@ def _export_dataset(source: Path, folder: Path) -> dict[str, Any]:
     return {"triplets": len(triplets)}
 
 
+def _sentence(text: str) -> str:
+    """Text that begins with a capital letter and keeps its others."""
+    return text[:1].upper() + text[1:]
+
+
 def _export_map(learned: Artifact, card: Mapping[str, Any], banner: str, folder: Path) -> dict[str, Any]:
     """The map of a `distill` artifact, with what a reader needs to apply it."""
     import shutil
@@ -127,7 +132,7 @@ def _export_map(learned: Artifact, card: Mapping[str, Any], banner: str, folder:
     width = len(mapping.weights)
     text = f"""# {card["name"]}: the affine map of uncertainty distillation
 
-{banner.capitalize()}.
+{_sentence(banner)}.
 
 `map.npz` holds `weights` ({width} x {width}), `bias`, and scalar `mean` and `std`, as gLocal and thingsvision
 store it. Features x of the unchanged network become

@@ -1,4 +1,4 @@
-"""Run whatever is missing, in order, and print the table.
+"""Run whatever is missing, in order, and print the table; what would stop an evaluation later is said at once.
 
 reads   the configuration
 writes  every artifact of it that is not there yet, below paths.artifacts; of an ablation (experiment=ablation/<name>)
@@ -12,9 +12,12 @@ from alignet.pipeline.cli import main
 
 def act(config: Config) -> None:
     """Do what the first line says."""
+    from alignet.doctor.dry_run import stop_on_faults
     from alignet.pipeline.ablation import run_ablation
     from alignet.pipeline.commands import run_pipeline
 
+    if not JOBS:
+        stop_on_faults(config)
     if config.ablation is None:
         run_pipeline(config)
     else:

@@ -45,6 +45,13 @@ def run(work: StageRun) -> dict[str, Any]:
     fit = fit_vice(
         train, val, objects=objects, settings=settings, checkpoints=checkpoints, device=work.runtime.device
     )
+    if not len(fit.kept):
+        raise ValueError(
+            f"vice: expected a dimension in which more than {settings.k} of {objects} objects stay above zero, found "
+            f"none of {settings.dim} after {len(fit.curves['nll'])} epochs of {len(train):,} choices, which show no "
+            f"structure under these settings: check odd_one of data.sets, give more choices, or raise vice.settings.lr "
+            f"or max_epochs."
+        )
     np.savez(work.folder / "posterior.npz", loc=fit.loc.numpy(), scale=fit.scale.numpy())
     np.savez(
         work.folder / "pruned.npz",

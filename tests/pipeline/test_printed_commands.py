@@ -26,8 +26,15 @@ def folder(request, tmp_path):
 
 
 def printed(text):
-    """(stage, arguments) of every command in a text, as a shell takes it apart."""
-    return [(stage, shlex.split(rest)) for stage, rest in COMMAND.findall(text)]
+    """(stage, arguments) of every command in a text, as a shell takes it apart after the line `set --` above it."""
+    found, options = [], []
+    for line in text.splitlines():
+        if "set --" in line:
+            options = shlex.split(line.partition("set --")[2])
+        for stage, rest in COMMAND.findall(line):
+            words = shlex.split(rest)
+            found.append((stage, [one for word in words for one in (options if word == "$@" else [word])]))
+    return found
 
 
 @pytest.mark.parametrize("multirun", [True, False])
@@ -45,6 +52,27 @@ def test_the_commands_of_status_are_read_again(folder, tmp_path, capsys, monkeyp
         assert config.paths.images == str(folder)
         assert config.paths.artifacts == str(tmp_path / "my store")
     assert {load(arguments).seed for _, arguments in commands} == ({0, 1} if multirun else {1})
+
+
+def test_status_says_the_options_once_and_a_shell_expands_them(folder, tmp_path, capsys, monkeypatch):
+    line = [
+        "experiment=own",
+        f"paths.images={folder}",
+        f"paths.map={folder}/map.npz",
+        f"paths.artifacts={tmp_path}/a b",
+    ]
+    monkeypatch.setattr(sys, "argv", ["status", *line])
+    monkeypatch.setattr(messages, "_job", None)
+    status.show(line)
+    said = capsys.readouterr().out.splitlines()
+    (given,) = [one.partition(": ")[2] for one in said if "set --" in one]
+    assert (
+        sum(shlex.quote(f"paths.images={folder}") in one for one in said) == 2
+    )  # there, and in what is next
+    row = next(one for one in said if one.startswith("embed[student.pool]"))
+    asked = row[row.index("python -m ") :].replace("python -m ", "printf '%s\\n' ", 1)
+    shell = subprocess.run(["sh", "-c", f"{given}\n{asked}"], capture_output=True, text=True, check=True)
+    assert shell.stdout.splitlines() == ["alignet.stages.embed", "role=student.pool", *line]
 
 
 def test_the_commands_of_a_survey_are_read_again(folder, tmp_path, capsys):

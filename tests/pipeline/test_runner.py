@@ -299,3 +299,10 @@ def test_one_node_needs_only_its_own_data(tmp_path, capsys):
     assert "index[concepts] ->" in capsys.readouterr().out
     with pytest.raises(ArtifactError, match="human_train"):
         run_pipeline(load(["experiment=photos", *files, "role=vice"]))
+
+
+def test_a_fit_that_keeps_no_dimension_says_so_itself(tiny, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^vice: expected a dimension in which more than 1000 of \d+ objects stay"
+    ):
+        Pipeline(load(overrides(copy(tiny, tmp_path), "vice.settings.k=1000"))).make("vice")

@@ -72,9 +72,9 @@ def report(graph: GraphBuilder, role: str) -> str:
             inputs["labels"] = graph.node("index", config.report.picture_labels)
         else:
             inputs["clusters"] = graph.node("cluster", "alignet")
-    section = asdict(config.report) | {"banner": config.banner, "seed": config.seed}
+    section = asdict(config.report) | {"banner": config.said, "seed": config.seed}
     section["models"] = {
-        name: {"name": model.name, "licence": model.licence}
+        name: {"name": model.title, "licence": model.licence}
         for name, model in (("teacher", config.teacher), ("student", config.student))
     }
     for one in config.finetune.roles:

@@ -15,21 +15,21 @@ from alignet.pipeline.graph.nodes import FINETUNED
 def export(graph: GraphBuilder, role: str) -> str:
     """A fine-tuned student, a map, or the answered triplets (role dataset), for other programs."""
     config = graph.config
-    section: dict[str, Any] = {"experiment": config.experiment_name, "banner": config.banner}
+    section: dict[str, Any] = {"experiment": config.experiment_name, "banner": config.said}
     teacher, student = config.models["teacher"], config.models["student"]
     if role == "dataset":
         return graph.add("export", role, section, {"triplets": graph.node("triplets", "alignet")})
     if role not in FINETUNED:
         base = teacher if role == "teacher" else student
-        section["card"] = {"name": base.name, "licence": base.licence}
+        section["card"] = {"name": base.title, "licence": base.licence}
         inputs = {"map": graph.node("distill", "teacher" if role == "teacher" else "student")}
         return graph.add("export", role, section, inputs)
     section |= {"precision": config.export.precision, "model": model_section(student)}
     section["card"] = {
-        "name": student.name,
+        "name": student.title,
         "licence": student.licence,
         "data": {
-            "teacher": f"{teacher.name}; licence: {teacher.licence}",
+            "teacher": f"{teacher.title}; licence: {teacher.licence}",
             "human choices": _human_choices(config) if role == "alignet" else "none: this is the control",
             "images": "the pool",
         },

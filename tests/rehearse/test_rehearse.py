@@ -1,0 +1,201 @@
+"""Rehearsals: what is replaced, data drawn in the formats that readers expect, nodes that are no real ones."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from alignet.data.breeds import TASKS, load_hierarchy, split_task
+from alignet.data.concepts import load_concepts
+from alignet.data.hierarchy import read_hypernyms
+from alignet.data.triplets import load_triplets
+from alignet.pipeline.cli import load
+from alignet.pipeline.runner import Pipeline
+from alignet.rehearse import wordnet
+from alignet.rehearse.cut_down import MARK, cut_down
+from alignet.rehearse.miniatures import miniatures
+from alignet.stages import rehearse
+
+# networks of the smallest size; a rehearsal leaves them as they are but for weights and image size
+SMALL = [
+    "experiment=paper", "student.architecture=test_vit", "teacher.library=timm", "teacher.architecture=test_vit",
+    "teacher.feature=pooled", "teacher.tag=''", "runtime.threads=1",
+]  # fmt: skip
+ALSO = "+also=[similarity,nights,levels,few_shot_cub,few_shot_colon,wordnet,projection_wordnet]"
+
+
+def run(tmp_path, *more):
+    """Exit status of one command line."""
+    try:
+        rehearse.main([*more, f"rehearse.folder={tmp_path / 'rehearsal'}"])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_what_is_replaced_is_said_and_nothing_else_changes(tmp_path):
+    config = load(["experiment=paper", "evaluate.bootstrap=7", "embed.batch=4"])
+    small = cut_down(config, tmp_path)
+    said = dict(line.split(": ", 1) for line in small.replaced)
+    assert said["finetune.settings.steps"] == "100000 -> 3"
+    assert said["teacher.architecture"] == "ViT-SO400M-14-SigLIP -> ViT-B-16-SigLIP"
+    assert said["student.image_size"] == "0 -> 32"
+    assert "evaluate.bootstrap" not in said  # smaller already
+    assert small.config.evaluate.bootstrap == 7
+    assert small.config.embed.batch == 4
+    assert small.config.finetune.settings.steps == 3
+    assert small.config.finetune.settings.loss == config.finetune.settings.loss
+    assert small.config.banner.startswith(MARK)
+    assert small.config.report.title.startswith(MARK)
+    assert small.config.paths.artifacts == str(tmp_path / "artifacts")
+    real = cut_down(load(["experiment=paper", "rehearse.models=true"]), tmp_path)
+    assert not [line for line in real.replaced if line.startswith(("teacher.", "student."))]
+    assert real.config.student == config.student
+
+
+@pytest.mark.parametrize("experiment", ["world", "photos", "own", "own_dataset", "own_triplets", "paper"])
+def test_every_rule_is_a_key_of_some_configuration_and_the_result_is_valid(experiment, tmp_path):
+    paths = [f"paths.{name}=/nowhere" for name in ("photos", "images", "map", "dataset", "people")]
+    small = cut_down(load([f"experiment={experiment}", *paths]), tmp_path)
+    assert small.replaced
+    assert small.config.rehearse.active
+
+
+def test_breeds_four_tasks_and_wordnets_offsets(tmp_path):
+    classes = wordnet.class_ids(wordnet.breeds_classes() + 2, ["n00001740", "n02084071"])
+    assert len(set(classes)) == len(classes)
+    files = [tmp_path / name for name in ("edges", "names", "classes")]
+    wordnet.write_breeds(*files, classes)
+    tree = load_hierarchy(*files)
+    assert len(tree.left_out) == 2
+    for task in TASKS.values():
+        split = split_task(tree, task)
+        assert len(split) == task.superclasses
+        assert {len(one.source) for one in split} == {task.subclasses // 2}
+    parents = wordnet.hypernyms(classes, ["n02084071", "n02121620"], ["n00015388"])
+    wordnet.write_noun(tmp_path / "data.noun", parents)
+    above = read_hypernyms(tmp_path / "data.noun")
+    assert {name: [one] if one else [] for name, one in parents.items()} == above
+    content = (tmp_path / "data.noun").read_bytes()
+    assert all(
+        content[int(name[1:]) :][:8].decode() == name[1:] for name in above
+    )  # as WordNet's own file has them
+
+
+def test_choices_in_every_form_agree_with_the_embedding_that_they_were_drawn_from(tmp_path):
+    forms = {
+        "a.npy": (0, "last", "{}"),
+        "b.txt": (1, "first", "{}"),
+        "c.csv": (1, "choice", "{noise_ceiling: [0]}"),
+    }
+    from alignet.rehearse.people import embedding
+
+    similarity = embedding(0) @ embedding(0).T
+    for name, form in forms.items():
+        base, odd, where = form
+        more = [f"path=/data/{name}", f"index_base={base}", f"odd_one={odd}", f"++where={where}"]
+        config = load(
+            [
+                "experiment=paper",
+                *(
+                    f"data.sets.human_train.{one}".replace(
+                        "data.sets.human_train.++", "++data.sets.human_train."
+                    )
+                    for one in more
+                ),
+            ]
+        )
+        drawn = miniatures(config, tmp_path / name)
+        one = config.data.sets["human_train"]
+        found = load_triplets(
+            drawn.paths["human_train"],
+            objects=48,
+            index_base=one.index_base,
+            odd_one=one.odd_one,
+            where=one.where,
+        )
+        assert len(found) == 4000
+        kept, other = similarity[found[:, 0], found[:, 1]], similarity[found[:, 0], found[:, 2]]
+        assert (kept > other).mean() > 0.6
+        assert len(load_concepts(drawn.paths["objects"])) == 48
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rehearsed")
+    assert run(folder, *SMALL, ALSO) == 0
+    return folder
+
+
+def test_all_nodes_pass_and_everything_says_what_it_is(rehearsed, capsys):
+    assert run(rehearsed, *SMALL, ALSO) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(MARK)
+    (line,) = [line for line in told if "nodes passed" in line]
+    passed, every = line.split()[0], line.split()[2]
+    assert passed == every
+    assert "(0 made now), 0 failed, 0 not tried" in line
+    store = rehearsed / "rehearsal/artifacts"
+    (report,) = store.glob("report/*/")
+    assert report.joinpath("table.txt").read_text().startswith(MARK)
+    page = report.joinpath("report.html").read_text(encoding="utf-8")
+    assert page.count(MARK) >= 2
+    assert "random weights" in page
+    for card in store.glob("export/*/README.md"):
+        assert MARK in card.read_text(encoding="utf-8"), card
+        assert "random weights" in card.read_text(encoding="utf-8"), card
+
+
+def test_a_node_of_a_rehearsal_is_no_node_of_a_run(rehearsed):
+    small = cut_down(load([*SMALL, ALSO]), rehearsed / "rehearsal").config
+    ready, _ = rehearse._with_data(small, rehearsed / "rehearsal/data")
+    assert {Pipeline(ready).state(key).state for key in Pipeline(ready).graph} == {"cached"}
+    import dataclasses
+
+    real = Pipeline(dataclasses.replace(ready, rehearse=dataclasses.replace(ready.rehearse, active=False)))
+    assert {real.state(key).state for key in real.graph} == {"missing"}
+
+
+def test_what_is_damaged_is_told_and_the_rest_is_made(rehearsed, tmp_path, capsys):
+    shutil.copytree(rehearsed / "rehearsal", tmp_path / "rehearsal")
+    store = tmp_path / "rehearsal/artifacts"
+    for stage in ("report", "evaluate"):
+        shutil.rmtree(store / stage)
+    (choices,) = (tmp_path / "rehearsal/data").rglob("BEHAVIOR.mat")
+    choices.write_bytes(b"no MATLAB file")
+    assert run(tmp_path, *SMALL, ALSO) == 1
+    told = capsys.readouterr()
+    assert "failed     evaluate[original.king1]" in told.out
+    assert "BEHAVIOR.mat" in told.err
+    assert "not tried  report: it needs what failed" in told.out
+    assert "failed     evaluate[original.cichy]" not in told.out
+    made = {
+        json.loads(path.read_text())["identity"]["role"] for path in store.glob("evaluate/*/MANIFEST.json")
+    }
+    assert "original.cichy" in made
+    assert "original.king1" not in made
+
+
+def test_slices_of_own_files_meet_their_readers(rehearsed, tmp_path, capsys):
+    data = rehearsed / "rehearsal/data"
+    (things,) = data.rglob("things_concepts.tsv")
+    (pool,) = [path for path in data.rglob("train") if path.parent.name == "imagenet"]
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    options = [
+        *SMALL, "rehearse.data=slice", "rehearse.rows=3000", "rehearse.classes=6", "rehearse.images=4",
+        f"paths.things={things.parent}", f"paths.imagenet={pool}", "~evaluate.datasets.labels",
+        "cluster.clusters=3", "triplets.count=12",
+    ]  # fmt: skip
+    assert run(tmp_path, *options) == 0, capsys.readouterr()
+    taken = tmp_path / "rehearsal/data"
+    (rows,) = taken.rglob("train_90.npy")
+    assert np.load(rows).shape == (3000, 3)
+    images = list(taken.rglob("*.JPEG"))
+    assert len({path.parent.name for path in images}) == 6
+    assert {
+        path: path.stat().st_mtime_ns for path in data.rglob("*")
+    } == before  # the user's own are as they were
+    capsys.readouterr()
+    assert run(tmp_path, *options) == 0
+    assert "(0 made now)" in capsys.readouterr().out
