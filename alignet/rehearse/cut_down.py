@@ -95,6 +95,8 @@ def _random(values: dict[str, Any], name: str, smaller: Mapping[str, str]) -> It
         changed["image_size"] = side
     if model["library"] == "timm" and "patch" in model["architecture"] and "vit" in model["architecture"]:
         changed["model_args"] = {**model["model_args"], "depth": _DEPTH}
+    if changed["architecture"] != model["architecture"]:
+        model["name"] = f"{model['name']} ({changed['architecture']} in the rehearsal)"
     for key, value in changed.items():
         if model[key] != value:
             yield f"{name}.{key}: {model[key]} -> {value}"

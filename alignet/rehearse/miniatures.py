@@ -18,6 +18,7 @@ import numpy as np
 
 from alignet.config import Config
 from alignet.config.data import FileSet, ImagesSet, TripletsSet
+from alignet.config.models import ModelSettings
 from alignet.data.breeds import ROOT
 from alignet.pipeline.graph import build_graph
 from alignet.rehearse import people, wordnet
@@ -123,8 +124,9 @@ class Miniatures:
         return self.config.evaluate.datasets.values()
 
     def _folders_by_wnid(self) -> set[Path]:
-        """Folders of images whose classes are WordNet ids, by what is asked of them."""
-        found = set()
+        """Folders of images whose classes are WordNet ids: ImageNet's own, and others by what is asked of them."""
+        root, sets = self.config.paths.imagenet, self.config.data.sets
+        found = {self.place(name) for name in self.drawn.paths if str(sets[name].path).startswith(root)}
         for dataset in self._datasets():
             if dataset.family in ("breeds", "transfer") or "wordnet" in dataset.data:
                 found |= {self.place(one) for part, one in dataset.images.items() if part not in ("v2", "c")}
@@ -165,7 +167,7 @@ class Miniatures:
         if data.objects is not None and data.objects in self.sets:
             self._file(data.objects, people.write_objects)
         for name, naming in data.object_ids.items():
-            if name in self.sets and data.sets[name].kind in ("images", "shards"):
+            if name in self.drawn.paths and data.sets[name].kind in ("images", "shards"):
                 names = [f"{one}.jpg" if naming.column == "photo" else one for one in people.OBJECTS]
                 self._images(name, (naming.prefix + one for one in names))
         tables: dict[Path, list[TripletsSet]] = {}
@@ -341,6 +343,8 @@ class Miniatures:
                 self._labelled(name, 12 if place not in self._by_wnid else TRAINED)
             if one.kind == "dataset":
                 self._file(name, self._write_dataset)
+            if one.kind == "map":
+                self._map(name)
         for name in self.sets:
             one, place = sets[name], self.place(name)
             there = (
@@ -355,16 +359,38 @@ class Miniatures:
         for name in self.drawn.left:
             self.drawn.paths.pop(name, None)
 
+    def _map(self, name: str) -> None:
+        """W and b as wide as the features of the model that a map is for."""
+        for role, given in self.config.distill.published.items():
+            model = self.config.models["teacher" if role == "teacher" else "student"]
+            if given == name and model.weights in ("random", "hub"):
+                self._file(name, lambda path, model=model: _write_map(path, model))  # type: ignore[misc]
+
     def _write_dataset(self, path: Path) -> None:
         names = sorted(self._names[self.place("pool")])
         rng = np.random.default_rng([self.seed, 6])
         rows = np.argsort(rng.random((400, len(names))), axis=1)[:, :3]
         similarities = np.sort(rng.normal(size=(400, 3)), axis=1)[:, ::-1].astype(np.float32)
-        np.savez(path, filenames=np.array(names)[rows], similarities=similarities, indices=rows)
+        with open(path, "wb") as handle:
+            np.savez(handle, filenames=np.array(names)[rows], similarities=similarities, indices=rows)
 
 
 def _beside(path: Path) -> None:
     """Of a file that another one's writer writes as well."""
+
+
+def _write_map(path: Path, model: ModelSettings) -> None:
+    """A gLocal npz near the identity, for the network at random weights."""
+    from alignet.backbones import Backbone, load_encoder
+
+    backbone = Backbone(
+        model.library, model.architecture, "random", model.model_args, model.image_size, model.feature,
+        tag=model.tag,
+    )  # fmt: skip
+    width = load_encoder(backbone, seed=0).width
+    noise = np.random.default_rng(0).normal(0, 0.01, (width, width))
+    with open(path, "wb") as handle:  # under whatever name
+        np.savez(handle, weights=np.eye(width) + noise, bias=np.zeros(width), mean=0.0, std=1.0)
 
 
 def _listed(options: Mapping[str, Any]) -> Iterable[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignet.pipeline import cli
+from alignet.stages import pipeline
 
 if TYPE_CHECKING:
     from alignet.config import Config
@@ -31,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         extra = [] if {"-h", "--help"} & set(arguments) else _stand_ins(arguments)
     except Exception:  # a command line that cannot be read: cli.main says so in its own words
         extra = []
-    cli.main("rehearse", __doc__ or "", rehearse, [*arguments, *extra], typed=arguments)
+    cli.main(
+        "rehearse", __doc__ or "", rehearse, [*arguments, *extra], finish=pipeline.finish, typed=arguments
+    )
 
 
 def _stand_ins(arguments: Sequence[str]) -> list[str]:
@@ -64,12 +67,12 @@ def rehearse(config: Config) -> None:
         print(f"  {line}")
     print(f"its data: {folder / 'data'}, {config.rehearse.data}", flush=True)
     ready, left = _with_data(small.config, folder / "data")
-    pipeline = _small_pipeline(ready)
+    chain = _small_pipeline(ready)
     failures = Failures()
-    ran = pipeline.make_all(list(pipeline.graph), failures=failures)
-    lost = [key for key in build_graph(config) if key not in pipeline.graph]
+    ran = chain.make_all(list(chain.graph), failures=failures)
+    lost = [key for key in build_graph(config) if key not in chain.graph]
     print(f"\n{MARK}: what came of it")
-    for key in pipeline.graph:
+    for key in chain.graph:
         if key in failures.why:
             print(f"  failed     {key}: {failures.why[key].splitlines()[-1]}")
         elif key in failures.without:
@@ -78,17 +81,19 @@ def rehearse(config: Config) -> None:
         print(f"  not tried  {key}: its data is not there")
     for name, why in left.items():
         print(f"  no data    {name}: {why}")
-    every, untried = len(pipeline.graph) + len(lost), len(failures.without) + len(lost)
+    every, untried = len(chain.graph) + len(lost), len(failures.without) + len(lost)
     passed = every - untried - len(failures.why)
     print(
         f"{passed} of {every} nodes passed ({len(ran)} made now), {len(failures.why)} failed, {untried} not tried; "
         f"{time.monotonic() - began:.0f} s"
     )
-    report = pipeline.state("report").artifact if "report" in pipeline.graph else None
+    report = chain.state("report").artifact if "report" in chain.graph else None
     if report is not None and not failures.why:
         print(f"the page: {report.file('report.html')}")
     if failures.why:
-        raise ArtifactError(without_those(failures, pipeline, one=False))
+        raise ArtifactError(without_those(failures, chain, one=False))
+    if config.ablation is not None:
+        pipeline.JOBS.append(ready)  # whose page follows when all jobs are made
     print(f"next: python -m alignet.stages.doctor{_given()}")
 
 

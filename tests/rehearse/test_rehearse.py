@@ -199,3 +199,16 @@ def test_slices_of_own_files_meet_their_readers(rehearsed, tmp_path, capsys):
     capsys.readouterr()
     assert run(tmp_path, *options) == 0
     assert "(0 made now)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("experiment", ["own", "own_dataset", "own_triplets"])
+def test_own_images_are_rehearsed_without_any(experiment, tmp_path, capsys):
+    teacher = [one for one in SMALL if one.startswith("teacher.")] if experiment != "own_dataset" else []
+    options = [
+        f"experiment={experiment}",
+        "student.architecture=test_vit",
+        "student.library=timm",
+        "runtime.threads=1",
+    ]
+    assert run(tmp_path, *options, *teacher) == 0, capsys.readouterr()
+    assert ", 0 failed, 0 not tried" in capsys.readouterr().out
