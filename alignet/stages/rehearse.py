@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from alignet.runtime.artifacts import Artifact
 
 
+TIDY = 10  # nodes after which freed memory is given back
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Options of `paths` may be left out where everything is drawn."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -103,9 +106,13 @@ def _small_pipeline(config: Config) -> Pipeline:
     from alignet.runtime.memory import give_back
 
     class Small(Pipeline):
+        made = 0
+
         def make(self, key: str, force: bool = False) -> Artifact:
             made = super().make(key, force)
-            give_back()
+            self.made += 1
+            if self.made % TIDY == 0:
+                give_back()
             return made
 
     return Small(config)

@@ -498,6 +498,7 @@ def test_the_whole_path_on_own_images(tmp_path):
     """From raw trials and image files to the results of both families; raw pixels are the model."""
     from alignet.pipeline.cli import load
     from alignet.pipeline.commands import run_pipeline
+    from alignet.runtime.artifacts import ArtifactError
 
     simulated = study(0, triplets=15)
     for row, name in enumerate(simulated.images):
@@ -520,7 +521,7 @@ def test_the_whole_path_on_own_images(tmp_path):
         if role.startswith(
             "evaluate[pixels"
         ):  # image0.jpg of twelve folders: names without their suffix are not enough
-            with pytest.raises(ValueError, match="expected file names that tell images apart"):
+            with pytest.raises(ArtifactError, match="expected file names that tell images apart"):
                 run_pipeline(load(options))
             for path in (tmp_path / "images").rglob("*.png"):
                 path.rename(path.with_suffix(".jpg"))
