@@ -140,9 +140,16 @@ def _with_data(config: Config, folder: Path) -> tuple[Config, dict[str, str]]:
         for name, one in evaluate.datasets.items()
         if not {*one.images.values(), *one.data.values()} & set(left)
     }
-    return replace(
-        config, data=replace(config.data, sets=sets), evaluate=replace(evaluate, datasets=kept)
-    ), left
+    ready = replace(
+        config,
+        data=replace(config.data, sets=sets),
+        evaluate=replace(evaluate, datasets=kept),
+        export=replace(config.export, scores=tuple(name for name in config.export.scores if name in kept)),
+        report=replace(
+            config.report, headline=config.report.headline if config.report.headline in kept else None
+        ),
+    )
+    return ready, left
 
 
 if __name__ == "__main__":
