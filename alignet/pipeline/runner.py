@@ -53,7 +53,9 @@ class Failures:
 
     def stop(self, key: str, graph: Mapping[str, Node]) -> bool:
         """Whether a node needs one that failed; it is noted then."""
-        lost = bool(self.why) and not {*self.why, *self.without}.isdisjoint(graph[key].inputs.values())
+        if key in self.without:
+            return True
+        lost = not {*self.why, *self.without}.isdisjoint(graph[key].inputs.values())
         if lost:
             self.without.append(key)
         return lost

@@ -56,6 +56,7 @@ class Drawn:
 
     paths: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)  # features set -> the file of its rows' ids
 
 
 @dataclass
@@ -140,7 +141,8 @@ class Miniatures:
         assert isinstance(one, ImagesSet)
         place = self.place(name)
         under = f"{one.under.rstrip('/')}/" if one.under else ""
-        self._names.setdefault(place, {}).update(dict.fromkeys(under + item for item in names))
+        named = (item if item.startswith(under) else under + item for item in names)
+        self._names.setdefault(place, {}).update(dict.fromkeys(named))
         if one.kind == "shards":
             self._shards[place] = one.member
 
@@ -186,7 +188,7 @@ class Miniatures:
     def _few_shot(self, name: str, dataset: Any) -> None:
         options = dataset.options
         if options["labels"] != "folder":
-            self._leave(dataset, f"few_shot with labels={options['labels']}")
+            self._leave(dataset, f"few_shot with labels={options['labels']}", pictures=False)
             return
         most = max(options["shots"])
         if "all" in dataset.images:
@@ -329,7 +331,7 @@ class Miniatures:
     def _leave(self, dataset: Any, what: str, pictures: bool = True) -> None:
         named = [*(dataset.images.values() if pictures else ()), *dataset.data.values()]
         for one in named:
-            if one in self.sets and self.place(one) not in self._names:
+            if one in self.sets and self.place(one) not in {*self._names, *self._files}:
                 self.drawn.left.setdefault(one, f"{what} is not drawn: rehearse it with rehearse.data=slice")
 
     def _others(self) -> None:
@@ -339,12 +341,17 @@ class Miniatures:
             one, place = sets[name], self.place(name)
             if name in self.drawn.left:
                 continue
-            if isinstance(one, ImagesSet) and place not in self._names:
+            if isinstance(one, ImagesSet) and not any(
+                item.startswith(one.under) for item in self._names.get(place, ())
+            ):
                 self._labelled(name, 12 if place not in self._by_wnid else TRAINED)
             if one.kind == "dataset":
                 self._file(name, self._write_dataset)
             if one.kind == "map":
                 self._map(name)
+        for name in self.sets:
+            if sets[name].kind == "features" and name not in self.drawn.left:
+                self._features(name)
         for name in self.sets:
             one, place = sets[name], self.place(name)
             there = (
@@ -366,6 +373,23 @@ class Miniatures:
             if given == name and model.weights in ("random", "hub"):
                 self._file(name, lambda path, model=model: _write_map(path, model))  # type: ignore[misc]
 
+    def _features(self, name: str) -> None:
+        """Random rows for the images, or the objects, that the teacher takes from a set of features."""
+        data, ids = self.config.data, dict[str, None]()
+        for images, rows in self.config.teacher.rows.items():
+            if rows.features == name and rows.images in data.sets:
+                ids |= self._names.get(self.place(rows.images), {})
+            elif rows.features == name and not rows.images and images in data.object_ids:
+                naming = data.object_ids[images]
+                objects = (
+                    str(row) if naming.column == "index" else one for row, one in enumerate(people.OBJECTS)
+                )
+                ids |= dict.fromkeys(naming.prefix + one for one in objects)
+        place = self.place(name)
+        if ids:
+            listed = self.drawn.ids[name] = f"{place}.ids.txt"
+            self._files[place] = lambda path: _write_features(path, Path(listed), list(ids))
+
     def _write_dataset(self, path: Path) -> None:
         names = sorted(self._names[self.place("pool")])
         rng = np.random.default_rng([self.seed, 6])
@@ -373,6 +397,12 @@ class Miniatures:
         similarities = np.sort(rng.normal(size=(400, 3)), axis=1)[:, ::-1].astype(np.float32)
         with open(path, "wb") as handle:
             np.savez(handle, filenames=np.array(names)[rows], similarities=similarities, indices=rows)
+
+
+def _write_features(path: Path, listed: Path, ids: Sequence[str]) -> None:
+    with open(path, "wb") as handle:
+        np.save(handle, np.random.default_rng(0).standard_normal((len(ids), 24)).astype(np.float32))
+    listed.write_text("".join(f"{one}\n" for one in ids), encoding="utf-8")
 
 
 def _beside(path: Path) -> None:

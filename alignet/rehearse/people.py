@@ -6,6 +6,7 @@ Objects are the rows of a planted embedding; choices and trials follow from it. 
 from __future__ import annotations
 
 import csv
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def choices(seed: int, count: int, stream: int) -> np.ndarray:
 
 def write_choices(path: Path, seed: int, kinds: Sequence[TripletsSet]) -> None:
     base = kinds[0].index_base
-    stream = int.from_bytes(path.name.encode()[-4:], "big")
+    stream = zlib.crc32(path.name.encode())  # so that files hold different choices
     if path.suffix.lower() in (".csv", ".tsv"):
         _write_choice_table(path, seed, kinds, stream)
         return

@@ -71,7 +71,7 @@ def rehearse(config: Config) -> None:
     print(f"its data: {folder / 'data'}, {config.rehearse.data}", flush=True)
     ready, left = _with_data(small.config, folder / "data")
     chain = _small_pipeline(ready)
-    failures = Failures()
+    failures = Failures(without=[key for key in chain.graph if chain.graph[key].outside in left])
     ran = chain.make_all(list(chain.graph), failures=failures)
     lost = [key for key in build_graph(config) if key not in chain.graph]
     print(f"\n{MARK}: what came of it")
@@ -79,7 +79,7 @@ def rehearse(config: Config) -> None:
         if key in failures.why:
             print(f"  failed     {key}: {failures.why[key].splitlines()[-1]}")
         elif key in failures.without:
-            print(f"  not tried  {key}: it needs what failed")
+            print(f"  not tried  {key}: it needs what failed, or what has no data")
     for key in lost:
         print(f"  not tried  {key}: its data is not there")
     for name, why in left.items():
@@ -133,6 +133,8 @@ def _with_data(config: Config, folder: Path) -> tuple[Config, dict[str, str]]:
     sets = {
         name: replace(one, path=drawn.paths.get(name, one.path)) for name, one in config.data.sets.items()
     }
+    for name, ids in drawn.ids.items():
+        sets[name] = replace(sets[name], ids=ids)  # type: ignore[arg-type]
     left = drawn.left
     evaluate = config.evaluate
     kept = {

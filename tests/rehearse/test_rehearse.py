@@ -119,6 +119,8 @@ def test_choices_in_every_form_agree_with_the_embedding_that_they_were_drawn_fro
         kept, other = similarity[found[:, 0], found[:, 1]], similarity[found[:, 0], found[:, 2]]
         assert (kept > other).mean() > 0.6
         assert len(load_concepts(drawn.paths["objects"])) == 48
+        val = np.load(drawn.paths["human_val"])
+        assert not np.array_equal(found, val)  # choices of two files are different ones
 
 
 @pytest.fixture(scope="module")
