@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 from alignet.pipeline.conf import conf_folder, help_text, names_in
 from alignet.pipeline.explain import explain, shortened
-from alignet.pipeline.overrides import compose, load, product, quoted
+from alignet.pipeline.overrides import compose, first_job, load, product, quoted
 from alignet.runtime import distributed, interrupt
 
 if TYPE_CHECKING:
     from alignet.config import Config
 
 __all__ = [
-    "compose", "conf_folder", "explain", "help_text", "jobs_of", "load", "main", "names_in", "product", "quoted",
-    "shortened", "stage_main",
+    "compose", "conf_folder", "explain", "first_job", "help_text", "jobs_of", "load", "main", "names_in", "product",
+    "quoted", "shortened", "stage_main",
 ]  # fmt: skip
 
 

@@ -114,6 +114,16 @@ def load(overrides: Sequence[str]) -> Config:
     return parse(compose(overrides))
 
 
+def first_job(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """The values of a command line's first job; None where it asks for help, or cannot be read: cli.main says so."""
+    if {"-h", "--help"} & set(arguments):
+        return None
+    try:
+        return compose(product([item for item in arguments if item not in ("-m", "--multirun")])[0])
+    except Exception:
+        return None
+
+
 def product(overrides: Sequence[str]) -> list[list[str]]:
     """The jobs of a multirun: every combination of comma-separated values, by Hydra's own sweeper."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper

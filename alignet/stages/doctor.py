@@ -30,11 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         nonlocal faults
         faults += examine(config, [item for item in arguments if not item.startswith("-")])
 
-    try:
-        extra = [] if {"-h", "--help"} & set(arguments) else stand_ins(arguments)
-    except Exception:  # a command line that cannot be read: cli.main says so in its own words
-        extra = []
-    cli.main("doctor", __doc__ or "", act, [*arguments, *extra])
+    cli.main("doctor", __doc__ or "", act, [*arguments, *stand_ins(arguments)])
     if faults:
         raise SystemExit(1)
 
@@ -43,8 +39,7 @@ def stand_ins(arguments: Sequence[str]) -> list[str]:
     """Overrides that stand where options of `paths` are left out, so that what misses them can be listed."""
     from alignet.doctor.sources import NOT_GIVEN
 
-    given = [item for item in arguments if item not in ("-m", "--multirun")]
-    paths = cli.compose(cli.product(given)[0])["paths"]
+    paths = (cli.first_job(arguments) or {"paths": {}})["paths"]
     return [f"paths.{name}={NOT_GIVEN.format(name=name)}" for name, value in paths.items() if value is None]
 
 

@@ -43,21 +43,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     typed = [
         item for item in arguments if not item.startswith("-") and not item.lstrip("+").startswith("plan.")
     ]
-    try:
-        missing = [] if {"-h", "--help"} & set(arguments) else not_given(arguments)
-    except Exception:  # a command line that cannot be read: cli.main says so in its own words
-        missing = []
+    values = cli.first_job(arguments)
+    missing = (
+        [] if values is None else [one for one in values["data"]["needs"] if values["paths"][one] is None]
+    )
     extra = [f"paths.{name}=NOT_GIVEN" for name in missing]
     given = "".join(
         f" {item}" for item in [shlex.join(typed), *(f"paths.{name}=..." for name in missing)] if item
     )
     cli.main("plan", __doc__ or "", lambda config: show(config, given), [*arguments, *extra], typed=arguments)
-
-
-def not_given(arguments: Sequence[str]) -> list[str]:
-    """Options of `paths` that the experiment needs and that are left out."""
-    composed = cli.compose(cli.product([item for item in arguments if item not in ("-m", "--multirun")])[0])
-    return [name for name in composed["data"]["needs"] if composed["paths"][name] is None]
 
 
 def show(config: Config, given: str) -> None:

@@ -31,10 +31,7 @@ TIDY = 10  # nodes after which freed memory is given back
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Options of `paths` may be left out where everything is drawn."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        extra = [] if {"-h", "--help"} & set(arguments) else _stand_ins(arguments)
-    except Exception:  # a command line that cannot be read: cli.main says so in its own words
-        extra = []
+    extra = _stand_ins(arguments)
     cli.main(
         "rehearse", __doc__ or "", rehearse, [*arguments, *extra], finish=pipeline.finish, typed=arguments
     )
@@ -42,9 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _stand_ins(arguments: Sequence[str]) -> list[str]:
     """Overrides that stand where options of `paths` are left out, if everything is drawn."""
-    given = [item for item in arguments if item not in ("-m", "--multirun")]
-    values = cli.compose(cli.product(given)[0])
-    if values["rehearse"]["data"] != "drawn":
+    values = cli.first_job(arguments)
+    if values is None or values["rehearse"]["data"] != "drawn":
         return []
     return [f"paths.{name}=left_out/{name}" for name, value in values["paths"].items() if value is None]
 

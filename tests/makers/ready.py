@@ -114,6 +114,7 @@ class Ready:
         assert self._process.stdout is not None
         self._count += 1
         out, err, status = (self.folder / f"{kind}_{self._count}.txt" for kind in ("out", "err", "status"))
+        status.unlink(missing_ok=True)  # of another that worked in this folder
         asked = {
             "module": module,
             "arguments": arguments,
