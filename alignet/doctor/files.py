@@ -11,8 +11,8 @@ import numpy as np
 from alignet.config import ImagesSet
 from alignet.data.images import in_words
 from alignet.doctor.evaluations import opened
-from alignet.doctor.findings import Finding, fault, ok, warning
-from alignet.doctor.sources import NOT_GIVEN, Sources
+from alignet.doctor.findings import NOT_GIVEN, Finding, fault, ok, warning
+from alignet.doctor.sources import Sources
 
 LAYOUT = "data/README.md says what belongs there"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["ok", "warning", "fault"]
+NOT_GIVEN = "paths_{name}_is_not_given"  # stands where an option of `paths` should be
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,6 @@ from alignet.pipeline.runner import Pipeline
 from alignet.pipeline.states import State
 from alignet.runtime.artifacts import ArtifactError
 
-NOT_GIVEN = "paths_{name}_is_not_given"  # stands where an option of `paths` should be
-
 
 @dataclass(frozen=True)
 class Count:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def stand_ins(arguments: Sequence[str]) -> list[str]:
     """Overrides that stand where options of `paths` are left out, so that what misses them can be listed."""
-    from alignet.doctor.sources import NOT_GIVEN
+    from alignet.doctor.findings import NOT_GIVEN
 
     paths = (cli.first_job(arguments) or {"paths": {}})["paths"]
     return [f"paths.{name}={NOT_GIVEN.format(name=name)}" for name, value in paths.items() if value is None]
