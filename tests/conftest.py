@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import io
 import os
 import re
 import shutil
@@ -63,7 +64,7 @@ def read_files_once() -> None:
     load, made = OmegaConf.load, {}
 
     def remembered(file):
-        if not hasattr(file, "name"):
+        if not isinstance(file, io.IOBase):
             return load(file)
         found = os.stat(file.name)
         key = os.path.realpath(file.name), found.st_mtime_ns, found.st_size

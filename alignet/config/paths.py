@@ -24,3 +24,6 @@ class PathsSettings:
     judged: str
     things: str
     imagenet: str
+    imagenet_val: str
+    levels: str
+    wordnet: str

@@ -22,12 +22,12 @@ GROUPS = ("teacher", "student")  # chosen whole by name
 # folder (`{name}` is one of `paths`), a set of a kind, an evaluation of a family or with a name in its `data`.
 SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "THINGS": ("below", ("{things}",)),
-    "ImageNet": ("below", ("{imagenet}", "{generalise}/imagenet")),
+    "ImageNet": ("below", ("{imagenet}", "{imagenet_val}", "{generalise}/imagenet")),
     "WordNet ids": ("family", ("top1",)),
     "AligNet data": ("kind", ("dataset",)),
     "a published VICE embedding": ("kind", ("embedding",)),
     "Peterson": ("below", ("{judged}/peterson", "{judged}/cichy", "{judged}/king")),
-    "Levels": ("below", ("data/levels",)),
+    "Levels": ("below", ("{levels}",)),
     "NIGHTS": ("below", ("{judged}/nights",)),
     "WordNet 3.0": ("data", ("wordnet",)),
     "labelled test sets": ("below", ("{generalise}",)),

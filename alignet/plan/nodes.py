@@ -21,7 +21,7 @@ from alignet.plan import formulas
 from alignet.plan.formulas import Work
 from alignet.plan.machines import Machine
 from alignet.plan.networks import Network
-from alignet.plan.sizes import Sizes
+from alignet.plan.sizes import MissingSize, Sizes
 
 PROCESS = 700_000_000  # bytes of a process that has loaded torch, faiss and timm [measured: VmRSS]
 CONTEXT = 600_000_000  # bytes of a GPU that CUDA, its kernels and libraries take [assumed]
@@ -57,9 +57,19 @@ class Cost:
 
 
 def plan_nodes(config: Config, machine: Machine) -> list[Cost]:
-    """The cost of every node of a configuration, in the order in which they run."""
+    """The cost of every node of a configuration, in the order in which they run. ValueError lists all missing sizes."""
     planner = _Planner(config, machine, Sizes(config))
-    return [planner.of(node) for node in build_graph(config).values()]
+    costs: list[Cost] = []
+    missing: dict[str, MissingSize] = {}  # by option
+    for node in build_graph(config).values():
+        try:
+            costs.append(planner.of(node))
+        except MissingSize as error:
+            missing.setdefault(error.option, error)
+    if missing:
+        what = ", ".join(error.what for error in missing.values())
+        raise ValueError(f"plan: expected the number of {what}, found none; add {' '.join(missing)}")
+    return costs
 
 
 @dataclass

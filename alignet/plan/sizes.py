@@ -15,9 +15,17 @@ from alignet.plan.networks import Network, network_of
 WORLD_BYTES = 2  # of a drawn picture's file, for each pixel
 
 
+class MissingSize(ValueError):
+    """A number that nothing gives. what: of what; option: the one that would give it."""
+
+    def __init__(self, what: str, option: str) -> None:
+        super().__init__(f"plan: expected the number of {what}, found none; add {option}")
+        self.what, self.option = what, option
+
+
 @dataclass
 class Sizes:
-    """The numbers of one configuration. ValueError for a number that nothing gives, with the key that would."""
+    """The numbers of one configuration. MissingSize for a number that nothing gives."""
 
     config: Config
 
@@ -36,8 +44,8 @@ class Sizes:
             return self._drawn(name)
         if name in self.assumed:
             return self.assumed[name]
-        add = "plan.images=NUMBER" if name == "pool" else f"+doctor.assume.{name}=NUMBER"
-        raise ValueError(f"plan: expected the number of images of {name}, found none; add {add}")
+        option = "plan.images=NUMBER" if name == "pool" else f"+doctor.assume.{name}=NUMBER"
+        raise MissingSize(f"images of {name}", option)
 
     def part(self) -> int:
         """Images of the pool that triplets are drawn from and the student is fine-tuned on."""
@@ -59,9 +67,7 @@ class Sizes:
             return known.get(path.stem, world.test_triplets)
         if name in self.assumed:
             return self.assumed[name]
-        raise ValueError(
-            f"plan: expected the number of triplets of {name}, found none; add +doctor.assume.{name}=NUMBER"
-        )
+        raise MissingSize(f"triplets of {name}", f"+doctor.assume.{name}=NUMBER")
 
     def objects(self) -> int:
         """m, objects that people judged."""
@@ -96,9 +102,7 @@ class Sizes:
             known = [self.assumed[name] for name in names if name in self.assumed]
             if not known:
                 key = f"+doctor.assume.{names[0] if names else model}=NUMBER"
-                raise ValueError(
-                    f"plan: expected the number of features of the {model}, found none; add {key}"
-                )
+                raise MissingSize(f"features of the {model}", key)
             return known[0]
         if settings.library in ("pixels", "histogram"):
             return 3072 if settings.library == "pixels" else 512

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from alignet.evaluate.bootstrap import Score
     from alignet.runtime.artifacts import Artifact
 
+LONGEST_VALUE = 30  # letters of an option's value in a run's label
 OTHERS = ("teacher", "baseline", "data")  # models that runs may share
 
 
@@ -42,7 +43,8 @@ class Run:
 def labels(jobs: Sequence[Sequence[str]], students: Sequence[str]) -> list[str]:
     """What tells each of several command lines from the others: the student's name, and the options that differ.
 
-    jobs: the overrides of each. students: the name of each one's student. Equal labels get a number.
+    jobs: the overrides of each. students: the name of each one's student. Of a long value the end is shown. Equal
+    labels get a number.
     """
     common = [item for item in jobs[0] if all(item in job for job in jobs)]
     several = len(set(students)) > 1
@@ -51,9 +53,14 @@ def labels(jobs: Sequence[Sequence[str]], students: Sequence[str]) -> list[str]:
         rest = [item for item in job if item not in common]
         if several:
             rest = [item for item in rest if not item.startswith("student=")]
-        text = ", ".join([*([student] if several else []), *rest]) or "as given"
+        text = ", ".join([*([student] if several else []), *map(_short, rest)]) or "as given"
         found.append(text if text not in found else f"{text} ({found.count(text) + 1})")
     return found
+
+
+def _short(option: str) -> str:
+    key, _, value = option.partition("=")
+    return option if len(value) <= LONGEST_VALUE else f"{key}=...{value[3 - LONGEST_VALUE :]}"
 
 
 def gathered_runs(runs: Sequence[Run]) -> list[Gathered]:

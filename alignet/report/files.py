@@ -6,6 +6,7 @@ matplotlib draws without the user's own settings; SVG files carry no date and id
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import re
@@ -19,6 +20,7 @@ from alignet.report.blocks import LIGHT, Cell, Figure, Look, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
+LONGEST = 80  # letters of a part of a file's name; file systems take 255 bytes for the whole
 DPI = 160  # of PNG files and of what a figure rasterises
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _SPREAD = re.compile(r"(.*\S) (\[[^\[\]]*\])")
@@ -34,8 +36,12 @@ def check_name(name: str) -> str:
 
 
 def slug(text: str) -> str:
-    """Text as a part of a file's name: letters, digits and _."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "_"
+    """Text as a part of a file's name: letters, digits and _. Long ones are cut, and end with a digest of the whole."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "_"
+    if len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST - len(digest) - 1]}_{digest}"
 
 
 def as_cell(entry: Cell | str) -> Cell:

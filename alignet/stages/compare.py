@@ -6,7 +6,8 @@ cost    seconds
 
 `compare student=vit_small_16,vit_base_16` takes every combination of comma-separated values, as a multirun does.
 `compare seed=0 vs seed=0 finetune.settings.pull=1` takes two command lines; `vs` may stand several times. What stands
-on one side of it does not hold for the other: `paths.artifacts` and whatever else both need are given twice.
+on one side of it does not hold for the other. What all of them need stands once, after the word `all`:
+`compare seed=0 vs seed=1 all experiment=photos paths.photos=FOLDER`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from alignet.config import Config
     from alignet.report.compare import Run
 
-_APART = "options on one side of `vs` do not hold for the other; give what both need twice"
+_APART = "options on one side of `vs` do not hold for the other; put what both need once after the word `all`"
 
 
 def jobs_of(arguments: Sequence[str]) -> list[list[str]]:
@@ -31,12 +32,17 @@ def jobs_of(arguments: Sequence[str]) -> list[list[str]]:
     from alignet.pipeline.cli import product
 
     sides: list[list[str]] = [[]]
+    shared: list[str] = []
+    place = sides[0]
     for item in arguments:
-        if item == "vs":
-            sides.append([])
+        if item == "all":
+            place = shared
+        elif item == "vs":
+            place = []
+            sides.append(place)
         elif item not in ("-m", "--multirun"):
-            sides[-1].append(item)
-    jobs = [[_as_typed(item) for item in job] for side in sides for job in product(side)]
+            place.append(item)
+    jobs = [[_as_typed(item) for item in job] for side in sides for job in product([*shared, *side])]
     if len(jobs) < 2:
         raise ValueError(
             f"compare: expected two runs or more, found {len(jobs)}; part values by commas, as student=a,b, or whole "

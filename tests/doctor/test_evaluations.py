@@ -50,8 +50,9 @@ def folder(tmp_path):
     (judged / "nights/data.csv").write_text(HEADER + "0,6,1,test,a.png,b.png,c.png,x,True\n")
     for row, name in enumerate(CLASSES):
         picture(tmp_path / f"train/{name}/{name}_1.png")
-        picture(other / f"imagenet/val/{name}/ILSVRC2012_val_0000000{row + 1}.png")
-    (other / "breeds").mkdir()
+        picture(tmp_path / f"val/{name}/ILSVRC2012_val_0000000{row + 1}.png")
+    (other / "breeds").mkdir(parents=True)
+    (other / "imagenet").mkdir()
     (other / "breeds/class_hierarchy.txt").write_text(EDGES)
     (other / "breeds/node_names.txt").write_text("n10000000\tdog\nn10000001\ttool\n")
     (other / "breeds/dataset_class_info.json").write_text(

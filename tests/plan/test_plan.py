@@ -7,9 +7,10 @@ import sys
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from alignet.pipeline.cli import load
+from alignet.pipeline.cli import conf_folder, load
 from alignet.pipeline.graph import build_graph
 from alignet.plan import advice, formulas, nodes
 from alignet.plan.constants import REFERENCE, UNITS
@@ -362,3 +363,31 @@ def test_a_network_is_counted_once_for_all_nodes(monkeypatch) -> None:
     assert (
         2 <= len(seen) <= 4
     )  # the teacher and the student, each at most twice: with and without frozen parts
+
+
+EVERYTHING = ["experiment=paper", "+also=everything"]
+
+
+def test_the_whole_of_the_paper_is_planned_from_published_sizes():
+    costs = planned(*EVERYTHING)
+    assert set(costs) == set(build_graph(load(EVERYTHING)))
+    assert "3,750,000 images" in costs["embed[student.imagenet_c]"].how
+
+
+def test_all_sizes_that_are_missing_are_told_at_once():
+    with pytest.raises(
+        ValueError, match="plan: expected the number of triplets of human_val, images of"
+    ) as told:
+        planned(
+            *EVERYTHING, "~doctor.assume.cub_train", "~doctor.assume.king1_images", "~doctor.assume.human_val"
+        )
+    for name in ("cub_train", "king1_images", "human_val"):
+        assert f"+doctor.assume.{name}=NUMBER" in str(told.value)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_folder() / "also").glob("*.yaml")))
+def test_every_set_that_a_group_adds_has_a_size(name):
+    added = OmegaConf.to_container(OmegaConf.load(conf_folder() / f"also/{name}.yaml"), resolve=False)
+    sets = added.get("data", {}).get("sets", {})
+    images = {key for key, one in sets.items() if one["kind"] in ("images", "shards")}
+    assert images == set(added.get("doctor", {}).get("assume", {}))

@@ -280,6 +280,9 @@ def test_an_interval_is_split_off(text, parts):
 
 def test_names_of_files_hold_letters_digits_and_underscores():
     assert [slug(text) for text in ("a b/c", "ViT-S, seed=1", "…", "")] == ["a_b_c", "ViT_S_seed_1", "_", "_"]
+    long = [slug("x" * 300 + end) for end in "ab"]  # a file's name has an end, and these still differ
+    assert {len(name) for name in long} == {80}
+    assert len(set(long)) == 2
 
 
 # ---- the summary

@@ -110,6 +110,10 @@ def test_command_lines_are_parted_by_commas_and_by_vs():
     assert jobs_of(["seed=0", "vs", "seed=0", "vice.settings.lr=1", "vs", "seed=1,2"]) == [
         ["seed=0"], ["seed=0", "vice.settings.lr=1"], ["seed=1"], ["seed=2"],
     ]  # fmt: skip
+    assert jobs_of(["seed=0", "vs", "seed=1", "all", "student=world", "paths.artifacts=/a b"]) == [
+        ["student=world", "paths.artifacts=/a b", "seed=0"],
+        ["student=world", "paths.artifacts=/a b", "seed=1"],
+    ]
     assert jobs_of(["paths.artifacts=/a b", "seed=0,1"])[0][0] == "paths.artifacts=/a b"
     with pytest.raises(ValueError, match=r"compare: expected two runs or more, found 1; .* the word vs"):
         jobs_of(["seed=0"])
@@ -122,6 +126,8 @@ def test_runs_are_called_by_their_student_and_by_what_differs():
     assert labels(jobs, ["S", "S", "B"]) == ["S, seed=0", "S, seed=1", "B, seed=0"]
     assert labels([[], ["x=1"]], ["S", "S"]) == ["as given", "x=1"]
     assert labels([["x=1"], ["x=1"]], ["S", "S"]) == ["as given", "as given (2)"]
+    long = [["paths.map=" + "/folder" * 40 + f"/{name}.npz"] for name in "ab"]
+    assert labels(long, ["S", "S"]) == [f"paths.map=.../folder/folder/folder/{name}.npz" for name in "ab"]
 
 
 def test_two_runs_on_one_page(two, capsys):
@@ -171,7 +177,7 @@ def test_what_stands_on_one_side_of_vs_does_not_hold_for_the_other(measured, tmp
     with pytest.raises(
         ArtifactError,
         match=r"the report of seed=3 in \./artifacts is missing; its command line is `seed=3` "
-        r"\(options on one side of `vs` do not hold for the other; give what both need twice\); "
+        r"\(options on one side of `vs` do not hold for the other; put what both need once after the word `all`\); "
         r"make it with: python -m alignet\.stages\.pipeline "
         r"seed=3$",
     ):
