@@ -25,6 +25,7 @@ class Estimate:
     extra_disk: int = 0  # bytes of checkpoints while it runs
     gpu: int = 0  # peak bytes of the GPU's memory
     unknown: bool = False  # a number that it depends on is not known: the estimate is a lower bound
+    doubt: str = ""  # why the seconds are not to be trusted
 
 
 @dataclass

@@ -74,8 +74,9 @@ class Estimates(ResultEstimates):
         kind, count = self.sources.config.data.sets[name].kind, Count(1, "counted")
         if kind in ("images", "shards"):
             count = self.sources.images(name)
-        # doctor has just remembered the checksums of files that are here; those of images in shards are made again
-        known = node.outside and self.sources.is_there(name) and name not in self.sources.broken
+        # remembered checksums of files that are here; those of images in shards are made again
+        there = node.outside and self.sources.is_there(name) and name not in self.sources.broken
+        known = there and self.sources.checksums_are_remembered(name)
         if known and kind != "shards":
             what = f"{count} images" if kind == "images" else "one file"
             return self.small(f"{what}, checksums are remembered", 2e-5 * count.number, 120 * count.number)

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignet.doctor.estimate_base import Estimate
@@ -14,6 +14,9 @@ from alignet.doctor.estimates import Estimates
 from alignet.doctor.findings import Finding, duration, fault, ok, one_line, size, warning
 from alignet.doctor.sources import Sources
 from alignet.runtime.memory import memory_left, memory_limit
+
+UNTRUSTED = "not trusted"  # in the place of a time
+PART = 0.05  # of the sum: with more of it in doubt, the sum is
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,12 @@ def _row(sources: Sources, estimates: Estimates, key: str) -> Row:
     state = sources.state(key).state
     if state == "cached":
         return Row(key, state, None)
+    measured = estimates.measured
+    measured.asked.clear()
     try:
-        return Row(key, state, estimates.of(key))
+        found = estimates.of(key)
+        reasons = [measured.doubts[one] for one in measured.asked if one in measured.doubts]
+        return Row(key, state, replace(found, doubt=reasons[0]) if reasons else found)
     except Exception as error:
         if os.environ.get("ALIGNET_TRACEBACK"):
             raise
@@ -51,7 +58,14 @@ def _row(sources: Sources, estimates: Estimates, key: str) -> Row:
 
 
 def check_measured(rows: Sequence[Row]) -> Iterator[Finding]:
-    """What could not be measured, each reason once."""
+    """What could not be measured, or not be trusted, each reason once."""
+    doubtful = [row for row in rows if row.estimate is not None and row.estimate.doubt]
+    if doubtful:
+        reasons = "; ".join(dict.fromkeys(row.estimate.doubt for row in doubtful if row.estimate is not None))
+        yield warning(
+            "estimates", f"the times of {len(doubtful)} nodes are not to be trusted: {reasons}",
+            "Run doctor again when the machine is free, or with doctor.seconds=20",
+        )  # fmt: skip
     for why in dict.fromkeys(row.failed for row in rows if row.failed):
         keys = [row.key for row in rows if row.failed == why]
         yield warning(", ".join(keys), f"could not be measured: {why}")
@@ -65,11 +79,14 @@ def lines(rows: Sequence[Row], start_up: float) -> list[str]:
     ]
     for row, estimate in missing:
         mark = "at least " if estimate.unknown else ""
-        shown.append((row.key, row.state, mark + duration(estimate.seconds), size(estimate.memory),
-                      size(estimate.gpu), size(estimate.disk), estimate.how))  # fmt: skip
+        taken = UNTRUSTED if estimate.doubt else mark + duration(estimate.seconds)
+        how = f"{estimate.how}; {estimate.doubt}" if estimate.doubt else estimate.how
+        shown.append((row.key, row.state, taken, size(estimate.memory),
+                      size(estimate.gpu), size(estimate.disk), how))  # fmt: skip
     total = start_up + sum(estimate.seconds for _, estimate in missing)
     least = "at least " if any(estimate.unknown for _, estimate in missing) else ""
-    shown.append((f"{len(missing)} of {len(rows)} nodes", "", least + duration(total),
+    doubtful = sum(estimate.seconds for _, estimate in missing if estimate.doubt) > PART * total
+    shown.append((f"{len(missing)} of {len(rows)} nodes", "", UNTRUSTED if doubtful else least + duration(total),
                   size(max((estimate.memory for _, estimate in missing), default=0)),
                   size(max((estimate.gpu for _, estimate in missing), default=0)),
                   size(sum(estimate.disk for _, estimate in missing)),

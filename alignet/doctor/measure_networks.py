@@ -20,10 +20,14 @@ import numpy as np
 from alignet.doctor.config_checks import images_a_step
 from alignet.doctor.memory import Memory, most, on, resident, saved_bytes, scaled, watched
 from alignet.doctor.models import Models
+from alignet.doctor.short import BLOCKS
 from alignet.doctor.sources import Sources
-from alignet.doctor.timing import cores, fastest, rate, seconds_of
+from alignet.doctor.timing import cores, doubted, rate, seconds_of, settled
+from alignet.runtime.memory import give_back
 
 _OPENED = 24  # images that are opened to time it
+_LARGE = 0.5  # seconds: a measurement that takes longer leaves memory that is worth giving back
+_LEAST = 4  # images in a pass that is timed
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Forward:
     weights: int  # bytes
     memory: Memory
     load: float  # seconds to build it
+    built: float = (
+        1.0  # of the seconds, what the network takes that was built: less where only some blocks were
+    )
 
     def memory_of(self, images: int) -> Memory:
         """The growth with so many images at once."""
@@ -68,6 +75,10 @@ class NetworkMeasurements:
     sources: Sources
     models: Models
     baseline: int = 0  # bytes of a process that has loaded the libraries; set when this is made
+    asked: dict[Any, None] = field(
+        default_factory=dict
+    )  # measurements that were asked for, until it is emptied
+    doubts: dict[Any, str] = field(default_factory=dict)  # measurement -> why its time is not to be trusted
     _held: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,9 +91,15 @@ class NetworkMeasurements:
 
     def once(self, key: Any, measure: Callable[[], Any]) -> Any:
         """The result of a measurement, made the first time it is asked for; what it prints is dropped."""
+        self.asked[key] = None
         if key not in self._held:
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            began = time.perf_counter()
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), doubted() as doubt:
                 self._held[key] = measure()
+            if doubt.reasons:
+                self.doubts[key] = doubt.reasons[0]
+            if time.perf_counter() - began > _LARGE:
+                give_back()
         return self._held[key]
 
     @property
@@ -143,7 +160,7 @@ class NetworkMeasurements:
 
         def measure() -> float:
             block = bytes(32 * 2**20)
-            return len(block) / fastest(lambda: seconds_of(lambda: hashlib.sha256(block).digest()), 1.0)
+            return len(block) / settled(lambda: seconds_of(lambda: hashlib.sha256(block).digest()), 1.0)
 
         return self.once("hashing", measure) * min(4, cores())  # data.checksums reads four files at a time
 
@@ -157,22 +174,45 @@ class NetworkMeasurements:
         encoder = self.models.encoder(model)
         if encoder is None:
             return None
-        shape = tuple(encoder.data_config["input_size"])
+        from alignet.backbones.inference import PASS
+
+        shape, most_images = tuple(encoder.data_config["input_size"]), self.sources.config.embed.batch
+        if encoder.device.type == "cpu":
+            most_images = min(most_images, PASS)  # no pass of `embed` has more there
+        batch = min(_LEAST, most_images)  # one image alone takes other ways than several
         one = torch.zeros((1, *shape), device=encoder.device)
         with torch.no_grad():
             encoder.features(one)  # what is kept once is no image's share
         with torch.no_grad(), watched(encoder.device.type) as peak:
-            batch, taken = 1, fastest(lambda: seconds_of(lambda: encoder.features(one)), self.budget / 8)
-            while batch < self.sources.config.embed.batch and 4 * taken < self.budget / 2:
-                batch = min(4 * batch, self.sources.config.embed.batch)
+            taken = self._batch(encoder, one.expand(batch, *shape).contiguous())
+            while batch < most_images and 4 * taken < self.budget / 2:
+                batch = min(4 * batch, most_images)
                 taken = self._batch(encoder, one.expand(batch, *shape).contiguous())
         taken /= batch
         weights = sum(value.numel() * value.element_size() for value in encoder.module.state_dict().values())
-        return Forward(taken, batch, encoder.width, weights, peak.memory, self.models.seconds[model])
+        load, short = self.models.seconds[model], self.models.short(model)
+        if short is not None:
+            with torch.no_grad(), short.one_block(encoder.module):
+                first = self._batch(encoder, one.expand(batch, *shape).contiguous()) / batch
+            load *= short.weights / weights
+            built, weights = taken, short.weights
+            taken = short.whole(first, built)
+            if (
+                model != "student"
+            ):  # which is trained a few steps; of the others only the preparation is used on
+                encoder.module.to("meta")
+            return Forward(taken, batch, encoder.width, weights, peak.memory, load, built / taken)
+        return Forward(taken, batch, encoder.width, weights, peak.memory, load)
+
+    @staticmethod
+    def _blank(encoder: Any, images: int) -> Any:
+        import torch
+
+        return torch.zeros((images, *encoder.data_config["input_size"]), device=encoder.device)
 
     def _batch(self, encoder: Any, images: Any) -> float:
         encoder.features(images)
-        return fastest(lambda: seconds_of(lambda: encoder.features(images)), self.budget / 4)
+        return settled(lambda: seconds_of(lambda: encoder.features(images)), self.budget / 4)
 
     def step(self) -> Step | None:
         """A step of fine-tuning through alignet.student.finetune.finetune, on pictures of noise and random answers."""
@@ -195,26 +235,28 @@ class NetworkMeasurements:
         fixed = on(self.device, 4 * trained + once) + Memory(forward.weights if self.device == "cuda" else 0)
         # what backward needs of each image, and one layer's work
         reckoned = fixed + on(self.device, each * images) + forward.memory_of(images)
-        if whole * least / part * 3 > 4 * self.budget:
+        built = whole * forward.built
+        if built * least / part * 3 > 4 * self.budget:
             how = f"3 forward passes an image; one of {forward.batch} images was measured"
             return Step(whole * settings.accumulate, reckoned, how, trained)
-        size = min(part, max(least, round(part * self.budget / whole)))
-        steps = max(2, min(8, int(2 * self.budget / (whole * size / part))))
+        size = min(part, max(4 * least, round(part * self.budget / 4 / built)))  # few images are slow ones
+        steps = max(2, min(8, int(2 * self.budget / (built * size / part))))
         small = dataclasses.replace(
             settings, batch=size, accumulate=1, warmup=0, tau_student=1e6, clusters_per_batch=0, lr=1e-9, pull=0.0,
             steps=steps + 1,
         )  # fmt: skip
         with watched(self.device) as peak:
             taken = self._finetune(small)
-        what = "triplets" if drawn else "images"
-        memory = most(reckoned, scaled(peak.memory, fixed, part / size))
-        return Step(
-            taken * part / size * settings.accumulate, memory, f"{steps} steps of {size:,} {what}", trained
-        )
+        how = f"{steps} steps of {size:,} {'triplets' if drawn else 'images'}"
+        memory, short = reckoned, self.models.short("student")
+        if short is None:
+            memory = most(reckoned, scaled(peak.memory, fixed, part / size))
+        else:
+            how += f" through {BLOCKS} of {short.depth} blocks"
+        return Step(taken * part / size / forward.built * settings.accumulate, memory, how, trained)
 
     def _training(self) -> tuple[int, int, int]:
         """Bytes of the parameters that train; bytes kept for the backward pass of any batch, and of each image."""
-        import torch
 
         from alignet.student.network import attend_by_products
 
@@ -223,14 +265,34 @@ class NetworkMeasurements:
         held = dict(encoder.module.named_parameters())
         if settings.precision == "bf16":
             attend_by_products(encoder)
-        with self._trainable(names):
-            two = torch.zeros((2, *encoder.data_config["input_size"]), device=encoder.device)
+
+        def kept() -> tuple[float, float]:
             first, both = (
-                saved_bytes(encoder, two[:count], settings.precision == "bf16") for count in (1, 2)
+                saved_bytes(encoder, self._blank(encoder, count), settings.precision == "bf16")
+                for count in (1, 2)
             )
+            return first, both
+
+        with self._trainable(names):
+            first, both = kept()
+            if (short := self.models.short("student")) is not None:
+                with short.one_block(encoder.module):
+                    less = kept()
+                first, both = (short.whole(one, two) for one, two in zip(less, (first, both)))
         trained = sum(held[name].numel() * held[name].element_size() for name in names)
+        if short is not None:
+            block = f"{short.blocks}.{BLOCKS - 1}."
+            added = sum(
+                held[name].numel() * held[name].element_size() for name in names if name.startswith(block)
+            )
+            others = (f"{short.blocks}.{row}." for row in range(BLOCKS, short.depth))
+            trained += added * sum(not name.startswith(tuple(settings.frozen)) for name in others)
         each = max(both - first, 0)
-        return trained + 4 * settings.head * (encoder.width + 1), max(first - each, 0), each
+        return (
+            round(trained + 4 * settings.head * (encoder.width + 1)),
+            round(max(first - each, 0)),
+            round(each),
+        )
 
     @contextmanager
     def _trainable(self, names: Collection[str]) -> Iterator[None]:

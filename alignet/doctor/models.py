@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from alignet.config import ModelSettings
 from alignet.doctor.files import open_one, sample
 from alignet.doctor.findings import Finding, fault, ok, plain, warning
+from alignet.doctor.short import BLOCKS, Short, shortened
 from alignet.doctor.sources import Sources
 from alignet.runtime.memory import memory_left
 
@@ -21,12 +23,22 @@ _IMAGES = 2  # that both embed
 
 @dataclass
 class Models:
-    """The networks of a configuration, each loaded once: with its weights where they are here, at random otherwise."""
+    """The networks of a configuration, each loaded once: with its weights where they are here; otherwise at random,
+    and of large stacks of blocks only the first few (`short`)."""
 
     sources: Sources
     failed: dict[str, str] = field(default_factory=dict)  # model -> why it cannot be loaded
     seconds: dict[str, float] = field(default_factory=dict)  # model -> how long loading it took
     _held: dict[str, Any] = field(default_factory=dict)
+    _short: dict[str, Short | None] = field(default_factory=dict)
+
+    def short(self, name: str) -> Short | None:
+        """How a network is built with few blocks, where that is done: its weights are not here, and it is large."""
+        if name not in self._short:
+            model = self.sources.config.models[name]
+            away = model.weights in ("hub", "file") and self.weights(name) is None
+            self._short[name] = shortened(model) if away or model.weights == "random" else None
+        return self._short[name]
 
     def networks(self) -> dict[str, ModelSettings]:
         """Models that the graph embeds with or trains, and that are networks."""
@@ -61,10 +73,14 @@ class Models:
             self._held[name] = None
             began = time.perf_counter()
             try:
-                self._check_memory(self.sources.config.models[name])
-                weights = self.weights(name)
-                self._held[name] = load(self.sources.config.models[name], "random" if weights is None else weights,
-                                        device(self.sources))  # fmt: skip
+                model, weights, short = self.sources.config.models[name], self.weights(name), self.short(name)
+                if short is None:
+                    self._check_memory(model)
+                with contextlib.nullcontext() if short is None else short.building():
+                    self._held[name] = load(
+                        model if short is None else short.model, "random" if weights is None else weights,
+                        device(self.sources),
+                    )  # fmt: skip
             except MemoryError:
                 raise
             except Exception as error:
@@ -145,11 +161,11 @@ def check_weights(sources: Sources, models: Models) -> Iterator[Finding]:
         if encoder is None:
             yield fault(name, models.failed[name])
         elif model.weights in ("file", "random") or models.weights(name) == "":
+            short = models.short(name)
             count = sum(value.numel() for value in encoder.module.parameters())
-            yield ok(
-                name,
-                f"{model.architecture}, {count / 1e6:,.1f} million parameters, weights fit ({model.weights})",
-            )
+            count = count if short is None else short.weights // 4
+            said = "random weights" if model.weights == "random" else f"weights fit ({model.weights})"
+            yield ok(name, f"{model.architecture}, {count / 1e6:,.1f} million parameters, {said}")
 
 
 def _absent(model: ModelSettings) -> list[str] | None:
@@ -211,7 +227,9 @@ def check_preprocessing(sources: Sources, models: Models) -> Iterator[Finding]:
         said = f"{in_words(encoder.data_config)} ({span})"
         tolerance = _TOLERANCE[encoder.device.type]
         if away <= tolerance:
-            yield ok(name, f"{said}; {what}, to {plain(tolerance)} of the largest")
+            short = models.short(name)
+            tried = "" if short is None else f" (random weights in {BLOCKS} of {short.depth} blocks)"
+            yield ok(name, f"{said}; {what}, to {plain(tolerance)} of the largest{tried}")
         else:
             yield fault(
                 name,
@@ -230,8 +248,11 @@ def check_export(sources: Sources, models: Models) -> Iterator[Finding]:
     trained = any(node.stage == "finetune" for node in sources.graph.values())
     if not trained or models.failed.get("student") or (encoder := models.encoder("student")) is None:
         return
+    short = models.short("student")
     with tempfile.TemporaryDirectory() as folder:
         try:
+            if short is not None and short.tower_of_timm:  # open_clip builds its whole depth again
+                encoder = load(sources.config.student, "random", device(sources))
             rehearse(encoder, Path(folder) / "student")
         except ValueError as error:
             yield fault("student", str(error))

@@ -19,7 +19,8 @@ from alignet.data.object_order import SORTED_FILES, TABLE, numbering
 from alignet.data.sets import exists, files_of
 from alignet.data.tables import read_rows
 from alignet.data.text import open_text, separator_of
-from alignet.pipeline.graph import Node
+from alignet.pipeline.graph import Node, upstream
+from alignet.pipeline.outside import checksum_cache, outside_path
 from alignet.pipeline.pool import image_ids, world_images
 from alignet.pipeline.runner import Pipeline
 from alignet.pipeline.states import State
@@ -58,10 +59,21 @@ class Sources:
         """The state of a node; `blocked` where that cannot be told."""
         if key not in self._states:
             try:
-                self._states[key] = self.pipeline.state(key)
+                self._states[key] = self.pipeline.state(key) if self._any_made(key) else self._absent(key)
             except (OSError, ValueError, ArtifactError) as error:
                 self._states[key] = State("blocked", why=str(error))
         return self._states[key]
+
+    def _any_made(self, key: str) -> bool:
+        """Whether the store has anything of a node's stage. If not, its state needs no checksums of 150 GB."""
+        return (self.pipeline.store.root / self.graph[key].stage).is_dir()
+
+    def _absent(self, key: str) -> State:
+        """The state of a node whose stage has made nothing; FileNotFoundError where outside data is not there."""
+        for one in (key, *upstream(self.graph, key)):
+            if self.graph[one].outside:
+                outside_path(self.config, self.graph[one].outside)
+        return State("missing")
 
     def sets(self) -> dict[str, SetSettings]:
         """The sets that the graph reads."""
@@ -177,6 +189,10 @@ class Sources:
         if not rows:
             raise ValueError(f"{path}: expected a header and at least one row, found none; export it again")
         return rows
+
+    def checksums_are_remembered(self, name: str) -> bool:
+        """Whether an earlier command hashed the files of a set that is there, for this store."""
+        return checksum_cache(self.config, self.pipeline.store.root, name).is_file()
 
     def left_out(self, name: str) -> Mapping[str, int]:
         """What a folder of images holds beside them, by suffix; nothing of shards, whose members have many kinds."""

@@ -1,11 +1,71 @@
-"""How long a piece of work takes on this machine, and its steps apart from what comes once."""
+"""How long a piece of work takes on this machine, its steps apart from what comes once, and whether to believe it.
+
+A measurement is repeated until two of its times agree. It is doubted where they never do, where this process wanted
+the processor and other work had it, and where its memory was swapped to disk meanwhile.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+AGREE = 0.05  # two times agree: apart by no more than this share of the lesser
+_APART = 0.25  # never agreed: the two least are farther apart than this
+_TIMES = 20  # a measurement is made at most so often
+_WAITED = 0.2  # of the time that threads ran or wanted to: so much waiting is other work's doing
+_SWAPPED = 16_000_000  # bytes that were swapped out meanwhile
+
+
+@dataclass
+class Doubt:
+    """What speaks against the measurements that were made while this was the current one."""
+
+    reasons: list[str] = field(default_factory=list)
+
+
+_CURRENT: list[Doubt] = []  # the innermost last
+
+
+@contextmanager
+def doubted() -> Iterator[Doubt]:
+    """What speaks against the times that are measured inside: known when they are done."""
+    found, before, swap = Doubt(), _scheduled(), _swapped()
+    _CURRENT.append(found)
+    try:
+        yield found
+    finally:
+        _CURRENT.remove(found)
+        ran, waited = (late - early for late, early in zip(_scheduled(), before))
+        if waited > _WAITED * (ran + waited) and waited > 0.05:
+            found.reasons.insert(0, "other work had the processor")
+        if _swapped() - swap > _SWAPPED:
+            found.reasons.insert(0, "memory was swapped to disk meanwhile")
+
+
+def _scheduled() -> tuple[float, float]:
+    """Seconds that the threads of this process ran, and that they wanted to and could not; zeros outside Linux."""
+    ran = waited = 0
+    try:
+        for file in Path("/proc/self/task").glob("*/schedstat"):
+            first, second, _ = file.read_text(encoding="ascii").split()
+            ran, waited = ran + int(first), waited + int(second)
+    except (OSError, ValueError):  # a thread ended, or another system
+        pass
+    return ran / 1e9, waited / 1e9
+
+
+def _swapped() -> int:
+    try:
+        found = re.search(r"VmSwap:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    except OSError:
+        return 0
+    return 1024 * int(found[1]) if found else 0
 
 
 def seconds_of(act: Callable[[], Any]) -> float:
@@ -27,20 +87,25 @@ def rate(run: Callable[[int], float], first: int, most: float, at_most: int) -> 
     so much that nothing is left between the two, the longer one alone counts.
     """
     run(first)  # caches and kernels settle
-    short = fastest(lambda: run(first), most / 4)
-    more = first + max(2, min(at_most, int(most / 2 / max(short / first, 1e-5))))
-    long = fastest(lambda: run(more), most / 2)
+    short = settled(lambda: run(first), most / 4)
+    more = first + max(1, min(at_most, int(most / 8 / max(short / first, 1e-5))))
+    long = settled(lambda: run(more), most / 2)
     step = (long - short) / (more - first)
     if step < 0.1 * long / more:
         step = long / more
     return step, max(short - first * step, 0.0)
 
 
-def fastest(run: Callable[[], float], most: float) -> float:
-    """The least of up to five results, as many as `most` seconds allow, at least one."""
+def settled(run: Callable[[], float], most: float) -> float:
+    """The least of several times: until two agree, or as many as `most` seconds allow, at least one."""
     found = [run()]
-    while len(found) < 5 and sum(found) + found[-1] < most:
+    while len(found) < _TIMES and sum(found) + found[-1] < most:
         found.append(run())
+        least, next_one = sorted(found)[:2]
+        if next_one <= (1 + AGREE) * least:
+            return least
+    if len(found) > 2 and _CURRENT and sorted(found)[1] > (1 + _APART) * min(found):
+        _CURRENT[-1].reasons.append("equal runs took different times")
     return min(found)
 
 

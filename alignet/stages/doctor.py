@@ -1,7 +1,7 @@
 """Check a configuration before hours are spent on it, and estimate what it will take on this machine.
 
 reads   the files of every set of data, weights, the manifests below paths.artifacts
-writes  nothing but remembered checksums of outside files (seen/ in paths.artifacts), as `status` does
+writes  nothing; where the store holds artifacts, remembered checksums of outside files (seen/), as `status` does
 prints  a line for each check: ok, warning or fault; a table of time, memory and disk for each node that is not made
         yet, from short measurements; licences; the values that are no paper's
 status  1 if anything is a fault
@@ -10,6 +10,7 @@ cost    seconds to minutes: each measurement takes about doctor.seconds
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,9 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
     models = Models(sources)
     measurements = Measurements(sources, models)
     found: list[Finding] = []
-    _show(collect(_checks(sources, models)), found)
+    _show(
+        collect((name, functools.partial(_checked, check)) for name, check in _checks(sources, models)), found
+    )
     rows: list[Any] = []
 
     def measured() -> Any:
@@ -118,6 +121,13 @@ def _set_up(config: Config) -> None:
 
     there = config.runtime.device == "cpu" or torch.cuda.is_available()
     set_up(config.runtime if there else dataclasses.replace(config.runtime, device="cpu"))
+
+
+def _checked(check: Any) -> Any:
+    from alignet.runtime.memory import give_back
+
+    yield from check()
+    give_back()
 
 
 def _show(findings: Any, kept: list[Finding]) -> None:

@@ -167,7 +167,9 @@ def test_hashing_is_counted_once_for_bytes_that_nobody_has_read(photos, tmp_path
     assert one.sources.state("index[pool]").state == "missing"
     here = one.of("index[pool]")
     assert here.seconds < 1
-    assert "remembered" in here.how
+    assert "to hash" in here.how
+    one.sources.pipeline.state("index[pool]")  # as `status` does
+    assert "remembered" in one.of("index[pool]").how
 
 
 def test_pixels_are_held_as_the_stage_holds_them(photos, tmp_path, monkeypatch):
