@@ -5,6 +5,10 @@ writes  nothing; where the store holds artifacts, remembered checksums of outsid
 prints  a line for each check: ok, warning or fault; a table of time, memory and disk for each node that is not made
         yet, from short measurements; licences; the values that are no paper's
 status  1 if anything is a fault
+
+Is a published data set of triplets about these images? Labels against the model's own choices and class folders:
+    dataset=FILE.npz images=FOLDER|SHARDS [model=FOLDER|LIBRARY:NAME [weights=FILE]] [device=cpu]
+
 cost    seconds to minutes: each measurement takes about doctor.seconds
 """
 
@@ -12,7 +16,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.pipeline import cli
@@ -22,9 +27,24 @@ if TYPE_CHECKING:
     from alignet.doctor.findings import Finding
 
 
+OWN = (
+    "dataset",
+    "images",
+    "model",
+    "weights",
+    "member",
+    "device",
+)  # keys of the check of a data set; all else is configuration
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Options of `paths` that an experiment needs may be left out: that is a fault like others."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    own = dict(item.split("=", 1) for item in arguments if item.partition("=")[0] in OWN and "=" in item)
+    if own:
+        rest = [item for item in arguments if item.partition("=")[0] not in OWN]
+        cli.main("doctor", __doc__ or "", lambda config: about_images(own, config), rest, typed=arguments)
+        return
     faults = 0
 
     def act(config: Config) -> None:
@@ -33,6 +53,35 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     cli.main("doctor", __doc__ or "", act, [*arguments, *stand_ins(arguments)])
     if faults:
+        raise SystemExit(1)
+
+
+def about_images(own: Mapping[str, str], config: Config) -> None:
+    """Print whether a data set belongs to images; SystemExit with status 1 where it does not."""
+    lacking = [key for key in ("dataset", "images") if not own.get(key)]
+    if lacking:
+        raise ValueError(
+            f"doctor: expected dataset=FILE.npz and images=FOLDER together, found no {' and no '.join(lacking)}; "
+            "give both"
+        )
+    from dataclasses import asdict
+
+    from alignet import api
+    from alignet.backbones.embedding import given_images
+    from alignet.data.pixels import reading
+    from alignet.doctor.dataset_fit import check_files
+    from alignet.doctor.findings import summary
+    from alignet.pipeline.torch_setup import set_up
+
+    set_up(config.runtime)
+    source = given_images(own["images"], member=own.get("member", ""), **reading(asdict(config.pixels)))
+    model = None
+    if own.get("model"):
+        model = api.load(own["model"], weights=own.get("weights", ""), device=own.get("device", "cpu"))
+    found: list[Finding] = []
+    _show(check_files(Path(own["dataset"]), source, model), found)
+    print(f"\n{summary(found)}")
+    if any(one.level == "fault" for one in found):
         raise SystemExit(1)
 
 
@@ -83,7 +132,16 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
 
 
 def _checks(sources: Any, models: Any) -> list[Any]:
-    from alignet.doctor import choices, config_checks, conventions, dry_run, evaluations, files, machine
+    from alignet.doctor import (
+        choices,
+        config_checks,
+        conventions,
+        dataset_fit,
+        dry_run,
+        evaluations,
+        files,
+        machine,
+    )
     from alignet.doctor import models as networks
 
     return [
@@ -96,6 +154,7 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         ("reference", lambda: conventions.check_reference(sources)),
         ("overlap", lambda: choices.check_overlap(sources)),
         ("objects", lambda: choices.check_objects(sources)),
+        ("data set", lambda: dataset_fit.check_dataset(sources, models)),
         ("rows", lambda: choices.check_rows(sources)),
         ("device", lambda: networks.check_device(sources)),
         ("load", machine.check_load),
