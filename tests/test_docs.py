@@ -128,12 +128,15 @@ def test_commands_compose(command: str) -> None:
     from alignet.pipeline.graph import build_graph
     from alignet.stages._embed_images import peel
     from alignet.stages.compare import jobs_of
+    from alignet.stages.doctor import OWN as DATASET_KEYS
 
     name, arguments = stage_of(command) or ("", [])
     assert (CHECKOUT / f"alignet/stages/{name}.py").is_file(), f"no stage {name}"
     if name == "embed":
         own, arguments = peel(arguments)
         check_embedding(own)
+    if name == "doctor" and any(item.startswith("dataset=") for item in arguments):
+        arguments = [item for item in arguments if item.partition("=")[0] not in DATASET_KEYS]
     if arguments and arguments[0] in WORDS.get(name, ()):  # then files may follow
         arguments = [argument for argument in arguments[1:] if "=" in argument or argument == "-m"]
     jobs = product([one for one in arguments if one != "-m"]) if "-m" in arguments else [arguments]

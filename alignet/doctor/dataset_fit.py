@@ -1,4 +1,4 @@
-"""Is this data set of triplets about these images? Its labels against a model's own choices, and against class folders.
+"""Is this data set of triplets about these images? Labels against a model's own choices, and class folders.
 
     labels: similarities [s01, s02, s12] of triplets; answers: what somebody else says of them -> Fit
 

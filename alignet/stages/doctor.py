@@ -69,7 +69,7 @@ def about_images(own: Mapping[str, str], config: Config) -> None:
     from alignet import api
     from alignet.backbones.embedding import given_images
     from alignet.data.pixels import reading
-    from alignet.doctor.dataset_fit import check_files
+    from alignet.doctor.dataset_check import check_files
     from alignet.doctor.findings import summary
     from alignet.pipeline.torch_setup import set_up
 
@@ -136,7 +136,7 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         choices,
         config_checks,
         conventions,
-        dataset_fit,
+        dataset_check,
         dry_run,
         evaluations,
         files,
@@ -154,7 +154,7 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         ("reference", lambda: conventions.check_reference(sources)),
         ("overlap", lambda: choices.check_overlap(sources)),
         ("objects", lambda: choices.check_objects(sources)),
-        ("data set", lambda: dataset_fit.check_dataset(sources, models)),
+        ("data set", lambda: dataset_check.check_dataset(sources, models)),
         ("rows", lambda: choices.check_rows(sources)),
         ("device", lambda: networks.check_device(sources)),
         ("load", machine.check_load),

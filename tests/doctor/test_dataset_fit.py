@@ -9,7 +9,8 @@ from PIL import Image
 
 from alignet.data.alignet_npz import save_dataset
 from alignet.doctor import dataset_fit
-from alignet.doctor.dataset_fit import by_classes, by_features, classes_of, fit, judged, read, ties
+from alignet.doctor.dataset_check import judged, read
+from alignet.doctor.dataset_fit import by_classes, by_features, classes_of, fit, ties
 from alignet.stages import doctor
 from alignet.triplets import similarities
 
