@@ -29,7 +29,15 @@ from benchmarks.vice_steps import OBJECTS, PUBLISHED, choices
 DIM, KEPT, LARGE = 100, 60, 900_000
 PRIOR = {"spike": PUBLISHED.spike, "slab": PUBLISHED.slab, "pi": PUBLISHED.pi}
 OURS = dataclasses.replace(
-    PUBLISHED, lr=0.01, batch=8192, max_epochs=80, burn_in=30, window=3
+    PUBLISHED,
+    pi=0.6,
+    lr=0.01,
+    batch=8192,
+    max_epochs=80,
+    burn_in=30,
+    window=3,
+    start="half_normal",
+    window_from="burn_in",
 )  # experiment=photos
 
 

@@ -1,6 +1,6 @@
 """How many steps VICE's published settings need on the real choices: held-out cross-entropy by epoch.
 
-    uv run python -m benchmarks.vice_steps FOLDER [--photos FOLDER] [--epochs 30]
+    uv run python -m benchmarks.vice_steps FOLDER [--photos FOLDER] [--epochs 30] [--start half_normal] [--pi 0.6]
 
 Batch 128 at Adam's rate 0.001 as published, counted with our engine, whose steps are the published ones (the tests
 hold both to Pyro's). FOLDER takes checkpoints: the count goes on where it ended. Prints a line an epoch: steps,
@@ -27,8 +27,9 @@ from alignet.vice.fit import fit_vice
 
 OBJECTS = 1854
 PUBLISHED = ViceSettings(  # conf/experiment/paper.yaml
-    dim=100, prior="gaussian", spike=0.25, slab=1.0, pi=0.6, lr=0.001, batch=128, max_epochs=1000, burn_in=500,
-    window=50, k=5, alpha=0.05, init_loc=0.1, init_scale=0.05, samples=50, seed=0,
+    dim=100, prior="gaussian", spike=0.25, slab=1.0, pi=0.5, lr=0.001, batch=128, max_epochs=2000, burn_in=500,
+    window=500, k=5, alpha=0.05, init_loc=0.1, init_scale=0.05, samples=50, seed=0, start="released",
+    window_from="start",
 )  # fmt: skip
 
 
@@ -47,6 +48,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--photos", type=Path, default=os.environ.get("ALIGNET_PHOTOS"))
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--start", choices=("released", "half_normal"), default=PUBLISHED.start)
+    parser.add_argument("--pi", type=float, default=PUBLISHED.pi, help="weight of the spike")
+    parser.add_argument("--every", type=int, default=1, help="epochs between two lines")
     given = parser.parse_args()
     if given.photos is None:
         parser.error("--photos is missing: the folder of real choices (data/README.md)")
@@ -55,7 +59,9 @@ def main() -> None:
     steps = math.ceil(len(train) / PUBLISHED.batch)
     done = Checkpoints(given.folder).newest() // steps
     for epoch in range(done + 1, given.epochs + 1):
-        settings = dataclasses.replace(PUBLISHED, max_epochs=epoch)
+        if epoch % given.every:
+            continue
+        settings = dataclasses.replace(PUBLISHED, max_epochs=epoch, start=given.start, pi=given.pi)
         with contextlib.redirect_stderr(io.StringIO()):  # it warns that it has not converged
             fit = fit_vice(
                 train,

@@ -19,8 +19,10 @@ class ViceSettings:
     the spike. lr: Adam's rate. batch: triplets a step. max_epochs: where a fit that has not converged
     stops. burn_in: epochs before convergence may be declared. window: epochs over which the number
     of kept dimensions must not change. k: a dimension is kept if more than k objects stay in it.
-    alpha: false discovery rate. init_loc: loc starts as |N(0, init_loc^2)|. init_scale: scale starts
-    constant. samples: posterior samples behind the validation metrics.
+    alpha: false discovery rate. start: `half_normal`: loc starts as |N(0, init_loc^2)| and scale at the constant
+    init_scale; `released`: as the authors' code does, loc at N(0, 2/d) of either sign and scale at exp(-1 / sd of loc).
+    window_from: `burn_in`: the whole window lies after the burn-in; `start`: it may begin inside, as in the authors'
+    code. samples: posterior samples behind the validation metrics.
     """
 
     dim: int
@@ -39,6 +41,17 @@ class ViceSettings:
     init_scale: float
     samples: int
     seed: int
+    start: Literal["half_normal", "released"] = "half_normal"
+    window_from: Literal["burn_in", "start"] = "burn_in"
+
+    @property
+    def earliest(self) -> int:
+        """The fewest epochs after which a fit may stop."""
+        if self.window_from == "start":
+            return min(
+                self.burn_in + 2, self.max_epochs
+            )  # the released code looks from the second epoch after it on
+        return min(self.burn_in + self.window, self.max_epochs)
 
     def __post_init__(self) -> None:
         for name in ("dim", "batch", "max_epochs", "window", "samples", "lr", "init_loc", "init_scale"):

@@ -45,6 +45,9 @@ class FinetuneSettings:
     frozen: tuple[str, ...]  # parameters that do not train, by how their names begin
     center_teacher: bool  # in_batch: subtract the pool's mean from the teacher's features before they answer
     shuffle_teacher: bool  # control: each image gets the answers of another, so no gain can be real
+    # of a head: isometric keeps similarities at their scale | released: as the official code, whose layer starts at
+    # N(0, 1 / features), so that similarities are head / features times as large, and is pulled to its start as well
+    head_start: Literal["isometric", "released"] = "isometric"
 
     def __post_init__(self) -> None:
         for name, value, valid in (

@@ -141,7 +141,7 @@ def check_people(sources: Sources) -> Iterator[Finding]:
     vice = sources.config.vice
     if vice is not None and vice.published is None:
         one = vice.settings
-        if one.burn_in + one.window > one.max_epochs:
+        if one.window_from == "burn_in" and one.burn_in + one.window > one.max_epochs:
             yield warning(
                 "vice.max_epochs", f"a fit may stop after {one.burn_in + one.window} epochs at the earliest (burn_in + "
                 f"window), and max_epochs is {one.max_epochs}: it cannot converge", "Raise max_epochs",

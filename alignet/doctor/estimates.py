@@ -132,7 +132,7 @@ class Estimates(ResultEstimates):
     def _earliest(self) -> int:
         vice = self.sources.config.vice
         assert vice is not None
-        return min(vice.settings.burn_in + vice.settings.window, vice.settings.max_epochs)
+        return vice.settings.earliest
 
     def _epochs(self) -> int:
         vice = self.sources.config.vice

@@ -137,8 +137,7 @@ class _Planner:
         vice = self.config.vice
         assert vice is not None
         one = vice.settings
-        earliest = min(one.burn_in + one.window, one.max_epochs)
-        epochs = round(earliest + EPOCHS * (one.max_epochs - earliest))
+        epochs = round(one.earliest + EPOCHS * (one.max_epochs - one.earliest))
         epoch = formulas.vice_step(m, one.dim, min(one.batch, n)).times(math.ceil(steps))
         work = (epoch + formulas.vice_epoch(m, one.dim)).times(epochs)
         how = f"{epochs} epochs (assumed) of {math.ceil(steps):,} steps; {n:,} triplets, {m:,} objects"

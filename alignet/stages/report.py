@@ -138,6 +138,11 @@ def _vice(figures: Mapping[str, Any]) -> str:
             f", held-out accuracy {figures['validation_accuracy']:.3f}, cross-entropy "
             f"{figures['validation_cross_entropy']:.3f} nats"
         )
+    if "validation_released_accuracy" in figures:
+        text += (
+            f" (before pruning, by ten samples, as the authors' code measures: "
+            f"{figures['validation_released_accuracy']:.3f}, {figures['validation_released_cross_entropy']:.3f} nats)"
+        )
     return text + ("" if figures.get("converged", True) else "; NOT CONVERGED")
 
 

@@ -127,11 +127,19 @@ def _unfrozen(encoder: Encoder, frozen: Sequence[str]) -> dict[str, nn.Parameter
     return trained
 
 
+CUT_DEVIATION = 0.8796256610342398  # standard deviation of a standard normal that is cut at two deviations
+
+
 def _random_head(width: int, settings: FinetuneSettings) -> nn.Linear:
-    # rows of unit length on average, so that similarities keep their scale
     generator = torch.Generator().manual_seed(settings.seed)
     head = nn.Linear(width, settings.head)
     with torch.no_grad():
-        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / math.sqrt(settings.head))
+        if settings.head_start == "isometric":  # similarities keep their scale
+            values = torch.randn(head.weight.shape, generator=generator) / math.sqrt(settings.head)
+        else:  # LeCun's initialisation as flax has it: a normal cut at two deviations, of variance 1 / features
+            values = torch.empty(head.weight.shape)
+            nn.init.trunc_normal_(values, std=1.0, a=-2.0, b=2.0, generator=generator)
+            values /= CUT_DEVIATION * math.sqrt(width)
+        head.weight.copy_(values)
         head.bias.zero_()
     return head

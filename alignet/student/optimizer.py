@@ -33,7 +33,11 @@ def learning_rate(step: int, settings: FinetuneSettings) -> float:
 
 
 def decay_to_init(parameters: list[Tensor], initial: list[Tensor], share: float) -> None:
-    """theta -= share * (theta - theta*), in place; share = lr * pull, within [0, 1]."""
+    """theta -= share * (theta - theta*), in place; share = lr * pull, within [0, 1].
+
+    theta is what Adam's step has left. The official code takes theta from before that step, as AdamW does: the results
+    differ by `share` times Adam's step.
+    """
     with torch.no_grad():
         torch._foreach_lerp_(parameters, initial, share)
 
@@ -58,8 +62,11 @@ class Optimizer:
         parameters = dict(student.encoder.module.named_parameters())
         self.held = [parameters[name] for name in student.trained]
         self.names = [*student.trained, *(f"head.{name}" for name, _ in self.head.named_parameters())]
-        self.parameters = [*self.held, *self.head.parameters()]  # a random head has no start worth keeping
+        self.parameters = [*self.held, *self.head.parameters()]
         self.initial = [parameter.detach().clone() for parameter in self.held]
+        # a random head has no start worth keeping; the official code pulls it to its own all the same
+        self.pulled_head = list(self.head.parameters()) if settings.head_start == "released" else []
+        self.initial_head = [parameter.detach().clone() for parameter in self.pulled_head]
         # without weight decay AdamW is Adam; its decay is to zero, ours to theta*
         # a group for each kind: sharded tensors and others are not stepped in one call
         groups = [{"params": own} for own in (self.held, list(self.head.parameters())) if own]
@@ -91,6 +98,10 @@ class Optimizer:
         self.adam.zero_grad(set_to_none=True)
         own, start = [_local(held) for held in self.held], [_local(held) for held in self.initial]
         decay_to_init(own, start, rate * self.settings.pull)
+        if self.pulled_head:
+            decay_to_init(
+                [one.data for one in self.pulled_head], self.initial_head, rate * self.settings.pull
+            )
         with torch.no_grad():
             distance = self._norm(torch._foreach_sub(own, start))
             head = _squares([held.detach() for held in self.head.parameters()]).item()

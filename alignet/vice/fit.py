@@ -22,7 +22,7 @@ from alignet.vice.engine import Engine
 from alignet.vice.noise import generator, normal
 from alignet.vice.prior import SpikeSlab
 from alignet.vice.pruning import kept_dimensions
-from alignet.vice.soft_labels import heldout_metrics
+from alignet.vice.soft_labels import heldout_metrics, released_metrics
 
 _CURVES = ("nll", "complexity", "kept", "val_nll")
 _EVERY = 100  # steps between two looks at the loss on a device that must be waited for
@@ -39,7 +39,8 @@ class ViceFit:
 
     kept: (kept,) int64, the dimensions that survive pruning, by descending L1 norm. curves: per epoch
     `nll` and `complexity` (nats per triplet), `kept`, and `val_nll` (nats, one posterior sample).
-    validation: `heldout_metrics` of the pruned posterior, empty without validation triplets.
+    validation: `heldout_metrics` of the pruned posterior and `released_metrics` of the whole, empty without validation
+    triplets.
     warning: "" if the fit converged, else one line that says what happened.
     """
 
@@ -74,7 +75,7 @@ def fit_vice(
     """Fit the posterior to train (n, 3) int64, odd one last; `val` (n', 3) is only measured on.
 
     One posterior sample a step, Adam on loc and log scale at a constant rate (VICE, section 3). Stops
-    once the number of kept dimensions, at least one, was the same for `window` epochs after `burn_in`;
+    once the number of kept dimensions, at least one, was the same for `window` epochs (`window_from`);
     otherwise at `max_epochs`, which is reported in `warning` and printed. Every random draw depends on
     the seed and the step alone, so a fit resumed from `checkpoints` ends in the same bytes (on a CPU).
     """
@@ -89,7 +90,7 @@ def fit_vice(
     if val is not None:
         validation = heldout_metrics(
             loc[:, kept], scale[:, kept], val, samples=settings.samples, seed=settings.seed
-        )
+        ) | released_metrics(loc, scale, val, seed=settings.seed)
     warning = "" if converged else _not_converged(run.curves["kept"], settings)
     if warning:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
@@ -136,6 +137,17 @@ def split_half_reliability(
     }
 
 
+def start(noise: Tensor, settings: ViceSettings) -> tuple[Tensor, Tensor]:
+    """Where loc and log scale begin, (m, d) each, from standard normal noise (m, d).
+
+    `released`: He's initialisation by the number of dimensions, and a scale that follows from how far loc spreads.
+    """
+    if settings.start == "half_normal":
+        return noise.abs() * settings.init_loc, torch.full_like(noise, math.log(settings.init_scale))
+    loc = noise * math.sqrt(2 / settings.dim)
+    return loc, torch.full_like(noise, -1 / loc.std().item())
+
+
 class _Run:
     """The state of one fit: the engine's parameters and moments, step and curves; a checkpoint holds all of it."""
 
@@ -150,8 +162,7 @@ class _Run:
         self.train, self.val, self.settings, self.checkpoints = train, val, settings, checkpoints
         self.device = train.device
         shape = (objects, settings.dim)
-        loc = normal(shape, settings.seed, "start", 0, self.device).abs() * settings.init_loc
-        log_scale = torch.full(shape, math.log(settings.init_scale), device=self.device)
+        loc, log_scale = start(normal(shape, settings.seed, "start", 0, self.device), settings)
         self.engine = _engine(loc, log_scale, len(train), settings)
         self.loc, self.log_scale = loc, log_scale
         self.every = 1 if self.device.type == "cpu" else _EVERY
@@ -226,7 +237,10 @@ class _Run:
     def _converged(self) -> bool:
         settings, kept = self.settings, self.curves["kept"]
         recent = kept[-settings.window :]
-        return len(kept) >= settings.burn_in + settings.window and recent[0] > 0 and len(set(recent)) == 1
+        first = (
+            settings.burn_in + 2 if settings.window_from == "start" else settings.burn_in + settings.window
+        )
+        return len(kept) >= first and recent[0] > 0 and len(set(recent)) == 1
 
     def _note(self) -> str:
         if not self.curves["nll"]:

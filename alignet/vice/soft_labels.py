@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alignet.triplets import PAIRS, check_triplets, correct, probabilities, similarities
 
+RELEASED_SAMPLES = 10  # the default of the authors' code, VICE's main_optimization
 _MOST_NATS = 87.0  # of one choice: the compiled exponential is never below e^-87
 _MOST_ROWS = 4096  # whose Gram matrix is looked up: 64 MB
 
@@ -88,3 +89,26 @@ def heldout_metrics(
         "cross_entropy": nll.mean().item(),
         "n": float(len(triplets)),
     }
+
+
+def released_metrics(loc: Tensor, scale: Tensor, triplets: Tensor, *, seed: int) -> dict[str, float]:
+    """The held-out figures as the authors' code takes them: all dimensions, pruned or not, and RELEASED_SAMPLES draws.
+
+    `released_accuracy` counts a triplet as wrong where two of its mean probabilities are equal, or where all three are
+    once they are rounded to two decimals. `released_cross_entropy` is in nats, of the mean probability of the choice.
+    """
+    probs = mean_probabilities(loc, scale, triplets, samples=RELEASED_SAMPLES, seed=seed)
+    nll = -probs[:, 0].double().log().clamp_min(-_MOST_NATS)
+    return {
+        "released_accuracy": released_correct(probs).double().mean().item(),
+        "released_cross_entropy": nll.mean().item(),
+    }
+
+
+def released_correct(probs: Tensor) -> Tensor:
+    """Which choices (n,) are found by probabilities (n, 3), as the authors' code counts them: see released_metrics."""
+    ordered = probs.sort(1).values
+    equal = (ordered[:, 1:] == ordered[:, :-1]).any(1)
+    rounded = (probs * 100).round()
+    level = (rounded == rounded[:, :1]).all(1)
+    return (probs.argmax(1) == 0) & ~equal & ~level

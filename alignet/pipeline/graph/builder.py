@@ -6,7 +6,7 @@ A function adds the inputs of its node first, so that the order of insertion is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from alignet.config import Config
@@ -24,6 +24,17 @@ class Stage:
     version: int
     build: Callable[[GraphBuilder, str], str]  # role -> the node's key
     named: bool = True
+
+
+def chosen(settings: Any) -> dict[str, Any]:
+    """Settings as a section. A field with a default is an option that came later: at its default it is left out, so
+    that what was made before there was a choice stays valid."""
+    came_later = {one.name: one.default for one in fields(settings) if one.default is not MISSING}
+    return {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in came_later or value != came_later[name]
+    }
 
 
 class GraphBuilder:

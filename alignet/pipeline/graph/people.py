@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from alignet.config import Config, ViceSection
 from alignet.data.object_order import SORTED_FILES, TABLE
-from alignet.pipeline.graph.builder import GraphBuilder
+from alignet.pipeline.graph.builder import GraphBuilder, chosen
 
 
 def vice(graph: GraphBuilder, role: str) -> str:
     """The embedding of the judged objects, fitted to choices or published."""
     people = human_data(graph.config)
     sets = {"train": people.train, "val": people.val}
-    section: dict[str, Any] = {"settings": asdict(people.settings)}
+    section: dict[str, Any] = {"settings": chosen(people.settings)}
     if people.published is not None:
         sets = {"published": people.published, "val": people.val}
         section = {
@@ -32,7 +31,7 @@ def reliability(graph: GraphBuilder, role: str) -> str:
     """Two fits on disjoint halves of the choices."""
     people = human_data(graph.config)
     inputs = {"train": graph.node("index", str(people.train)), "objects": objects(graph)}
-    return graph.add("reliability", "", {"settings": asdict(people.settings)}, inputs)
+    return graph.add("reliability", "", {"settings": chosen(people.settings)}, inputs)
 
 
 def soft_labels(graph: GraphBuilder, role: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from alignet.config import Config
-from alignet.pipeline.graph.builder import GraphBuilder
+from alignet.pipeline.graph.builder import GraphBuilder, chosen
 from alignet.pipeline.graph.data import object_ids
 from alignet.pipeline.graph.models import model_section, pixels_section, weights
 from alignet.pipeline.graph.people import objects
@@ -18,7 +18,7 @@ def finetune(graph: GraphBuilder, role: str) -> str:
     if role == "direct":
         return _direct(graph)
     config = graph.config
-    settings = asdict(config.finetune.settings)
+    settings = chosen(config.finetune.settings)
     if role == "distillation":
         settings["tau_teacher"] = config.finetune.tau_distillation
     section = _student_section(config, settings) | part_of_pool(config)
@@ -50,7 +50,7 @@ def _direct(graph: GraphBuilder) -> str:
         "retain": 0.0,
         "center_teacher": False,
     }
-    section = _student_section(config, asdict(config.finetune.settings) | own)
+    section = _student_section(config, chosen(config.finetune.settings) | own)
     section["object_ids"] = object_ids(config, source.images)
     inputs = {
         "images": graph.node("index", source.images),
