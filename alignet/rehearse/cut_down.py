@@ -82,7 +82,8 @@ def _plain(value: Any) -> Any:
 def _random(values: dict[str, Any], name: str, smaller: Mapping[str, str]) -> Iterator[str]:
     """The same architecture with random weights at a small image size; a timm vision transformer with few blocks.
 
-    smaller: architecture -> one of the same library and family that stands for it.
+    smaller: architecture -> one of the same library and family that stands for it. A student that could not be exported
+    at another size keeps its own.
     """
     model = values[name]
     if model["weights"] not in ("hub", "file", "random"):
@@ -91,7 +92,8 @@ def _random(values: dict[str, Any], name: str, smaller: Mapping[str, str]) -> It
     changed["architecture"] = smaller.get(model["architecture"], model["architecture"])
     patch = _PATCH.search(changed["architecture"])
     side = _PATCHES * int(patch[1] or patch[2]) if patch else _SIDE
-    if model["library"] != "transformers" and model["weights"] != "file":
+    exported = name == "student" and _rebuilt_at_one_size(model["library"], changed["architecture"])
+    if model["library"] != "transformers" and model["weights"] != "file" and not exported:
         changed["image_size"] = side
     if model["library"] == "timm" and "patch" in model["architecture"] and "vit" in model["architecture"]:
         changed["model_args"] = {**model["model_args"], "depth": _DEPTH}
@@ -101,3 +103,13 @@ def _random(values: dict[str, Any], name: str, smaller: Mapping[str, str]) -> It
         if model[key] != value:
             yield f"{name}.{key}: {model[key]} -> {value}"
             model[key] = value
+
+
+def _rebuilt_at_one_size(library: str, architecture: str) -> bool:
+    """Whether an export is loaded at the architecture's own image size alone: open_clip's image towers of timm."""
+    if library != "open_clip":
+        return False
+    import open_clip
+
+    config = open_clip.get_model_config(architecture) or {}
+    return "timm_model_name" in config.get("vision_cfg", {})

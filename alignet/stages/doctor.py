@@ -27,14 +27,8 @@ if TYPE_CHECKING:
     from alignet.doctor.findings import Finding
 
 
-OWN = (
-    "dataset",
-    "images",
-    "model",
-    "weights",
-    "member",
-    "device",
-)  # keys of the check of a data set; all else is configuration
+# keys of the check of a data set; all else is configuration
+OWN = ("dataset", "images", "model", "weights", "member", "device")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
