@@ -40,9 +40,7 @@ class Forward:
     weights: int  # bytes
     memory: Memory
     load: float  # seconds to build it
-    built: float = (
-        1.0  # of the seconds, what the network takes that was built: less where only some blocks were
-    )
+    built: float = 1.0  # share of the seconds that what was built takes: less where that is a few blocks
 
     def memory_of(self, images: int) -> Memory:
         """The growth with so many images at once."""
@@ -75,9 +73,8 @@ class NetworkMeasurements:
     sources: Sources
     models: Models
     baseline: int = 0  # bytes of a process that has loaded the libraries; set when this is made
-    asked: dict[Any, None] = field(
-        default_factory=dict
-    )  # measurements that were asked for, until it is emptied
+    # measurements that were asked for, until it is emptied
+    asked: dict[Any, None] = field(default_factory=dict)
     doubts: dict[Any, str] = field(default_factory=dict)  # measurement -> why its time is not to be trusted
     _held: dict[Any, Any] = field(default_factory=dict)
 
@@ -197,9 +194,7 @@ class NetworkMeasurements:
             load *= short.weights / weights
             built, weights = taken, short.weights
             taken = short.whole(first, built)
-            if (
-                model != "student"
-            ):  # which is trained a few steps; of the others only the preparation is used on
+            if model != "student":  # which trains a few steps; others only prepare images from here on
                 encoder.module.to("meta")
             return Forward(taken, batch, encoder.width, weights, peak.memory, load, built / taken)
         return Forward(taken, batch, encoder.width, weights, peak.memory, load)
@@ -285,8 +280,7 @@ class NetworkMeasurements:
             added = sum(
                 held[name].numel() * held[name].element_size() for name in names if name.startswith(block)
             )
-            others = (f"{short.blocks}.{row}." for row in range(BLOCKS, short.depth))
-            trained += added * sum(not name.startswith(tuple(settings.frozen)) for name in others)
+            trained += added * (short.depth - BLOCKS)
         each = max(both - first, 0)
         return (
             round(trained + 4 * settings.head * (encoder.width + 1)),

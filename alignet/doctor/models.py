@@ -33,11 +33,13 @@ class Models:
     _short: dict[str, Short | None] = field(default_factory=dict)
 
     def short(self, name: str) -> Short | None:
-        """How a network is built with few blocks, where that is done: its weights are not here, and it is large."""
+        """How a network is built with few blocks, where that is done: its weights are not here, it is large and no part
+        of it is frozen, of which few blocks would say nothing."""
         if name not in self._short:
-            model = self.sources.config.models[name]
+            config, model = self.sources.config, self.sources.config.models[name]
             away = model.weights in ("hub", "file") and self.weights(name) is None
-            self._short[name] = shortened(model) if away or model.weights == "random" else None
+            whole = name == "student" and config.finetune.settings.frozen
+            self._short[name] = None if whole or not (away or model.weights == "random") else shortened(model)
         return self._short[name]
 
     def networks(self) -> dict[str, ModelSettings]:

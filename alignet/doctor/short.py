@@ -66,8 +66,11 @@ def shortened(model: ModelSettings) -> Short | None:
     build = {"timm": _timm, "open_clip": _open_clip}.get(model.library)
     if build is None:
         return None
-    with torch.device("meta"):
-        return build(model)
+    try:
+        with torch.device("meta"):
+            return build(model)
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        return None  # loading the whole says what is wrong with it
 
 
 def _timm(model: ModelSettings) -> Short | None:

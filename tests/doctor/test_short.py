@@ -1,5 +1,6 @@
 """Networks of few blocks in the place of whole ones, and times that are not to be trusted."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from alignet.doctor.memory import saved_bytes
 from alignet.doctor.models import Models, parameter_bytes
 from alignet.doctor.short import BLOCKS, shortened
 from alignet.doctor.sources import Sources
-from alignet.doctor.timing import doubted, settled
+from alignet.doctor.timing import Doubt, doubted, settled
 from alignet.pipeline.cli import load
 from alignet.pipeline.runner import Pipeline
 from tests.doctor.test_estimates import estimates_of
@@ -76,6 +77,18 @@ def test_small_networks_and_those_that_are_no_stack_are_taken_whole():
     assert shortened(config.teacher).whole(first=3.0, few=5.0) == 5 + 10 * 2 / (BLOCKS - 1)
 
 
+def test_a_student_with_frozen_parts_and_one_that_cannot_be_built_are_taken_whole(tmp_path):
+    given = ["experiment=paper", "student.weights=random", f"paths.artifacts={tmp_path}"]
+    for more, short in (([], True), (["finetune.settings.frozen=[blocks.0.]"], False)):
+        config = load([*given, *more])
+        assert bool(Models(Sources(config, (), Pipeline(config))).short("student")) is short
+    config = load([*given, "+student.model_args.no_such_argument=1"])
+    models = Models(Sources(config, (), Pipeline(config)))
+    assert models.short("student") is None
+    assert models.encoder("student") is None
+    assert "no_such_argument" in models.failed["student"]
+
+
 def test_a_time_is_taken_until_two_agree():
     times = iter([3.0, 1.5, 1.0, 1.02, 0.5])
     assert settled(lambda: next(times), 100) == 1.0
@@ -114,8 +127,10 @@ def test_a_busy_processor_is_noticed():
 
 
 def test_what_is_in_doubt_is_said_in_the_place_of_a_time(tmp_path, monkeypatch):
-    from alignet.doctor import machine
+    from alignet.doctor import machine, measure_networks
 
+    quiet = contextlib.nullcontext(Doubt())  # whatever else this machine does
+    monkeypatch.setattr(measure_networks, "doubted", lambda: quiet)
     one = estimates_of(f"paths.artifacts={tmp_path}", "doctor.seconds=0.05")
     one.measured.doubts["picture"] = "other work had the processor"
     rows = machine.table(one.sources, one)
