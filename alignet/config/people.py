@@ -22,7 +22,8 @@ class ViceSettings:
     alpha: false discovery rate. start: `half_normal`: loc starts as |N(0, init_loc^2)| and scale at the constant
     init_scale; `released`: as the authors' code does, loc at N(0, 2/d) of either sign and scale at exp(-1 / sd of loc).
     window_from: `burn_in`: the whole window lies after the burn-in; `start`: it may begin inside, as in the authors'
-    code. samples: posterior samples behind the validation metrics.
+    code, and is as long as there are epochs where these are fewer. samples: posterior samples behind the validation
+    metrics.
     """
 
     dim: int
@@ -46,12 +47,10 @@ class ViceSettings:
 
     @property
     def earliest(self) -> int:
-        """The fewest epochs after which a fit may stop."""
+        """The fewest epochs after which a fit may have converged."""
         if self.window_from == "start":
-            return min(
-                self.burn_in + 2, self.max_epochs
-            )  # the released code looks from the second epoch after it on
-        return min(self.burn_in + self.window, self.max_epochs)
+            return self.burn_in + 2  # the released code looks from the second epoch after it on
+        return self.burn_in + self.window
 
     def __post_init__(self) -> None:
         for name in ("dim", "batch", "max_epochs", "window", "samples", "lr", "init_loc", "init_scale"):

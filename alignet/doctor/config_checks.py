@@ -141,10 +141,11 @@ def check_people(sources: Sources) -> Iterator[Finding]:
     vice = sources.config.vice
     if vice is not None and vice.published is None:
         one = vice.settings
-        if one.window_from == "burn_in" and one.burn_in + one.window > one.max_epochs:
+        if one.earliest > one.max_epochs:
+            what = "burn_in + window" if one.window_from == "burn_in" else "burn_in + 2"
             yield warning(
-                "vice.max_epochs", f"a fit may stop after {one.burn_in + one.window} epochs at the earliest (burn_in + "
-                f"window), and max_epochs is {one.max_epochs}: it cannot converge", "Raise max_epochs",
+                "vice.max_epochs", f"a fit may stop after {one.earliest} epochs at the earliest ({what}), and "
+                f"max_epochs is {one.max_epochs}: it cannot converge", "Raise max_epochs",
             )  # fmt: skip
         m, n = sources.objects().number, sources.triplets(str(vice.train)).number
         if m and n:

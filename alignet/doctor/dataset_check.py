@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 MOST = 200_000  # triplets that are looked at
 IMAGES = 4500  # that are embedded at most: those of about 500 triplets that share none, and their neighbours
 COLOURS = "colour histograms"  # where no model is given
+WORDNET = "WordNet ids (two of one class are nearer)"
+FOLDERS = "folders (two of one folder are nearer)"
+WEAK = (COLOURS, FOLDERS)  # they may say that labels belong to images, and not that they do not
+ROOM = 0.05  # half of an interval that is too wide to tell
+HINT = 2.0  # standard errors beyond shuffled rows that are no proof, and more than nothing
 
 
 def check_dataset(sources: Sources, models: Models) -> Iterator[Finding]:
@@ -54,9 +59,10 @@ def check_dataset(sources: Sources, models: Models) -> Iterator[Finding]:
         return  # the check of files says so
     answers = list(_class_answers(ids))
     known = sources.cached_features("embed[student.pool]") if "embed[student.pool]" in sources.graph else None
-    if known is not None:
+    random = models.weights("student") in (None, "random")
+    if known is not None and not random:
         answers.append(("the student as it begins", by_features(_spread(*known, ids))))
-    elif models.weights("student") not in (None, "random") and models.encoder("student") is not None:
+    elif not random and models.encoder("student") is not None:
         encoder, opened = models.encoder("student"), sources.opener("pool")
         wanted = _images_of(triplets, len(ids), _images_in(encoder, sources.config.doctor.seconds))
         features = _embedded(encoder, [(row, ids[row]) for row in wanted], opened, len(ids))
@@ -73,22 +79,29 @@ def check_files(path: Path, source: GivenImages, model: Model | None) -> Iterato
     found, similarities, triplets = read(path, ids)
     yield ok(str(path), f"{len(found.triplets):,} triplets, images found by their {found.matched}")
     answers = list(_class_answers(ids))
-    wanted = _images_of(triplets, len(ids), IMAGES)
+    wanted, refused = _images_of(triplets, len(ids), IMAGES), list[tuple[str, str]]()
     if model is not None:
         from alignet.backbones.embedding import rows_of
         from alignet.runtime.progress import progress
 
         with progress("embedding", len(wanted), "images") as advance:
             rows = rows_of(model, source, wanted, batch=64, unreadable="skip", advance=advance)
+        refused += rows.refused
         answers.append((model.name, by_features(_spread(rows.features, rows.ids, ids))))
     else:
         from alignet.evaluate.baselines import colour_histogram
 
-        def coloured(row: int) -> np.ndarray:
-            return np.asarray(colour_histogram([source.open(row, 0)]))[0]
-
-        features = _filled({row: coloured(row) for row in wanted}, len(ids))
-        answers.append((COLOURS, by_features(features)))
+        found_colours: dict[int, np.ndarray] = {}
+        for row in wanted:
+            try:
+                found_colours[row] = np.asarray(colour_histogram([source.open(row, 0)]))[0]
+            except ValueError as error:
+                refused.append((ids[row], str(error)))
+        answers.append((COLOURS, by_features(_filled(found_colours, len(ids)))))
+    if refused:
+        yield warning(
+            str(path), f"{len(refused):,} images cannot be read, the first {refused[0][0]}: {refused[0][1]}"
+        )
     fits = [fit(similarities, triplets, len(ids), answer, by) for by, answer in answers]
     yield from judged(
         str(path), [one for one in fits if one is not None], ties(similarities), found.dropped, len(triplets)
@@ -96,9 +109,9 @@ def check_files(path: Path, source: GivenImages, model: Model | None) -> Iterato
 
 
 def _class_answers(ids: Sequence[str]) -> Iterator[tuple[str, Answer]]:
-    labels = classes_of(ids)
-    if labels is not None:
-        yield "class folders (two of one class are nearer)", by_classes(labels)
+    classes = classes_of(ids)
+    if classes is not None:
+        yield WORDNET if classes[1] else FOLDERS, by_classes(classes[0])
 
 
 def _images_of(triplets: np.ndarray, images: int, most: int) -> list[int]:
@@ -183,8 +196,15 @@ def judged(about: str, fits: Sequence[Fit], shared: float, dropped: int, triplet
             "Give a model, or images in class folders",
         )  # fmt: skip
         return
-    best = max(fits, key=lambda one: one.beyond)
-    yield _verdict(about, best, tied)
+    sure = [one for one in fits if one.belongs] or [one for one in fits if one.by not in WEAK]
+    if not sure:
+        yield warning(
+            about, f"{' and '.join(one.by for one in fits)} cannot tell whether labels and images belong together; "
+            f"{tied}",
+            "Give a network: model=LIBRARY:NAME",
+        )  # fmt: skip
+        return
+    yield _verdict(about, max(sure, key=lambda one: one.beyond), tied)
 
 
 def _said(one: Fit) -> str:
@@ -201,10 +221,11 @@ def _columns(order: Sequence[int]) -> list[str]:
 
 
 def _verdict(about: str, one: Fit, tied: str) -> Finding:
-    if not one.belongs and one.by == COLOURS:
+    if not one.belongs and (one.high - one.low > 2 * ROOM or one.given > HINT):
         return warning(
-            about, f"colours say nothing of these labels, and cannot tell whether they belong to the images; {tied}",
-            "Give a network: model=LIBRARY:NAME",
+            about, f"by {one.by} {one.n:,} triplets are too few to tell whether labels and images belong together: "
+            f"{one.share:.1%} [{one.low:.1%}, {one.high:.1%}] agree, {one.shuffled:.1%} with rows shuffled; {tied}",
+            "Run it where more images can be embedded: doctor.seconds=20, or dataset=FILE images=FOLDER model=...",
         )  # fmt: skip
     if not one.belongs:
         return fault(

@@ -28,6 +28,7 @@ SHIFTS = (1, -1)  # images, in the order of their names
 FEWEST = 50  # triplets that an answer needs
 SURE = 0.25  # of them, for shares: those whose nearest pair is the farthest ahead
 _SHUFFLES = 20
+_FEWEST_VALUES = 2000  # triplets whose similarities themselves are compared
 _DRAWS = 1000  # of the bootstrap
 CLEAR = 4.0  # standard errors by which one reading is better than another
 _WNID = re.compile(r"n\d{8}(?=[_/])")
@@ -105,11 +106,14 @@ def by_classes(labels: np.ndarray) -> Answer:
     return answer
 
 
-def classes_of(ids: Sequence[str]) -> np.ndarray | None:
-    """Class numbers (m,) of images in folders, or whose names begin with WordNet ids; None where they have none."""
-    found = [(_WNID.search(one) or [one.rpartition("/")[0]])[0] for one in ids]
+def classes_of(ids: Sequence[str]) -> tuple[np.ndarray, bool] | None:
+    """Class numbers (m,) of images whose names hold WordNet ids, or that lie in folders, and whether it was the ids;
+    None where they have neither."""
+    ids_found = [_WNID.search(one) for one in ids]
+    by_id = all(ids_found)
+    found = [one[0] if one else name.rpartition("/")[0] for one, name in zip(ids_found, ids, strict=True)]
     names, numbers = np.unique(found, return_inverse=True)
-    return numbers if 1 < len(names) < len(ids) else None
+    return (numbers, by_id) if 1 < len(names) < len(ids) else None
 
 
 def fit(similarities: np.ndarray, triplets: np.ndarray, images: int, answer: Answer, by: str) -> Fit | None:
@@ -169,11 +173,15 @@ def _errors(gain: np.ndarray, rows: np.ndarray) -> float:
     if len(gain) < FEWEST:
         return 0.0
     away, images = gain - gain.mean(), int(rows.max()) + 1
-    alone = float((away**2).sum())
     by_image = np.bincount(rows.ravel(), np.repeat(away, 3))
     codes = np.concatenate([rows[:, a] * images + rows[:, b] for a, b in ((0, 1), (0, 2), (1, 2))])
     by_pair = np.bincount(np.unique(codes, return_inverse=True)[1], np.tile(away, 3))
-    variance = max(float((by_image**2).sum() - (by_pair**2).sum()) + alone, alone)
+    by_set = np.bincount(
+        np.unique(rows, axis=0, return_inverse=True)[1].ravel(), away
+    )  # a triplet may come twice
+    variance = max(
+        float((by_image**2).sum() - (by_pair**2).sum() + (by_set**2).sum()), float((by_set**2).sum())
+    )
     return float(gain.sum()) / np.sqrt(variance) if variance else 0.0
 
 
@@ -217,8 +225,11 @@ def _values(labels: np.ndarray, said: np.ndarray) -> tuple[float | None, float]:
     """Spearman's rho between labels and answers, each triplet's largest; and the largest with shuffled rows."""
     from scipy.stats import rankdata
 
-    if len(np.unique(said)) < 3:
-        return None, 0.0  # classes say which pair, and not how near it is
+    if len(np.unique(said)) < 3 or len(labels) < _FEWEST_VALUES:
+        return (
+            None,
+            0.0,
+        )  # classes say which pair, and not how near it is; of few triplets nothing can be said
     one, other = (rankdata(values[np.arange(len(labels)), labels.argmax(1)]) for values in (labels, said))
     draw = np.random.default_rng(0)
 

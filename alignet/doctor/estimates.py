@@ -132,7 +132,7 @@ class Estimates(ResultEstimates):
     def _earliest(self) -> int:
         vice = self.sources.config.vice
         assert vice is not None
-        return vice.settings.earliest
+        return min(vice.settings.earliest, vice.settings.max_epochs)
 
     def _epochs(self) -> int:
         vice = self.sources.config.vice

@@ -77,7 +77,7 @@ class Models:
             try:
                 model, weights, short = self.sources.config.models[name], self.weights(name), self.short(name)
                 if short is None:
-                    self._check_memory(model)
+                    self.check_memory(model)
                 with contextlib.nullcontext() if short is None else short.building():
                     self._held[name] = load(
                         model if short is None else short.model, "random" if weights is None else weights,
@@ -90,7 +90,7 @@ class Models:
             self.seconds[name] = time.perf_counter() - began
         return self._held[name]
 
-    def _check_memory(self, model: ModelSettings) -> None:
+    def check_memory(self, model: ModelSettings) -> None:
         """ValueError where a network is too large to be loaded twice, as the check of its preprocessing does."""
         try:
             needed = parameter_bytes(model)
@@ -254,6 +254,7 @@ def check_export(sources: Sources, models: Models) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             if short is not None and short.tower_of_timm:  # open_clip builds its whole depth again
+                models.check_memory(sources.config.student)
                 encoder = load(sources.config.student, "random", device(sources))
             rehearse(encoder, Path(folder) / "student")
         except ValueError as error:

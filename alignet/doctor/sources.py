@@ -26,6 +26,8 @@ from alignet.pipeline.runner import Pipeline
 from alignet.pipeline.states import State
 from alignet.runtime.artifacts import ArtifactError
 
+_REMEMBERED = 90  # bytes that a checksum and what goes with it take in the list of them, at least
+
 
 @dataclass(frozen=True)
 class Count:
@@ -191,8 +193,11 @@ class Sources:
         return rows
 
     def checksums_are_remembered(self, name: str) -> bool:
-        """Whether an earlier command hashed the files of a set that is there, for this store."""
-        return checksum_cache(self.config, self.pipeline.store.root, name).is_file()
+        """Whether an earlier command hashed the files of a set that is there, for this store: by the size of what it
+        remembers, since a list of a million checksums takes long to read. One that was stopped remembers less."""
+        remembered = checksum_cache(self.config, self.pipeline.store.root, name)
+        count = self.images(name).number if self.config.data.sets[name].kind == "images" else 1
+        return remembered.is_file() and remembered.stat().st_size >= _REMEMBERED * count
 
     def left_out(self, name: str) -> Mapping[str, int]:
         """What a folder of images holds beside them, by suffix; nothing of shards, whose members have many kinds."""

@@ -6,6 +6,7 @@ the processor and other work had it, and where its memory was swapped to disk me
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -41,23 +42,23 @@ def doubted() -> Iterator[Doubt]:
         yield found
     finally:
         _CURRENT.remove(found)
-        ran, waited = (late - early for late, early in zip(_scheduled(), before))
+        after = _scheduled()  # of threads that ended meanwhile nothing is known, of new ones all
+        ran = sum(one[0] - before.get(name, (0.0, 0.0))[0] for name, one in after.items())
+        waited = sum(one[1] - before.get(name, (0.0, 0.0))[1] for name, one in after.items())
         if waited > _WAITED * (ran + waited) and waited > 0.05:
             found.reasons.insert(0, "other work had the processor")
         if _swapped() - swap > _SWAPPED:
             found.reasons.insert(0, "memory was swapped to disk meanwhile")
 
 
-def _scheduled() -> tuple[float, float]:
-    """Seconds that the threads of this process ran, and that they wanted to and could not; zeros outside Linux."""
-    ran = waited = 0
-    try:
-        for file in Path("/proc/self/task").glob("*/schedstat"):
-            first, second, _ = file.read_text(encoding="ascii").split()
-            ran, waited = ran + int(first), waited + int(second)
-    except (OSError, ValueError):  # a thread ended, or another system
-        pass
-    return ran / 1e9, waited / 1e9
+def _scheduled() -> dict[str, tuple[float, float]]:
+    """By thread of this process: seconds that it ran, and that it wanted to and could not; nothing outside Linux."""
+    found = {}
+    for file in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError):  # the thread has ended
+            ran, waited, _ = file.read_text(encoding="ascii").split()
+            found[file.parent.name] = int(ran) / 1e9, int(waited) / 1e9
+    return found
 
 
 def _swapped() -> int:
@@ -104,7 +105,7 @@ def settled(run: Callable[[], float], most: float) -> float:
         least, next_one = sorted(found)[:2]
         if next_one <= (1 + AGREE) * least:
             return least
-    if len(found) > 2 and _CURRENT and sorted(found)[1] > (1 + _APART) * min(found):
+    if len(found) > 1 and _CURRENT and sorted(found)[1] > (1 + _APART) * min(found):
         _CURRENT[-1].reasons.append("equal runs took different times")
     return min(found)
 

@@ -137,7 +137,8 @@ class _Planner:
         vice = self.config.vice
         assert vice is not None
         one = vice.settings
-        epochs = round(one.earliest + EPOCHS * (one.max_epochs - one.earliest))
+        earliest = min(one.earliest, one.max_epochs)
+        epochs = round(earliest + EPOCHS * (one.max_epochs - earliest))
         epoch = formulas.vice_step(m, one.dim, min(one.batch, n)).times(math.ceil(steps))
         work = (epoch + formulas.vice_epoch(m, one.dim)).times(epochs)
         how = f"{epochs} epochs (assumed) of {math.ceil(steps):,} steps; {n:,} triplets, {m:,} objects"

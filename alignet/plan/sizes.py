@@ -44,7 +44,7 @@ class Sizes:
             return self._drawn(name)
         if name in self.assumed:
             return self.assumed[name]
-        option = "plan.images=NUMBER" if name == "pool" else f"+doctor.assume.{name}=NUMBER"
+        option = "plan.images=NUMBER" if name == "pool" else f"++doctor.assume.{name}=NUMBER"
         raise MissingSize(f"images of {name}", option)
 
     def part(self) -> int:
@@ -67,7 +67,7 @@ class Sizes:
             return known.get(path.stem, world.test_triplets)
         if name in self.assumed:
             return self.assumed[name]
-        raise MissingSize(f"triplets of {name}", f"+doctor.assume.{name}=NUMBER")
+        raise MissingSize(f"triplets of {name}", f"++doctor.assume.{name}=NUMBER")
 
     def objects(self) -> int:
         """m, objects that people judged."""
@@ -101,7 +101,7 @@ class Sizes:
             names = sorted({rows.features for rows in settings.rows.values()})
             known = [self.assumed[name] for name in names if name in self.assumed]
             if not known:
-                key = f"+doctor.assume.{names[0] if names else model}=NUMBER"
+                key = f"++doctor.assume.{names[0] if names else model}=NUMBER"
                 raise MissingSize(f"features of the {model}", key)
             return known[0]
         if settings.library in ("pixels", "histogram"):

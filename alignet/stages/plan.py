@@ -5,7 +5,7 @@ writes  nothing
 prints  a row for each node that costs something, sums, the bottleneck, what fits one GPU, where one machine no longer
         serves and which existing engine does, what to run next
 cost    seconds
-sizes   plan.size=imagenet | billion, or plan.images=N plan.triplets=N; other sets by +doctor.assume.SET=N
+sizes   plan.size=imagenet | billion, or plan.images=N plan.triplets=N; other sets by ++doctor.assume.SET=N
 machine plan.machine=2cores | 24gb | h200, plan.count=8 of them; add yours to plan.machines
 
 `doctor` measures the data and the models that are on this machine; `plan` is for what is not here yet.

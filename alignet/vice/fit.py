@@ -25,6 +25,7 @@ from alignet.vice.pruning import kept_dimensions
 from alignet.vice.soft_labels import heldout_metrics, released_metrics
 
 _CURVES = ("nll", "complexity", "kept", "val_nll")
+_SHOWN = 5  # counts of a long window in a message
 _EVERY = 100  # steps between two looks at the loss on a device that must be waited for
 
 
@@ -237,10 +238,7 @@ class _Run:
     def _converged(self) -> bool:
         settings, kept = self.settings, self.curves["kept"]
         recent = kept[-settings.window :]
-        first = (
-            settings.burn_in + 2 if settings.window_from == "start" else settings.burn_in + settings.window
-        )
-        return len(kept) >= first and recent[0] > 0 and len(set(recent)) == 1
+        return len(kept) >= settings.earliest and recent[0] > 0 and len(set(recent)) == 1
 
     def _note(self) -> str:
         if not self.curves["nll"]:
@@ -282,9 +280,13 @@ def _engine(loc: Tensor, log_scale: Tensor, n: int, settings: ViceSettings) -> E
 
 
 def _not_converged(kept: list[float], settings: ViceSettings) -> str:
-    recent = ", ".join(f"{count:.0f}" for count in kept[-settings.window :])
+    recent = [f"{count:.0f}" for count in kept[-settings.window :]]
+    found = ", ".join(recent)
+    if len(recent) > _SHOWN:
+        found = f"{min(recent, key=int)} to {max(recent, key=int)}, last {', '.join(recent[-_SHOWN:])}"
+    where = "the last of which ends after" if settings.window_from == "start" else "after"
     return (
         f"VICE did not converge in {len(kept)} epochs: expected one number of kept dimensions (at least 1) "
-        f"over {settings.window} epochs after {settings.burn_in} of burn-in, found {recent}; "
+        f"over {settings.window} epochs {where} {settings.burn_in} of burn-in, found {found}; "
         "raise max_epochs, or loosen window."
     )

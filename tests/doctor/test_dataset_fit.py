@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from alignet.data.alignet_npz import save_dataset
-from alignet.doctor import dataset_fit
+from alignet.doctor import dataset_check, dataset_fit
 from alignet.doctor.dataset_check import judged, read
 from alignet.doctor.dataset_fit import by_classes, by_features, classes_of, fit, ties
 from alignet.stages import doctor
@@ -107,15 +107,16 @@ def test_similarities_of_other_rows_are_noticed(made, tmp_path):
 
 def test_class_folders_answer_triplets_with_one_pair_of_a_class(made, tmp_path):
     ids = made[2]
-    classes = classes_of(ids)
+    classes, by_id = classes_of(ids)
     assert len(set(classes)) == 10
+    assert not by_id
     found = by_classes(classes)(np.array([[0, 1, 59], [0, 30, 1], [0, 30, 59], [0, 1, 2]]))
     assert found[0].tolist() == [1, 0, 0]
     assert found[1].tolist() == [0, 1, 0]
     assert np.isnan(found[2:]).all()
     assert classes_of(["a.png", "b.png"]) is None
-    named = classes_of(["n01440764_1.JPEG", "n01440764_2.JPEG", "n02084071_1.JPEG"])
-    assert named.tolist() == [0, 0, 1]
+    named, by_id = classes_of(["n01440764_1.JPEG", "n01440764_2.JPEG", "n02084071_1.JPEG"])
+    assert (named.tolist(), by_id) == ([0, 0, 1], True)
     centres = np.random.default_rng(5).standard_normal((10, P))[classes]
     teacher = (centres + 0.3 * made[0]).astype(np.float32)
     verdict, one = reading(tmp_path, (teacher, *made[1:]), answer=by_classes(classes))
@@ -123,6 +124,23 @@ def test_class_folders_answer_triplets_with_one_pair_of_a_class(made, tmp_path):
     assert one.values is None
     verdict, one = reading(tmp_path, made, answer=by_classes(classes))  # whose features know no classes
     assert (verdict.level, one.belongs) == ("fault", False)
+
+
+def test_folders_that_are_no_classes_and_few_triplets_deny_nothing(made, tmp_path):
+    """Sound sets that cannot be told from others are warnings."""
+    teacher, student, ids, rows = made
+    verdicts = []
+    for seed in range(5):
+        some = np.random.default_rng(seed).permutation(N)[:300]
+        noisy = student + 2.5 * np.random.default_rng(seed).standard_normal(student.shape)
+        one = fit(labelled(teacher, rows[some]), rows[some], M, by_features(noisy), "a student")
+        verdicts += [*judged("set", [one], 0.0, 0, 300)][-1:]
+    assert {one.level for one in verdicts} <= {"ok", "warning"}
+    assert any("too few to tell" in one.found for one in verdicts)
+    folders = fit(labelled(teacher, rows), rows, M, by_classes(classes_of(ids)[0]), dataset_check.FOLDERS)
+    *_, verdict = judged("set", [folders], 0.0, 0, N)
+    assert verdict.level == "warning"
+    assert "cannot tell" in verdict.found
 
 
 def test_ties_are_counted():
@@ -154,7 +172,7 @@ def test_the_command_line_tells_a_shift_from_a_sound_set(folder, capsys):
     out = capsys.readouterr().out
     assert "labels and images belong together, in the order [s01, s02, s12]" in out
     assert "0.0% of the triplets have no nearest pair" in out
-    assert "class folders (two of one class are nearer)" in out
+    assert "folders (two of one folder are nearer)" in out
     with pytest.raises(SystemExit) as ended:
         doctor.main([f"dataset={folder / 'shifted.npz'}", f"images={folder / 'images'}"])
     assert ended.value.code == 1
@@ -180,8 +198,10 @@ def test_own_dataset_is_checked_by_doctor(folder, tmp_path, capsys):
     with contextlib.suppress(SystemExit):
         doctor.main(given)
     lines = [line for line in capsys.readouterr().out.splitlines() if "data.sets.answers" in line]
-    assert any("class folders" in line for line in lines)
-    assert any("do not belong together: by class folders" in line for line in lines)
+    assert any("folders (two of one folder are nearer): the same nearest pair" in line for line in lines)
+    assert any(
+        line.startswith("warning") and "cannot tell whether" in line for line in lines
+    )  # they need be no classes
 
 
 def test_errors_are_those_of_repeated_studies():
@@ -194,4 +214,6 @@ def test_errors_are_those_of_repeated_studies():
         said.append(gain.mean() / dataset_fit._errors(gain, rows))
     assert np.sqrt(np.mean(np.square(said))) == pytest.approx(np.std(found), rel=0.15)
     alone = np.std(gain) / np.sqrt(300)
+    twice = dataset_fit._errors(np.tile(gain, 20), np.tile(rows, (20, 1)))  # the same triplets say no more
+    assert twice == pytest.approx(dataset_fit._errors(gain, rows), rel=1e-9)
     assert np.std(found) > 2.5 * alone  # what triplets that were independent would give

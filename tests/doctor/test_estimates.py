@@ -159,7 +159,7 @@ def test_workers_read_while_the_network_computes(tmp_path, monkeypatch):
 
 def test_hashing_is_counted_once_for_bytes_that_nobody_has_read(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(Measurements, "hashing", lambda self: 1e6)
-    given = [*SMALL, "+doctor.assume.pool=1000", f"paths.artifacts={tmp_path}"]
+    given = [*SMALL, "++doctor.assume.pool=1000", f"paths.artifacts={tmp_path}"]
     absent = estimates_of(*given, "paths.photos=nowhere").of("index[pool]")
     assert absent.seconds == pytest.approx(115, rel=0.01)
     assert "115.0 MB (assumed: 115 kB each, as ImageNet's)" in absent.how
@@ -213,7 +213,7 @@ def test_estimated_sizes_are_those_on_disk(tiny, tmp_path):
 def test_what_is_absent_is_assumed_or_said_to_be_unknown(tmp_path):
     given = [*SMALL, "paths.photos=nowhere", f"paths.artifacts={tmp_path}", "student.weights=random"]
     numbers = {"pool": 1000, "photographs": 50, "concepts": 40, "human_train": 5000, "human_val": 500}
-    assume = [f"+doctor.assume.{name}={number}" for name, number in numbers.items()]
+    assume = [f"++doctor.assume.{name}={number}" for name, number in numbers.items()]
     for options, unknown in (([], True), (assume, False)):
         config = load([*given, *options])
         sources = Sources(config, (), Pipeline(config))

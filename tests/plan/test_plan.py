@@ -235,14 +235,14 @@ def test_unknown_numbers_are_asked_for() -> None:
         planned(*own)
     assert planned(*own, "plan.images=5000")["embed[teacher.pool]"].how.startswith("5,000 images")
     with pytest.raises(
-        ValueError, match=r"triplets of human_train, found none; add \+doctor.assume.human_train"
+        ValueError, match=r"triplets of human_train, found none; add \+\+doctor.assume.human_train"
     ):
         planned(
             "experiment=own_triplets",
             "paths.images=x",
             "paths.people=x",
             "plan.images=50",
-            "+doctor.assume.objects=9",
+            "++doctor.assume.objects=9",
         )
 
 
@@ -382,7 +382,7 @@ def test_all_sizes_that_are_missing_are_told_at_once():
             *EVERYTHING, "~doctor.assume.cub_train", "~doctor.assume.king1_images", "~doctor.assume.human_val"
         )
     for name in ("cub_train", "king1_images", "human_val"):
-        assert f"+doctor.assume.{name}=NUMBER" in str(told.value)
+        assert f"++doctor.assume.{name}=NUMBER" in str(told.value)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (conf_folder() / "also").glob("*.yaml")))

@@ -18,7 +18,7 @@ def finetune(graph: GraphBuilder, role: str) -> str:
     if role == "direct":
         return _direct(graph)
     config = graph.config
-    settings = chosen(config.finetune.settings)
+    settings = _settings(config)
     if role == "distillation":
         settings["tau_teacher"] = config.finetune.tau_distillation
     section = _student_section(config, settings) | part_of_pool(config)
@@ -50,7 +50,7 @@ def _direct(graph: GraphBuilder) -> str:
         "retain": 0.0,
         "center_teacher": False,
     }
-    section = _student_section(config, chosen(config.finetune.settings) | own)
+    section = _student_section(config, _settings(config) | own)
     section["object_ids"] = object_ids(config, source.images)
     inputs = {
         "images": graph.node("index", source.images),
@@ -58,6 +58,12 @@ def _direct(graph: GraphBuilder) -> str:
         "objects": objects(graph),
     }
     return graph.add("finetune", "direct", section, inputs | weights(graph, "student"))
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """finetune.settings as a section; how a head starts is none of a student without one."""
+    settings = chosen(config.finetune.settings)
+    return settings if settings["head"] else {k: v for k, v in settings.items() if k != "head_start"}
 
 
 def _student_section(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
