@@ -17,7 +17,7 @@ import numpy as np
 from alignet.data.alignet_npz import Dataset, load_dataset
 from alignet.doctor.dataset_fit import (
     FEWEST,
-    PAIRS,
+    NAMES,
     SHIFTS,
     Answer,
     Fit,
@@ -67,10 +67,8 @@ def check_dataset(sources: Sources, models: Models) -> Iterator[Finding]:
         wanted = _images_of(triplets, len(ids), _images_in(encoder, sources.config.doctor.seconds))
         features = _embedded(encoder, [(row, ids[row]) for row in wanted], opened, len(ids))
         answers.append(("the student as it begins", by_features(features)))
-    fits = [fit(similarities, triplets, len(ids), answer, by) for by, answer in answers]
-    yield from judged(
-        about, [one for one in fits if one is not None], ties(similarities), found.dropped, len(triplets)
-    )
+    fits = _fits(similarities, triplets, len(ids), answers)
+    yield from judged(about, fits, ties(similarities), found.dropped, len(triplets))
 
 
 def check_files(path: Path, source: GivenImages, model: Model | None) -> Iterator[Finding]:
@@ -102,10 +100,16 @@ def check_files(path: Path, source: GivenImages, model: Model | None) -> Iterato
         yield warning(
             str(path), f"{len(refused):,} images cannot be read, the first {refused[0][0]}: {refused[0][1]}"
         )
-    fits = [fit(similarities, triplets, len(ids), answer, by) for by, answer in answers]
-    yield from judged(
-        str(path), [one for one in fits if one is not None], ties(similarities), found.dropped, len(triplets)
-    )
+    fits = _fits(similarities, triplets, len(ids), answers)
+    yield from judged(str(path), fits, ties(similarities), found.dropped, len(triplets))
+
+
+def _fits(
+    similarities: np.ndarray, triplets: np.ndarray, images: int, answers: Sequence[tuple[str, Answer]]
+) -> list[Fit]:
+    """How the labels fit each answer that speaks of enough of them."""
+    found = (fit(similarities, triplets, images, answer, by) for by, answer in answers)
+    return [one for one in found if one is not None]
 
 
 def _class_answers(ids: Sequence[str]) -> Iterator[tuple[str, Answer]]:
@@ -217,7 +221,7 @@ def _said(one: Fit) -> str:
 
 
 def _columns(order: Sequence[int]) -> list[str]:
-    return [PAIRS[pair] for pair in order]
+    return [NAMES[pair] for pair in order]
 
 
 def _verdict(about: str, one: Fit, tied: str) -> Finding:
@@ -245,7 +249,7 @@ def _verdict(about: str, one: Fit, tied: str) -> Finding:
         columns = ", ".join(_columns(one.order))
         return fault(
             about, f"labels and images belong together, and the columns of similarities are [{columns}], not "
-            f"[{', '.join(PAIRS)}]: by {one.by} {one.ordered:.1%} agree so, {one.share:.1%} as given; {tied}",
+            f"[{', '.join(NAMES)}]: by {one.by} {one.ordered:.1%} agree so, {one.share:.1%} as given; {tied}",
             "Put the columns into the order [s01, s02, s12] of the file names",
         )  # fmt: skip
     if one.values is not None and one.values <= one.values_shuffled:
@@ -255,6 +259,6 @@ def _verdict(about: str, one: Fit, tied: str) -> Finding:
             "Check that the rows of `similarities` are those of `filenames`",
         )  # fmt: skip
     return ok(
-        about, f"labels and images belong together, in the order [{', '.join(PAIRS)}]: by {one.by} {one.share:.1%} "
+        about, f"labels and images belong together, in the order [{', '.join(NAMES)}]: by {one.by} {one.share:.1%} "
         f"agree, {one.shuffled:.1%} with rows shuffled; {tied}",
     )  # fmt: skip

@@ -19,9 +19,11 @@ from itertools import permutations
 
 import numpy as np
 
+from alignet.doctor.choices import dot_products
 from alignet.evaluate.bootstrap import interval, mean_draws
+from alignet.triplets import PAIRS
 
-PAIRS = ("s01", "s02", "s12")
+NAMES = ("s01", "s02", "s12")  # of the pairs, as PAIRS has them
 # order[c]: the pair that column c of the file speaks of; the first is the declared one
 ORDERS: tuple[tuple[int, int, int], ...] = tuple((a, b, c) for a, b, c in permutations(range(3)))
 SHIFTS = (1, -1)  # images, in the order of their names
@@ -52,10 +54,9 @@ class Fit:
     ordered: float  # share with the columns so
     given: float  # standard errors by which the file as declared agrees beyond the same rows shuffled
     beyond: float  # and the reading that agrees best
-    gain_of_order: (
-        float  # standard errors by which the best order agrees better than the declared one, if more than
-    )
-    gain_of_shift: float  # a shift agrees better than the names as given; otherwise 0, and this is its own
+    # standard errors by which the best order, or the shift, agrees better than the file as given: 0 of the lesser gain
+    gain_of_order: float
+    gain_of_shift: float
     values: float | None  # Spearman's rho of the similarities themselves
     values_shuffled: float
 
@@ -85,11 +86,7 @@ def by_features(features: np.ndarray) -> Answer:
     centred = features - features[there].mean(0)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
 
-    def answer(triplets: np.ndarray) -> np.ndarray:
-        rows = [unit[triplets[:, column]] for column in range(3)]
-        return np.stack([(rows[a] * rows[b]).sum(1) for a, b in ((0, 1), (0, 2), (1, 2))], 1)
-
-    return answer
+    return lambda triplets: dot_products(unit, triplets).astype(np.float64)
 
 
 def by_classes(labels: np.ndarray) -> Answer:
@@ -97,9 +94,7 @@ def by_classes(labels: np.ndarray) -> Answer:
 
     def answer(triplets: np.ndarray) -> np.ndarray:
         shown = labels[triplets]
-        same = np.stack([shown[:, a] == shown[:, b] for a, b in ((0, 1), (0, 2), (1, 2))], 1).astype(
-            np.float64
-        )
+        same = np.stack([shown[:, a] == shown[:, b] for a, b in PAIRS], 1).astype(np.float64)
         same[same.sum(1) != 1] = np.nan
         return same
 
@@ -174,11 +169,10 @@ def _errors(gain: np.ndarray, rows: np.ndarray) -> float:
         return 0.0
     away, images = gain - gain.mean(), int(rows.max()) + 1
     by_image = np.bincount(rows.ravel(), np.repeat(away, 3))
-    codes = np.concatenate([rows[:, a] * images + rows[:, b] for a, b in ((0, 1), (0, 2), (1, 2))])
+    codes = np.concatenate([rows[:, a] * images + rows[:, b] for a, b in PAIRS])
     by_pair = np.bincount(np.unique(codes, return_inverse=True)[1], np.tile(away, 3))
-    by_set = np.bincount(
-        np.unique(rows, axis=0, return_inverse=True)[1].ravel(), away
-    )  # a triplet may come twice
+    # a triplet may come twice
+    by_set = np.bincount(np.unique(rows, axis=0, return_inverse=True)[1].ravel(), away)
     variance = max(
         float((by_image**2).sum() - (by_pair**2).sum() + (by_set**2).sum()), float((by_set**2).sum())
     )
@@ -213,7 +207,7 @@ def _shuffles(labels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Labels (n, 3) where each triplet has those of another one, its images in the order of their names."""
     columns = rows.argsort(1)
     # pair of the sorted images -> pair of the file: columns 0 + 1, 0 + 2, 1 + 2
-    places = np.stack([columns[:, a] + columns[:, b] - 1 for a, b in ((0, 1), (0, 2), (1, 2))], 1)
+    places = np.stack([columns[:, a] + columns[:, b] - 1 for a, b in PAIRS], 1)
     labels, draw = np.take_along_axis(labels, places, 1), np.random.default_rng(0)
     for _ in range(_SHUFFLES):
         back = np.empty_like(labels)
@@ -226,10 +220,8 @@ def _values(labels: np.ndarray, said: np.ndarray) -> tuple[float | None, float]:
     from scipy.stats import rankdata
 
     if len(np.unique(said)) < 3 or len(labels) < _FEWEST_VALUES:
-        return (
-            None,
-            0.0,
-        )  # classes say which pair, and not how near it is; of few triplets nothing can be said
+        # classes say which pair, and not how near it is; of few triplets nothing can be said
+        return None, 0.0
     one, other = (rankdata(values[np.arange(len(labels)), labels.argmax(1)]) for values in (labels, said))
     draw = np.random.default_rng(0)
 
