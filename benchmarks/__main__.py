@@ -36,6 +36,7 @@ FILES = {  # name -> threads; the module is benchmarks.NAME
     "in_batch": 2,
     "passes": 2,
     "status": 2,
+    "harmonizer": 1,
     "gpu": 16,
 }
 INTRODUCTION = """\

@@ -37,7 +37,7 @@ NOT_HERE = {
 # what the reader fills in, where any text would not do
 PLACEHOLDERS = {"student=NAME": "student=vit_small_16", "teacher=NAME": "teacher=siglip_base"}
 # what may stand after a stage without being an override
-WORDS = {"convert": ("levels",), "survey": ("import",), "status": ("prune", "remove")}
+WORDS = {"convert": ("levels", "maps"), "survey": ("import",), "status": ("prune", "remove")}
 # python that needs another library's exported folder, which tests/student/test_export.py makes
 ELSEWHERE = ("import open_clip", "from transformers")
 
@@ -127,6 +127,7 @@ def test_commands_compose(command: str) -> None:
     from alignet.pipeline.cli import load, product
     from alignet.pipeline.graph import build_graph
     from alignet.stages._embed_images import peel
+    from alignet.stages._where_given import peel as peel_where
     from alignet.stages.compare import jobs_of
     from alignet.stages.doctor import OWN as DATASET_KEYS
 
@@ -135,6 +136,9 @@ def test_commands_compose(command: str) -> None:
     if name == "embed":
         own, arguments = peel(arguments)
         check_embedding(own)
+    if name == "where":
+        own, arguments = peel_where(arguments)
+        check_networks(own)
     if name == "doctor" and any(item.startswith("dataset=") for item in arguments):
         arguments = [item for item in arguments if item.partition("=")[0] not in DATASET_KEYS]
     if arguments and arguments[0] in WORDS.get(name, ()):  # then files may follow
@@ -162,7 +166,8 @@ def test_keys_in_the_text_are_keys_of_the_configuration() -> None:
         for name, item in value.items() if isinstance(value, dict) else ():
             walk(item, f"{prefix}.{name}" if prefix else str(name))
 
-    for experiment in ("world", "ablation/direct", "photos", "paper", "own", "own_dataset", "own_triplets"):
+    data = ("world", "photos", "paper", "own", "own_dataset", "own_triplets")
+    for experiment in (*data, "harmonize", "ablation/direct"):
         walk(compose([f"experiment={experiment}"]), "")
     sections = {name.partition(".")[0] for name in known}
     unknown = []
@@ -190,6 +195,17 @@ def check_embedding(own: dict[str, str]) -> None:
         import open_clip
 
         assert tuple(architecture.split("/")) in open_clip.list_pretrained()
+
+
+def check_networks(own: dict[str, str]) -> None:
+    """All words are there, and named models are some that timm knows; no file is looked for."""
+    import timm
+
+    from alignet.stages._where_given import options_of
+
+    for one in options_of(own)["model"].split(","):
+        if one.startswith("timm:"):
+            assert timm.is_model(one.removeprefix("timm:").partition("=")[0])
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ FLOORS = (
     ("pipeline",),
     ("report",),
     ("evaluate",),
+    ("harmonizer",),
     ("student", "api"),
     ("teacher",),
     ("backbones", "world", "survey", "vice"),

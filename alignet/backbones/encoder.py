@@ -117,7 +117,7 @@ def classifier_head(encoder: Encoder) -> tuple[Tensor, Tensor] | None:
 
     logits = features @ W + b. None as well where the classifier is not one linear layer on p inputs.
     """
-    layer = _library(encoder.backbone.library).classifier(encoder.module)
+    layer = classifier_layer(encoder)
     if encoder.backbone.feature != "pooled" or not isinstance(layer, nn.Linear):
         return None
     if layer.in_features != encoder.width:
@@ -125,6 +125,11 @@ def classifier_head(encoder: Encoder) -> tuple[Tensor, Tensor] | None:
     weights = layer.weight.detach().T.clone()
     bias = weights.new_zeros(weights.shape[1]) if layer.bias is None else layer.bias.detach().clone()
     return weights, bias
+
+
+def classifier_layer(encoder: Encoder) -> nn.Module | None:
+    """The module that gives a network's logits, linear or not; None or an identity where there is no classifier."""
+    return _library(encoder.backbone.library).classifier(encoder.module)
 
 
 def configuration(encoder: Encoder) -> dict[str, str]:

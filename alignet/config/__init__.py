@@ -13,12 +13,21 @@ from alignet.config.data import (
     FeaturesSet,
     FileSet,
     ImagesSet,
+    MapsSet,
     ObjectIds,
     SetSettings,
     TripletsSet,
 )
 from alignet.config.doctor import DoctorSettings
 from alignet.config.evaluate import AblationSettings, DatasetSettings, EvaluateSection, Measure
+from alignet.config.harmonizer import (
+    HarmonizeRole,
+    HarmonizeSection,
+    HarmonizeSettings,
+    SaliencySettings,
+    StimuliSection,
+    StimuliSettings,
+)
 from alignet.config.models import EmbedSettings, FeatureRows, ModelSettings, PixelsSettings
 from alignet.config.paths import PathsSettings
 from alignet.config.people import LevelsSection, SoftLabelsSettings, SurveySettings, ViceSection, ViceSettings
@@ -60,11 +69,15 @@ __all__ = [
     "FinetuneSection",
     "FinetuneSettings",
     "GpuSettings",
+    "HarmonizeRole",
+    "HarmonizeSection",
+    "HarmonizeSettings",
     "ImagesSet",
     "LevelsSection",
     "LocalSettings",
     "MachineSettings",
     "MapSource",
+    "MapsSet",
     "Measure",
     "ModelSettings",
     "ObjectIds",
@@ -77,10 +90,13 @@ __all__ = [
     "RehearseSettings",
     "ReportSettings",
     "RuntimeSettings",
+    "SaliencySettings",
     "SetSettings",
     "SlurmSettings",
     "SmoothSettings",
     "SoftLabelsSettings",
+    "StimuliSection",
+    "StimuliSettings",
     "SurveySettings",
     "TrainingSettings",
     "TripletsSet",

@@ -14,6 +14,7 @@ from alignet.config.building import build
 from alignet.config.data import DataSettings
 from alignet.config.doctor import DoctorSettings
 from alignet.config.evaluate import AblationSettings, EvaluateSection
+from alignet.config.harmonizer import HARMONIZED, HarmonizeSection, SaliencySettings, StimuliSection
 from alignet.config.models import EmbedSettings, ModelSettings, PixelsSettings
 from alignet.config.paths import PathsSettings
 from alignet.config.people import LevelsSection, SoftLabelsSettings, SurveySettings, ViceSection
@@ -51,6 +52,9 @@ class Config:
     triplets: TripletsSettings
     smooth: SmoothSettings | None
     finetune: FinetuneSection
+    saliency: SaliencySettings
+    harmonize: HarmonizeSection | None
+    stimuli: StimuliSection
     export: ExportSection
     levels: LevelsSection
     evaluate: EvaluateSection
@@ -99,6 +103,20 @@ class Config:
                 f"evaluate.datasets: expected settings that finetune.roles makes, found {', '.join(sorted(unmade))} as "
                 f"well; add it to finetune.roles or take it out of the data sets"
             )
+        missing = known & set(HARMONIZED) - set(self.harmonize.roles if self.harmonize else ())
+        if missing:
+            raise ValueError(
+                f"evaluate.datasets: expected settings that harmonize.roles makes, found {', '.join(sorted(missing))} "
+                f"as well; add it to harmonize.roles or take it out of the data sets"
+            )
+        for name, role in (self.harmonize.roles if self.harmonize else {}).items():
+            if name not in HARMONIZED:
+                raise ValueError(f"harmonize.roles: expected some of {', '.join(HARMONIZED)}, found {name!r}")
+            if role.start == "alignet" and "alignet" not in self.finetune.roles:
+                raise ValueError(
+                    f"harmonize.roles.{name}.start: expected original where finetune.roles lacks alignet, found "
+                    f"alignet; add alignet to finetune.roles"
+                )
         if self.smooth and self.finetune.settings.sampling != "in_batch":
             raise ValueError(
                 "smooth: expected null where finetune.settings.sampling is triplets, whose answers come from the "

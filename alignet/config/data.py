@@ -65,7 +65,16 @@ class FileSet:
     path: str | None
 
 
-SetSettings = ImagesSet | TripletsSet | FeaturesSet | DatasetSet | FileSet
+@dataclass(frozen=True)
+class MapsSet:
+    """People's importance maps: an .npz file, a folder of maps, or WebDataset shards with a map in each sample."""
+
+    kind: Literal["maps"]
+    path: str | None  # the .npz, a folder of .npz, .png or .npy, a folder of .tar, or a pattern of them
+    key: str = ""  # of an .npz with several kinds of maps, the name of the array; '' where it has one
+
+
+SetSettings = ImagesSet | TripletsSet | FeaturesSet | DatasetSet | FileSet | MapsSet
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,8 @@ class ObjectIds:
 
 # What the stage `world` writes at the top of its folder: a set whose path begins with one of these is drawn.
 WORLD_FILES = (
-    "concepts.csv", "evaluation", "hierarchy.csv", "images", "objects.csv", "objects.txt", "people", "pool_labels.csv",
-    "pretrain", "similarity.npy", "triplets",
+    "concepts.csv", "evaluation", "hierarchy.csv", "images", "maps", "objects.csv", "objects.txt", "people",
+    "pool_labels.csv", "pretrain", "similarity.npy", "triplets",
 )  # fmt: skip
 
 

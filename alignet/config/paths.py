@@ -26,4 +26,6 @@ class PathsSettings:
     imagenet: str
     imagenet_val: str
     levels: str
+    maps: str
+    clickme: str
     wordnet: str

@@ -120,6 +120,12 @@ class FinetuneSection:
 class ExportSection:
     """What is handed out. `dataset` is the drawn and answered triplets in the official format."""
 
-    roles: tuple[Literal["alignet", "distillation", "ud", "teacher", "dataset"], ...]
+    roles: tuple[
+        Literal[
+            "alignet", "distillation", "harmonized", "unharmonized", "shuffled-maps", "alignet-harmonized",
+            "alignet-and-harmonized", "ud", "teacher", "dataset",
+        ],
+        ...,
+    ]  # fmt: skip
     precision: Literal["float32", "float16", "bfloat16"]
     scores: tuple[str, ...]  # evaluations that the model card tells; others leave the export as it is

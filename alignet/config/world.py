@@ -29,6 +29,9 @@ class WorldSettings:
     say_category, say_concept, say_colour, say_background: how often a caption names each.
     participants: of the trials with response times, in fives; participant_trials: of each. rated: pictures of each
     concept in the sets of one category that are rated for similarity.
+    move: how far an object's middle may be from the picture's, as a share of its side. scale: how large objects are; 1
+    fits the picture. mapped, mapped_test: labelled pictures with importance maps, to train on and to measure on;
+    mapped_plain: such pictures without maps. raters: simulated people who mark each of them.
     """
 
     size: int
@@ -53,6 +56,12 @@ class WorldSettings:
     participant_trials: int
     rated: int
     seed: int
+    move: float = 0.04
+    scale: float = 1.0
+    mapped: int = 0
+    mapped_plain: int = 0
+    mapped_test: int = 0
+    raters: int = 0
 
     def __post_init__(self) -> None:
         counts = ("exemplars", "pool", "fresh", "probe", "train_triplets", "val_triplets", "test_triplets")
@@ -65,6 +74,11 @@ class WorldSettings:
         _check_world("ceiling", 0.4 <= self.ceiling <= 0.95, "0.4..0.95", self.ceiling)
         fives = self.participants >= 15 and self.participants % 5 == 0
         _check_world("participants", fives, "a multiple of 5 from 15", self.participants)
+        _check_world("move", 0 <= self.move <= 0.5, "a share in 0..0.5", self.move)
+        _check_world("scale", 0.2 <= self.scale <= 3, "0.2..3", self.scale)
+        maps = (self.mapped, self.mapped_plain, self.mapped_test, self.raters)
+        expected = "all of mapped, mapped_plain, mapped_test and raters, or none"
+        _check_world("mapped", not any(maps) or min(maps) >= 1, expected, maps)
         _check_world("seed", self.seed >= 0, "zero or more", self.seed)
         for name in ("say_category", "say_concept", "say_colour", "say_background"):
             _check_world(name, 0 <= getattr(self, name) <= 1, "a share in 0..1", getattr(self, name))

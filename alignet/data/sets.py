@@ -1,4 +1,4 @@
-"""A set of data on disk: images in a folder (or below one of its subfolders) or in shards, a model, or one file.
+"""A set of data on disk: images in a folder (or below one of its subfolders) or in shards, maps, a model, or one file.
 
 A model's folder counts by its weights, configuration and tokenizer; its card and pictures may change.
 """
@@ -14,7 +14,7 @@ MODEL = (".safetensors", ".json", ".txt", ".model")  # what of a model's folder 
 
 def exists(kind: str, path: Path) -> bool:
     """Whether anything of a set is there. Shards may be named by a pattern, which is no path."""
-    if kind == "shards":
+    if kind in ("shards", "maps"):
         from alignet.data.shards import expand  # with the readers of images, which `status` does without
 
         return any(file.exists() for file in expand(path))
@@ -46,6 +46,10 @@ def files_of(kind: str, path: Path, under: str, ids: Path | None = None) -> Path
         return files
     if kind == "judgements":
         return {"file": judgements_file(path)}
+    if kind == "maps":
+        from alignet.data.importance_maps import files_of_maps
+
+        return files_of_maps(path)
     return {"file": path} | ({"ids": ids} if ids is not None else {})
 
 

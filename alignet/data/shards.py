@@ -232,6 +232,12 @@ def _read(file: Path, offset: int, size: int) -> bytes:
     return data
 
 
+def has_labels(path: Path | str) -> bool:
+    """Whether the first shard has members `.cls` at all."""
+    first = next(iter(shard_files(path).values()))
+    return any(name.lower().endswith(".cls") for name, _ in _members(first))
+
+
 def shard_labels(path: Path | str, *, field: str = "", ids: Collection[str] | None = None) -> dict[str, int]:
     """The class of every image, a whole number: id -> label, sorted by id.
 

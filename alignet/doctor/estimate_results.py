@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from alignet.config import DatasetSettings
-from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate
+from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate, base_of, of_role
 from alignet.pipeline.graph import SETTINGS, Node
 
 ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and thousands of triplets
     "rsa": 0.1, "rsa_mean": 0.2, "nights": 1.0, "calibration": 0.1, "levels": 0.8, "hierarchy": 0.6, "space": 0.2,
-    "projection": 15.0, "examples": 0.1,
+    "projection": 15.0, "examples": 0.1, "where": 5.0, "masking": 0.5,
 }  # fmt: skip
+SIDE = 64  # pixels a side of maps that are not here
+RANKED = 2.5e-7  # seconds of a pixel of a map and a reduction: ranked at all scales and compared [measured]
+HALVED = 1.2e-8  # seconds of a pixel of an image's maps and a split of its raters [measured]
 
 
 class ResultEstimates(BaseEstimates):
@@ -21,6 +24,8 @@ class ResultEstimates(BaseEstimates):
         setting, _, name = node.role.partition(".")
         dataset = self.sources.config.evaluate.datasets[name]
         model = SETTINGS[setting][0]
+        if dataset.family == "where":
+            return self._where(node, dataset)
         if model is None:
             return self.small("what is said without a model", 1.0)
         width = self.width(model)
@@ -55,6 +60,25 @@ class ResultEstimates(BaseEstimates):
         if dataset.family in ("few_shot", "breeds", "transfer"):
             return self._readouts(dataset, width)
         return self.small(f"family {dataset.family}: assumed", ASSUMED.get(dataset.family, 5.0))
+
+    def _where(self, node: Node, dataset: DatasetSettings) -> Estimate:
+        """Maps of the images ranked at every scale, and halves of the raters where they give the ceiling."""
+        options, held = dataset.options, self.sources.read(dataset.data["maps"])
+        maps = next(iter(held.values())) if held else None
+        saliency = node.inputs.get("node.saliency")
+        if saliency is not None:
+            model, _, images = of_role(self.sources.graph[saliency].role)
+            count = self.rows(model, images).number
+            encoder = self.measured.models.encoder(base_of(model))
+            side = encoder.data_config["input_size"][-1] if encoder is not None else SIDE
+        else:
+            count, side = (len(maps) if maps is not None else 0), SIDE
+        pixels = next(iter(maps.sizes)) if maps is not None else (SIDE, SIDE)
+        kinds = max(len(held or ()), 1) if options["keys"] == "all" else 1
+        seconds = RANKED * count * side**2 * len(options["reductions"]) * kinds
+        if options["ceiling"] == "split_half":
+            seconds += HALVED * count * pixels[0] * pixels[1] * options["splits"] * kinds
+        return self.small(f"maps of {count:,} images", 0.3 + seconds)
 
     def _readouts(self, dataset: DatasetSettings, width: int) -> Estimate:
         """Logistic regressions on frozen features: as many as there are draws, on as many images."""

@@ -13,22 +13,22 @@ import math
 from collections.abc import Callable, Mapping
 
 from alignet.doctor.config_checks import images_a_step
-from alignet.doctor.estimate_base import HASH, SMALL, Estimate
+from alignet.doctor.estimate_base import HASH, KEPT, SMALL, Estimate, base_of, of_role, processes
+from alignet.doctor.estimate_harmonizer import HarmonizerEstimates
 from alignet.doctor.estimate_results import ResultEstimates
 from alignet.doctor.findings import duration, plain, size
 from alignet.doctor.memory import on
 from alignet.doctor.models import NETWORKS
-from alignet.doctor.sources import Count, Sources, world_images
-from alignet.doctor.timing import cores
-from alignet.pipeline.graph import FINETUNED, Node
+from alignet.doctor.sources import Count
+from alignet.pipeline.graph import Node
+from alignet.pipeline.pool import world_pictures
 from alignet.runtime.memory import memory_limit
 
 EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
 IMAGE = 115_000  # bytes of an image that is not here: the mean of ImageNet's training images
-KEPT = 9  # a checkpoint holds what trains and Adam's two moments, and three lie there while one is written
 
 
-class Estimates(ResultEstimates):
+class Estimates(HarmonizerEstimates, ResultEstimates):
     """Estimates of the nodes of one configuration."""
 
     def of(self, key: str) -> Estimate:
@@ -38,7 +38,8 @@ class Estimates(ResultEstimates):
             "world": self._world, "pretrain": self._pretrain, "index": self._index, "vice": self._vice,
             "reliability": self._reliability, "soft_labels": self._soft_labels, "embed": self._embed,
             "distill": self._distill, "cluster": self._cluster, "triplets": self._triplets, "smooth": self._smooth,
-            "finetune": self._finetune, "levels": self.levels, "evaluate": self.evaluate, "export": self.export,
+            "finetune": self._finetune, "harmonize": self.harmonize, "saliency": self.saliency,
+            "stimuli": self.stimuli, "levels": self.levels, "evaluate": self.evaluate, "export": self.export,
             "report": self.report,
         }  # fmt: skip
         if node.stage not in kinds:
@@ -50,7 +51,7 @@ class Estimates(ResultEstimates):
     def _world(self, node: Node) -> Estimate:
         world = self.sources.config.world
         assert world is not None
-        files = sum(world_images(world, name) for name in ("things", "pool", "fresh", "probe", "judged"))
+        files = world_pictures(world)
         arrays = world.teacher_images + world.student_images
         disk = files * world.size**2 * 2 + arrays * world.size**2 * 3
         seconds = (files + arrays) * self.measured.picture() + 2 + disk / HASH
@@ -175,10 +176,10 @@ class Estimates(ResultEstimates):
     def _embed(self, node: Node) -> Estimate:
         from alignet.backbones.inference import PASS  # with torch
 
-        model, _, images = node.role.partition(".")
-        base = "student" if model in FINETUNED else model
+        model, feature, images = of_role(node.role)
+        base = base_of(model)
         library = self.sources.config.models[base].library
-        count, width = self.rows(model, images), self.width(model)
+        count, width = self.rows(model, images), self.width(model, feature)
         disk = count.number * (width * (2 if self.sources.config.embed.precision == "float16" else 4) + 40)
         unknown = count.how == "unknown"
         if library == "features":
@@ -191,13 +192,13 @@ class Estimates(ResultEstimates):
         at_a_time = embed.batch if self.measured.device == "cuda" else min(embed.batch, PASS)
         ahead = (1 + 2 * workers + at_once) * at_a_time * reading.size  # passes that are ready or being read
         if library not in NETWORKS:
-            seconds = self._streamed(count.number, reading.seconds, 0.0)
+            seconds = self.streamed(count.number, reading.seconds, 0.0)
             return Estimate(SMALL + seconds, many * (self.measured.baseline + shard + ahead), disk,
                             f"{count} images", unknown=unknown)  # fmt: skip
         forward = self.measured.forward(base)
         if forward is None:
             return Estimate(SMALL, self.measured.baseline, disk, "the network cannot be loaded", unknown=True)
-        seconds = self._streamed(count.number, reading.seconds, forward.seconds)
+        seconds = self.streamed(count.number, reading.seconds, forward.seconds)
         rate = count.number / seconds if count.number else 1 / (reading.seconds + forward.seconds)
         how = f"{count} images; {plain(rate)} images/s in batches of {forward.batch}"
         passes = min(at_once, 2) if self.measured.device == "cuda" else at_once
@@ -210,30 +211,6 @@ class Estimates(ResultEstimates):
             gpu=grown.gpu,
             unknown=unknown,
         )
-
-    def _streamed(self, images: int, reading: float, computing: float) -> float:
-        """Seconds of `alignet.backbones.inference.stream` for images that cost so much each to read and to compute.
-
-        On a CPU every thread does both; `computing` was measured with all threads on one pass.
-        """
-        runtime, here = self.sources.config.runtime, cores()
-        threads = min(runtime.threads, here)
-        if self.measured.device == "cuda":
-            return images * max(reading / min(runtime.workers or threads, here), computing)
-        return images * (reading + computing * threads) / min(threads + runtime.workers, here)
-
-    def _while_reading(self, images: int, reading: float, computing: float) -> float:
-        """Seconds for images that cost so much each to read and to compute; runtime.workers read ahead of the network.
-
-        On a CPU both want its cores, and no core does two things at once.
-        """
-        runtime, here = self.sources.config.runtime, cores()
-        if not runtime.workers:
-            return images * (reading + computing)
-        each = max(reading / min(runtime.workers, here), computing)
-        if self.measured.device == "cpu":
-            each = max(each, (reading + computing * min(runtime.threads, here)) / here)
-        return images * each
 
     def _distill(self, node: Node) -> Estimate:
         role = self.sources.config.distill.base(node.role)
@@ -332,9 +309,9 @@ class Estimates(ResultEstimates):
         held = pixels * many <= memory_limit() // 4  # as the stage decides; each process holds its own
         steps = settings.steps * step.seconds
         if held:
-            steps += self._while_reading(pool.number, reading.seconds, 0.0)
+            steps += self.while_reading(pool.number, reading.seconds, 0.0)
         else:
-            steps = self._while_reading(passes, reading.seconds, steps / max(passes, 1))
+            steps = self.while_reading(passes, reading.seconds, steps / max(passes, 1))
         first = 256 * forward.seconds if isinstance(settings.tau_student, str) else 0.0
         grown = step.memory + on(self.measured.device, forward.weights)
         batch = math.ceil(images_a_step(self.sources) / settings.accumulate) * reading.size
@@ -346,15 +323,3 @@ class Estimates(ResultEstimates):
         how += "" if held else "; images are read anew in each step"
         return Estimate(SMALL + forward.load + first + steps, memory, forward.weights, how,
                         extra_disk=KEPT * step.trained, gpu=grown.gpu, unknown=pool.how == "unknown")  # fmt: skip
-
-
-def processes(sources: Sources) -> int:
-    """How many processes of this run share a machine, as alignet/pipeline/launch.py starts them."""
-    runtime = sources.config.runtime
-    if runtime.launcher == "local":
-        return 1
-    if runtime.processes or runtime.device == "cpu":
-        return max(runtime.processes, 1)
-    import torch
-
-    return max(torch.cuda.device_count(), 1)

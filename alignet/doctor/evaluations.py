@@ -65,6 +65,8 @@ def _opened(dataset: DatasetSettings) -> list[str]:
         ]
     if dataset.family == "transfer":
         return [part for part in parts if part == "real"]
+    if dataset.family == "masking":
+        return [part for part in parts if part == "human"]
     if dataset.family in _TREES:
         return [part for part in parts if part in ("wordnet", "hierarchy", "labels")]
     if dataset.family == "few_shot" and dataset.options["labels"] == "table":
@@ -95,6 +97,8 @@ def _described(sources: Sources, name: str, dataset: DatasetSettings, part: str)
         return _breeds(sources, dataset, part, path)
     if dataset.family == "transfer":
         return _real(sources, name, dataset, path)
+    if dataset.family == "masking":
+        return _curve(path)
     if part == "hierarchy" or part == "wordnet":
         return _tree(sources, name, dataset, part, path)
     return _labelled(sources, dataset, part, path)
@@ -169,6 +173,14 @@ def _real(sources: Sources, name: str, dataset: DatasetSettings, path: Path) -> 
     labels = load_real(path, classes)
     rows = validation_rows(_ids(sources, dataset, "val"), len(labels), f"{name}: val")
     return f"{path}: labels of {len(labels):,} images, {len(rows):,} of them there"
+
+
+def _curve(path: Path) -> str:
+    from alignet.evaluate.families.masking import read_human
+
+    found = read_human(path)
+    low, high = found["share"][0], found["share"][-1]
+    return f"{path}: people's accuracy at {len(found['share'])} shares from {low:g} to {high:g}"
 
 
 def _tree(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:

@@ -95,11 +95,33 @@ def describe(kind: str, held: Any) -> str:
         return (
             f"{len(held.triplets):,} triplets, s01 the largest in {held.holds:.1%}, {held.dropped:,} left out"
         )
+    if kind == "maps":
+        said = {key: _maps_said(one) for key, one in held.items()}
+        if len(set(said.values())) == 1:
+            kinds = f", each of {', '.join(said)}" if len(said) > 1 else ""
+            return next(iter(said.values())) + kinds
+        return "; ".join(f"{key}: {one}" for key, one in said.items())
     if kind == "trials":
         return f"{len(held.rt):,} trials of {len(held.participants):,} participants about {len(held.images):,} images"
     if isinstance(held, Path):
         return f"a file of {held.stat().st_size:,} bytes"
     return f"an array {held.shape}"
+
+
+def _maps_said(held: Any) -> str:
+    """How many importance maps, of what sizes, by how many raters, and how many say nothing."""
+    sizes = [f"{height}x{width}" for height, width in held.sizes]
+    more = f" and {len(sizes) - 3:,} more sizes" if len(sizes) > 3 else ""
+    constant = f", {held.constant:,} of them constant" if held.constant else ""
+    by = ""
+    if held.raters is not None:
+        raters = sorted(len(one) for one in held.raters)
+        by = (
+            f", by {raters[0]} to {raters[-1]} raters"
+            if raters[0] < raters[-1]
+            else f", by {raters[0]} raters"
+        )
+    return f"{len(held):,} importance maps of {', '.join(sizes[:3])}{more}{by}{constant}"
 
 
 def _check_images(sources: Sources, name: str, ids: list[str]) -> Iterator[Finding]:

@@ -160,6 +160,10 @@ def _fits(about: str, key: str, needed: int, free: int, total: int) -> Finding:
         "Lower finetune.settings.batch, embed.batch or embed.shard, or split the batch with "
         "finetune.settings.accumulate"
     )
+    if key.startswith("harmonize"):
+        fix = "Lower harmonize.settings.part or harmonize.settings.batch, or set runtime.recompute=true"
+    elif key.startswith("saliency"):
+        fix = "Lower saliency.batch or saliency.shard"
     if needed > total:
         return fault(about, said, fix)
     return warning(about, said) if needed > free else ok(about, said)

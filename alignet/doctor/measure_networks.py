@@ -147,6 +147,8 @@ class NetworkMeasurements:
         size, kind = (
             (world.size, "PNG") if world is not None else (500, "JPEG")
         )  # ImageNet's are about 500 x 400
+        if images.startswith("stimuli."):
+            size, kind = self.sources.config.stimuli.settings.size, "PNG"
         coarse = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
         held = io.BytesIO()
         Image.fromarray(coarse).resize((size, size)).save(held, kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from alignet.doctor.files import open_one, sample
 from alignet.doctor.findings import Finding, fault, ok, plain, warning
 from alignet.doctor.short import BLOCKS, Short, shortened
 from alignet.doctor.sources import Sources
+from alignet.pipeline.graph import TRAINED
 from alignet.runtime.memory import memory_left
 
 NETWORKS = ("timm", "open_clip", "transformers")  # libraries whose models are networks
@@ -44,11 +46,21 @@ class Models:
 
     def networks(self) -> dict[str, ModelSettings]:
         """Models that the graph embeds with or trains, and that are networks."""
-        used = {node.role.partition(".")[0] for node in self.sources.graph.values() if node.stage == "embed"}
-        if any(node.stage == "finetune" for node in self.sources.graph.values()):
+        nodes = self.sources.graph.values()
+        used = {re.split("[.:]", node.role)[0] for node in nodes if node.stage in ("embed", "saliency")}
+        if any(node.stage in TRAINED.values() for node in nodes):
             used.add("student")
         models = {name: model for name, model in self.sources.config.models.items() if name in used}
         return {name: model for name, model in models.items() if model.library in NETWORKS}
+
+    def classes(self, name: str) -> int:
+        """How many classes a network's own classifier tells apart; 0 where it has none, or cannot be loaded."""
+        from alignet.backbones.gradients import has_classifier
+
+        encoder = self.encoder(name)
+        if encoder is None or not has_classifier(encoder):
+            return 0
+        return int(getattr(encoder.module, "num_classes", 0))
 
     def weights(self, name: str) -> str | None:
         """What Backbone.weights would be: a path, '' (cached from a hub), 'random'; None if they are not here."""

@@ -16,7 +16,10 @@ from typing import Any
 from alignet.pipeline.cli import conf_folder
 
 # Sections that decide what is computed; the others say where things are and how they are shown.
-METHOD = ("teacher", "student", "vice", "soft_labels", "distill", "cluster", "triplets", "smooth", "finetune")
+METHOD = (
+    "teacher", "student", "vice", "soft_labels", "distill", "cluster", "triplets", "smooth", "finetune", "harmonize",
+    "saliency", "stimuli",
+)  # fmt: skip
 GROUPS = ("teacher", "student")  # chosen whole by name
 # Sources of data/README.md by how their rows begin -> how it is known that a run reads them: a set of data below a
 # folder (`{name}` is one of `paths`), a set of a kind, an evaluation of a family or with a name in its `data`.
@@ -62,11 +65,19 @@ def values(composed: Mapping[str, Any], overrides: Sequence[str], folder: Path |
     chosen = [Value(name, groups[name], "", True) for name in GROUPS if name in groups]
     given -= {one.key for one in chosen}  # one choice, whose values have the marks of their file
     found = chosen
-    for section in METHOD:
+    for section in [one for one in METHOD if _decides(one, composed)]:
         for key, value in leaves(composed.get(section), section):
             changed = any(key == item or key.startswith(f"{item}.") for item in given)
             found.append(Value(key, value, marks.get(key, ""), changed))
     return found
+
+
+def _decides(section: str, composed: Mapping[str, Any]) -> bool:
+    """Whether anything is computed by a section: saliency and pictures shown in part are where there are maps."""
+    if section == "stimuli":
+        return bool(composed.get("stimuli", {}).get("maps"))
+    sets = composed.get("data", {}).get("sets", {})
+    return section != "saliency" or any(one["kind"] == "maps" for one in sets.values())
 
 
 def active_files(folder: Path, overrides: Sequence[str], experiment: str) -> list[tuple[Path, str]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alignet.config import Config, DatasetSet, FeaturesSet, ImagesSet, SetSettings, TripletsSet
+from alignet.config import Config, DatasetSet, FeaturesSet, ImagesSet, MapsSet, SetSettings, TripletsSet
 from alignet.data.object_order import SORTED_FILES, TABLE, numbering
 from alignet.data.sets import exists, files_of
 from alignet.data.tables import read_rows
@@ -102,6 +102,7 @@ class Sources:
 
         images, shards: their ids. triplets: int64 (n, 3), odd one last. features: Features. table: its rows.
         array: (...). weights: names of tensors. map: AffineMap. embedding: (loc, scale). dataset: as loaded.
+        maps: ImportanceMaps by key.
         """
         if name in self._held:
             return self._held[name]
@@ -162,6 +163,11 @@ class Sources:
             from alignet.data.trials import read_trials
 
             return read_trials(path)
+        if isinstance(one, MapsSet):
+            from alignet.data.importance_maps import keys_of, load_maps
+
+            keys = [one.key] if one.key else keys_of(path) or [""]
+            return {key: load_maps(path, key=key) for key in keys}
         if one.kind == "judgements":
             from alignet.data.sets import judgements_file
 

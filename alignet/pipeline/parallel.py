@@ -39,6 +39,7 @@ _IMPORTED = {  # by a stage's functions as they run: seconds of CPU and 100 MB f
     "pretrain": ("torch._dynamo",),  # by torch.optim
     "distill": ("torch._dynamo",),
     "finetune": ("torch._dynamo",),
+    "harmonize": ("torch._dynamo",),
 }
 _WAIT_SECONDS = 1.0  # between looks at whether this process was asked to end
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,26 @@ def _ids_name(features_name: str) -> str:
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file without their ends."""
     return path.read_text(encoding="utf-8").splitlines()
+
+
+def saliency_maps(artifact: Artifact) -> tuple[np.ndarray, list[str]]:
+    """Maps (m, h, w) float32 of a `saliency` artifact and their ids: the gradient's largest magnitude over channels.
+
+    Each covers its whole image: what the network did not see of it is 0.
+    """
+    from alignet.evaluate.where import reduce_channels, seen
+
+    maps, ids = [], []
+    for name in sorted(one for one in artifact.manifest["files"] if one.startswith("saliency-")):
+        with np.load(artifact.folder / name, allow_pickle=False) as shard:
+            found, boxes = reduce_channels(shard["gradients"], "max"), shard["box"]
+        ids += read_lines(artifact.folder / name.replace("saliency-", "ids-").replace(".npz", ".txt"))
+        for one, (left, top, right, bottom) in zip(found, boxes, strict=True):
+            wide, high = right - left, bottom - top
+            box = (-left / wide, -top / high, (1 - left) / wide, (1 - top) / high)
+            whole = seen(one, box, one.shape, beyond=True)
+            maps.append(whole.astype(np.float32))
+    return np.stack(maps), ids
 
 
 def transform(mapping: Artifact | None) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -100,6 +120,43 @@ def object_rows(naming: Mapping[str, str], table: Path, ids: list[str]) -> np.nd
 
     values = [str(getattr(concept, naming["column"])) for concept in load_concepts(table)]
     return rows_of_objects([naming["prefix"] + value if value else "" for value in values], ids)
+
+
+def shards_of(run: StageRun, name: str) -> Path | None:
+    """Where the shards of an image set are, if it lies in such."""
+    in_shards = run.inputs[name].manifest["identity"]["section"].get("kind") == "shards"
+    return run.sources[name] if in_shards else None
+
+
+def class_numbers(
+    ids: Sequence[str], table: Path | None, column: str, shards: Path | None = None
+) -> np.ndarray:
+    """The class of each image, (n,) int64, -1 where it is not known.
+
+    From a column of a table; without one by the WordNet ids of ImageNet's names; without these by the .cls members of
+    `shards`, where the images lie in such. ValueError for a value that is no whole number.
+    """
+    from alignet.data.shards import has_labels, shard_labels
+    from alignet.data.tables import column_for
+    from alignet.data.wordnet import wordnet_id
+    from alignet.evaluate.top1 import imagenet_labels
+
+    if table is not None:
+        values, where = column_for(table, list(ids), column), f"{table}, column {column!r}"
+    elif any(wordnet_id(one) for one in ids):
+        return imagenet_labels(ids)
+    elif shards is not None and has_labels(shards):
+        known = shard_labels(shards, ids=frozenset(ids))
+        values, where = [str(known[one]) for one in ids], f"{shards}, .cls members"
+    else:
+        return np.full(len(ids), -1)
+    for one, value in zip(ids, values, strict=True):
+        if not str(value).isdigit():
+            raise ValueError(
+                f"{where}: expected the number of a class, found {value!r} for {one}; number the classes as the "
+                f"network's classifier does, from 0."
+            )
+    return np.array([int(value) for value in values], dtype=np.int64)
 
 
 def listed_ids(artifact: Artifact) -> list[str]:

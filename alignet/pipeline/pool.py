@@ -40,6 +40,12 @@ def image_ids(one: ImagesSet, path: Path) -> list[str]:
     return [listed_name(one.under, name) for name in list_images(path / one.under if one.under else path).ids]
 
 
+def world_pictures(world: Any) -> int:
+    """Pictures in all folders of a drawn world, by the world's settings."""
+    names = ("things", "pool", "fresh", "probe", "judged", "mapped", "mapped_plain", "mapped_test")
+    return sum(world_images(world, name) for name in names)
+
+
 def world_images(world: Any, folder: str) -> int:
     """Pictures in one of a drawn world's folders, by the world's settings."""
     from alignet.world.drawing import CATEGORIES
@@ -49,5 +55,6 @@ def world_images(world: Any, folder: str) -> int:
     counts = {
         "things": judged * world.exemplars, "pool": world.pool, "fresh": concepts * world.fresh,
         "probe": concepts * world.probe, "judged": 2 * concepts + 5 * world.concepts * world.rated,
+        "mapped": world.mapped, "mapped_plain": world.mapped_plain, "mapped_test": world.mapped_test,
     }  # fmt: skip
     return counts.get(folder, 0)

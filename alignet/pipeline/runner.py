@@ -32,7 +32,8 @@ from alignet.runtime.artifacts import Artifact, ArtifactError, Work
 from alignet.runtime.distributed import current
 from alignet.runtime.interrupt import Stopped, stop_if_asked
 
-SHARED = ("embed", "finetune")  # stages that all processes of a run work on; the others are the first one's
+# stages that all processes of a run work on; the others are the first one's
+SHARED = ("embed", "finetune", "harmonize", "saliency", "stimuli")
 
 
 @dataclass
@@ -186,6 +187,8 @@ class Pipeline(States):
                 ids = outside_ids(self.config, self.graph[parent].outside)
                 if ids is not None:
                     sources[f"{name}.ids"] = ids
+            elif parent.startswith("stimuli["):  # an image set that lies in its artifact
+                sources[name] = self.store.folder(self.identity(parent))
         if node.stage == "index":
             sources["data"] = self.locate(node.key)
             if node.outside:

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 
 from alignet.config import Config
 from alignet.doctor.findings import duration, size
+from alignet.plan.costs import CONTEXT, Cost, embed_bytes, kept_bytes
 from alignet.plan.machines import WORDS, Machine
 from alignet.plan.networks import Network
-from alignet.plan.nodes import CONTEXT, Cost, embed_bytes, finetune_bytes, kept_bytes
+from alignet.plan.nodes import finetune_bytes
 from alignet.plan.sizes import Sizes
 
 BATCHES = (48, 96, 192, 384, 512)  # images at once, for the table of what fits
 PATIENCE = 86_400.0  # seconds of one node beyond which more GPUs are advised: a day
+DEALT = ("embed", "finetune", "harmonize", "saliency", "stimuli")  # stages that several GPUs share
 PART = 1_000_000  # images of a part, where a set is cut into parts that are embedded by themselves
 LARGE = 1e12  # bytes of features that are no longer made, moved and kept as one artifact
 NODE = 8  # GPUs of one machine, at most
@@ -87,7 +89,7 @@ def _finetuned(network: Network, kept: float, images: int, reduced: bool) -> flo
 
 def beyond(config: Config, machine: Machine, sizes: Sizes, costs: Sequence[Cost]) -> Iterator[str]:
     """Where one machine no longer serves, and which existing engine does."""
-    slow = [cost for cost in costs if cost.stage in ("embed", "finetune") and cost.seconds > PATIENCE]
+    slow = [cost for cost in costs if cost.stage in DEALT and cost.seconds > PATIENCE]
     what = "GPUs" if machine.gpu else "machines"
     for cost in slow:
         many = -(-int(cost.seconds * machine.count) // int(PATIENCE))

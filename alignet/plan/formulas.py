@@ -20,6 +20,10 @@ FINETUNE_ARRAYS = (
     12  # float32 arrays of all that trains, in a step: weights 3, gradients 3, moments 4, start, update
 )
 
+SGD_ARRAYS = 7  # float32 arrays of all that trains, in a step of SGD: weights 2, gradients 3, momentum 2
+PLAIN = 3  # forward passes that forward and backward take
+SECOND_KEPT = 2.5  # times what backward keeps that a second derivative keeps [counted: 1.7 to 2.6]
+
 
 @dataclass(frozen=True)
 class Work:
@@ -124,6 +128,27 @@ def finetune_step(b: float, training: float, trained: float, triplets: float, ke
     work = Work(flops, 2 * b * kept, {f"trained {kind}": flops})
     work += Work(14 * triplets, 40 * triplets, {"in-batch triplet": triplets})
     return work + Work(20 * trained, 4 * FINETUNE_ARRAYS * trained, {"parameter": trained})
+
+
+def gradients(images: float, forward: float, kept: float, kind: str) -> Work:
+    """Gradients of a logit by the pixels: forward, and backward through activations alone, which is as much."""
+    flops = 2 * images * forward
+    return Work(flops, 2 * images * kept, {f"trained {kind}": flops})
+
+
+def harmonize_step(
+    plain: float, mapped: float, forward: float, trained: float, kept: float, kind: str
+) -> tuple[Work, Work]:
+    """A step of images without maps, with SGD; and what it has of images with maps.
+
+    A second derivative has twice the products of forward and backward [counted: 2.0 for ResNets, XCiT and
+    depthwise convolutions, 2.0 to 2.2 for vision transformers], and keeps SECOND_KEPT times as much.
+    """
+    flops = plain * PLAIN * forward
+    first = Work(flops, 2 * plain * kept, {f"trained {kind}": flops})
+    first += Work(6 * trained, 4 * SGD_ARRAYS * trained, {"parameter": trained})
+    flops = 2 * mapped * PLAIN * forward
+    return first, Work(flops, 2 * mapped * SECOND_KEPT * kept, {f"trained {kind}": flops})
 
 
 def ridge(images: float, q: float, p: float) -> Work:

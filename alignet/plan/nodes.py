@@ -13,47 +13,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from alignet.config import Config
-from alignet.doctor.estimate_base import SMALL
+from alignet.doctor.estimate_base import KEPT, SMALL, base_of, of_role
 from alignet.doctor.estimate_results import ASSUMED
-from alignet.doctor.estimates import EPOCHS, KEPT
-from alignet.pipeline.graph import FINETUNED, SETTINGS, Node, build_graph
+from alignet.doctor.estimates import EPOCHS
+from alignet.pipeline.graph import SETTINGS, TRAINED, Node, build_graph
 from alignet.plan import formulas
+from alignet.plan.costs import CONTEXT, IDENTITY, NAME, PROCESS, Cost, embed_bytes, kept_bytes, pass_images
 from alignet.plan.formulas import Work
+from alignet.plan.harmonizer import HarmonizerCosts
 from alignet.plan.machines import Machine
-from alignet.plan.networks import Network
 from alignet.plan.sizes import MissingSize, Sizes
 
-PROCESS = 700_000_000  # bytes of a process that has loaded torch, faiss and timm [measured: VmRSS]
-CONTEXT = 600_000_000  # bytes of a GPU that CUDA, its kernels and libraries take [assumed]
-IDENTITY = 120  # bytes of an image in an index: its name and checksum
-NAME = 100  # bytes of an id in memory, as Python keeps it
-PASS = 16  # images of a pass on a CPU, at most [alignet.backbones.inference.PASS, without torch]
-ON_DEVICE = 2  # passes that a GPU holds [alignet.backbones.inference]
+CLASSES = 1000  # of a classifier whose logits are embedded [assumed: ImageNet-1k]
 REPORT = 20.0  # seconds of the page, its tables and figures
 FAMILIES = ASSUMED | {  # seconds of an evaluation on a few hundred images and thousands of triplets [measured there]
     "odd_one_out": 0.7, "agreement": 1.0, "teacher_labels": 1.0, "top1": 2.0, "linear_probe": 3.0, "few_shot": 4.0,
     "breeds": 5.0, "transfer": 5.0,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a node costs. Bytes at the peak: host, of one process; gpu, of one GPU; disk: of what it leaves there."""
-
-    stage: str
-    role: str
-    work: Work
-    seconds: float
-    bound: str  # what most of the time is spent on
-    host: float
-    gpu: float
-    disk: float
-    how: str
-
-    @property
-    def key(self) -> str:
-        """The node's name, as `status` prints it."""
-        return f"{self.stage}[{self.role}]" if self.role else self.stage
 
 
 def plan_nodes(config: Config, machine: Machine) -> list[Cost]:
@@ -73,34 +49,16 @@ def plan_nodes(config: Config, machine: Machine) -> list[Cost]:
 
 
 @dataclass
-class _Planner:
-    config: Config
-    machine: Machine
-    sizes: Sizes
-
+class _Planner(HarmonizerCosts):
     def of(self, node: Node) -> Cost:
         kinds: Mapping[str, Callable[[Node], Cost]] = {
             "index": self._index, "vice": self._vice, "reliability": self._reliability,
             "soft_labels": self._soft_labels, "embed": self._embed, "distill": self._distill, "cluster": self._cluster,
             "triplets": self._triplets, "smooth": self._smooth, "finetune": self._finetune, "pretrain": self._pretrain,
             "world": self._world, "evaluate": self._evaluate, "export": self._export, "report": self._report,
+            "saliency": self._saliency, "stimuli": self._stimuli, "harmonize": self._harmonize,
         }  # fmt: skip
         return kinds.get(node.stage, self._other)(node)
-
-    def _cost(
-        self, node: Node, work: Work, how: str, *, on_gpu: bool = False, reduced: bool = False, host: float = 0.0,
-        gpu: float = 0.0, disk: float = 4_000, more: float = 0.0, waiting: float = 0.0,
-    ) -> Cost:  # fmt: skip
-        """more: seconds beside the work's. waiting: and those of the disk."""
-        times = self.machine.by_bound(work, on_gpu, reduced) | ({"disk": waiting} if waiting else {})
-        bound = max(times, key=lambda name: times[name]) if times else ""
-        there = CONTEXT + gpu if on_gpu and self.machine.gpu else 0.0
-        kept = host + (0.0 if there else gpu)
-        seconds = SMALL + sum(times.values()) + more
-        return Cost(node.stage, node.role, work, seconds, bound, PROCESS + kept, there, disk, how)
-
-    def _fixed(self, node: Node, seconds: float, how: str, disk: float = 4_000) -> Cost:
-        return self._cost(node, Work(), how, more=seconds, disk=disk)
 
     # ---- data and people
 
@@ -114,9 +72,6 @@ class _Planner:
             node, formulas.hashed(images * size), f"{images:,} images", host=images * (NAME + IDENTITY),
             disk=images * IDENTITY, waiting=late,
         )  # fmt: skip
-
-    def _of(self, work: Work, on_gpu: bool = False, reduced: bool = False) -> float:
-        return self.machine.seconds(work, on_gpu, reduced)
 
     def _vice(self, node: Node) -> Cost:
         vice = self.config.vice
@@ -178,18 +133,14 @@ class _Planner:
         host = 4 * (4 * p * p + 3 * m * m + 2 * m * p) + 60 * n + 60 * settings.batch
         return self._cost(node, work, how, host=host, disk=disk)
 
-    def _has(self, images: str) -> bool:
-        assumed, sets = self.sizes.assumed, self.config.data.sets
-        return images in assumed or (images in sets and self.config.data.drawn(images))
-
     # ---- features
 
     def _embed(self, node: Node) -> Cost:
-        name, _, images = node.role.partition(".")
-        model = "student" if name in FINETUNED else name
+        name, feature, images = of_role(node.role)
+        model = base_of(name)
         library, many = self.config.models[model].library, self._rows(images)
         embed = self.config.embed
-        width = self.sizes.width(model)
+        width = self.sizes.width(model) if feature != "logits" else self._classes(model)
         stored = 2 if embed.precision == "float16" else 4
         disk = many * (width * stored + 40)
         shard = min(embed.shard, many)
@@ -207,40 +158,8 @@ class _Planner:
         gpu = embed_bytes(network, embed.batch, threads, on_gpu)
         return self._read(node, many, self.sizes.image_bytes(images), work, disk, host, gpu)
 
-    @property
-    def workers(self) -> int:
-        """Processes that read images."""
-        plan = self.config.plan
-        if plan.workers is not None:
-            return plan.workers
-        return self.machine.settings.cores if self.machine.gpu else self.config.runtime.workers
-
-    def _read(
-        self, node: Node, images: int, size: int, work: Work, disk: float, host: float, gpu: float = 0.0
-    ) -> Cost:
-        """Images read and computed, dealt to plan.count. Threads read while a GPU computes; cores do either."""
-        machine, cores = self.machine, self.machine.settings.cores
-        reading = self._of(formulas.read(images, size))  # with all cores at it
-        computing = self._of(work, on_gpu=True, reduced=self.config.embed.compute == "bf16")
-        late = images * size / machine.settings.disk
-        if machine.gpu:
-            reading *= cores / min(self.workers or self.config.runtime.threads, cores)
-        seconds = max(late, max(reading, computing) if machine.gpu else reading + computing)
-        shared = min(machine.count, math.ceil(images / self.config.embed.shard))
-        seconds = SMALL + seconds / shared
-        bound = "products" if computing > max(reading, late) else "disk" if late > reading else "cores"
-        moved = Work(work.flops, work.bytes + images * size + disk, work.units)
-        on = machine.gpu is not None and bool(gpu)
-        what = f"{images:,} images, {images / seconds:,.0f} a second"
-        if shared > 1:
-            what += f" on {shared}"
-        return Cost(node.stage, node.role, moved, seconds, bound, PROCESS + host + (0 if on else gpu),
-                    CONTEXT + gpu if on else 0, disk, what)  # fmt: skip
-
-    def _rows(self, images: str) -> int:
-        if images == "pool" or self._has(images):
-            return self.sizes.images(images)
-        return self.sizes.objects() if images not in self.config.data.sets else self.sizes.images(images)
+    def _classes(self, model: str) -> int:
+        return int(self.config.models[model].model_args.get("num_classes", CLASSES))
 
     # ---- the AligNet data set
 
@@ -332,17 +251,6 @@ class _Planner:
         return Cost(node.stage, node.role, work + reading, SMALL + seconds, bound, PROCESS + host + (0 if on else gpu),
                     CONTEXT + gpu if on else 0, disk, how)  # fmt: skip
 
-    def _while_reading(self, work: Work, reading: Work, held: bool, reduced: bool) -> tuple[float, str]:
-        """Seconds of fine-tuning: pixels are read beforehand, or while the network computes."""
-        times = self.machine.by_bound(work, True, reduced)
-        computing = sum(times.values()) / self.machine.count
-        to_read = self._of(reading) / (1 if held else self.machine.count)
-        to_read *= self.machine.settings.cores / max(1, min(self.workers, self.machine.settings.cores))
-        bound = max(times, key=lambda name: times[name])
-        if held or not self.workers or not self.machine.gpu:
-            return computing + to_read, "cores" if to_read > computing else bound
-        return max(computing, to_read), "cores" if to_read > computing else bound
-
     def _pretrain(self, node: Node) -> Cost:
         assert self.config.pretrain is not None
         network = self.sizes.network(node.role)
@@ -355,11 +263,11 @@ class _Planner:
                           host=host, disk=4 * network.parameters)  # fmt: skip
 
     def _world(self, node: Node) -> Cost:
-        from alignet.pipeline.pool import world_images
+        from alignet.pipeline.pool import world_pictures
 
         world = self.config.world
         assert world is not None
-        files = sum(world_images(world, name) for name in ("things", "pool", "fresh", "probe", "judged"))
+        files = world_pictures(world)
         number = files + world.teacher_images + world.student_images
         size = number * world.size**2 * 3
         return self._cost(
@@ -382,13 +290,13 @@ class _Planner:
 
     def _width(self, setting: str) -> int:
         model = SETTINGS[setting][0]
-        return self.sizes.width("student" if model in FINETUNED or model is None else model)
+        return self.sizes.width("student" if model is None else base_of(model))
 
     def _export(self, node: Node) -> Cost:
         if node.role == "dataset":
             count = self.sizes.drawn_triplets()
             return self._fixed(node, 1e-6 * count, "triplets with file names", 100 * count)
-        if node.role in FINETUNED:
+        if node.role in TRAINED:
             weights = 4 * self.sizes.network("student").parameters
             return self._fixed(node, 2 + weights / 1e8, "written, loaded again and compared", weights)
         p = self.sizes.width("teacher" if node.role == "teacher" else "student")
@@ -407,26 +315,6 @@ def distinct_images(batch: int, accumulate: int, in_batch: bool, pool: int) -> i
         return batch * accumulate
     part = 3 * batch / accumulate
     return round(pool * -math.expm1(-part / pool) * accumulate)
-
-
-def pass_images(batch: int, on_gpu: bool) -> int:
-    """Images of a pass of embedding."""
-    return batch if on_gpu else min(batch, PASS)
-
-
-def embed_bytes(network: Network, batch: int, threads: int, on_gpu: bool) -> float:
-    """Bytes of weights and of the activations of all passes that are computed at once in embedding."""
-    passes = min(threads, ON_DEVICE) if on_gpu else threads
-    return 4 * network.parameters + passes * pass_images(batch, on_gpu) * network.working
-
-
-def kept_bytes(network: Network, reduced: bool, recompute: bool, *, products: bool = False) -> float:
-    """Bytes that the backward pass keeps of an image; recompute: of each block its input alone.
-
-    products: on a CPU, where attention under bf16 is computed by products (alignet.student.network.attend_by_products).
-    """
-    kept = network.kept16 + products * network.attention16 if reduced else network.kept32
-    return kept * network.recomputed16 / network.kept16 if recompute else kept
 
 
 def finetune_bytes(

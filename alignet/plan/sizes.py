@@ -90,6 +90,8 @@ class Sizes:
 
     def image_bytes(self, name: str) -> int:
         """Mean bytes of a file of an image set."""
+        if name.startswith("stimuli."):
+            return self.config.stimuli.settings.size**2  # of a grey PNG, about a byte a pixel
         if self.config.world is not None and self.config.data.drawn(name):
             return WORLD_BYTES * self.config.world.size**2
         return self.config.plan.image_bytes

@@ -21,7 +21,7 @@ from alignet.config.data import FileSet, ImagesSet, TripletsSet
 from alignet.config.models import ModelSettings
 from alignet.data.breeds import ROOT
 from alignet.pipeline.graph import build_graph
-from alignet.rehearse import people, wordnet
+from alignet.rehearse import importance, people, wordnet
 from alignet.rehearse.pictures import write_folder, write_shards
 from alignet.runtime.artifacts import fingerprint
 
@@ -38,8 +38,10 @@ _CORRUPTIONS = ("gaussian_noise", "fog", "jpeg_compression")
 def miniatures(config: Config, folder: Path) -> Drawn:
     """Draw every outside data set of a configuration into a folder, unless it holds them already."""
     made = Miniatures(config, folder, config.rehearse.seed)
+    maps = importance.maps_of(config)
     wanted = fingerprint(
         {"sets": asdict(config.data), "datasets": asdict(config.evaluate), "seed": config.rehearse.seed}
+        | ({"maps": maps, "tables": importance.tables_of(config)} if maps else {})
     )
     note = folder / DRAWN
     if note.is_file() and note.read_text(encoding="utf-8").partition("\n")[0] == wanted:
@@ -85,11 +87,12 @@ class Miniatures:
         count = (
             wordnet.breeds_classes() if any(d.family == "breeds" for d in self._datasets()) else 4 * CLASSES
         )
-        self.classes = wordnet.class_ids(count, {*ids, ROOT})
+        self.classes = wordnet.class_ids(count, {*ids, ROOT}, importance.classes(self.config))
 
     def places(self) -> Drawn:
         """Where every set is to stand, and what cannot be drawn; nothing is written."""
         self._people()
+        importance.add(self)
         for name, dataset in self.config.evaluate.datasets.items():
             rule = _FAMILIES.get(dataset.family)
             if rule is not None:
@@ -119,6 +122,10 @@ class Miniatures:
         place = self.folder.joinpath(*parts)
         if self.config.data.sets[name].kind == "shards":
             return place.parent if place.suffix == ".tar" else place
+        if self.config.data.sets[name].kind == "maps" and place.suffix != ".npz":
+            if place in {self.place(one) for one, it in self.config.data.sets.items() if it.kind == "shards"}:
+                return place  # in the samples of their images
+            return place.with_name("maps.npz") if set("*?[{") & set(place.name) else Path(f"{place}.npz")
         return place
 
     def _datasets(self) -> Iterable[Any]:
@@ -218,8 +225,7 @@ class Miniatures:
         for part in {"a", "r"} & set(images):
             self._labelled(images[part], 1, some)
         if "v2" in images:
-            numbers = range(len(self.classes))
-            self._images(images["v2"], (f"{number}/0.jpeg" for number in numbers))
+            self._images(images["v2"], (f"{number}/0.jpeg" for number in range(len(self.classes))))
         if "c" in images:
             self._images(
                 images["c"],
@@ -246,14 +252,7 @@ class Miniatures:
         for one in dataset.images.values():
             self._tested(one)
         listed = dataset.options["wordnet"]
-        levels = [
-            [
-                one
-                for value in listed[level].values()
-                for one in ([value] if isinstance(value, str) else value)
-            ]
-            for level in ("basic", "superordinate")
-        ]
+        levels = [list(_listed({"wordnet": {level: listed[level]}})) for level in ("basic", "superordinate")]
         parents = wordnet.hypernyms(self.classes, *levels)
         self._file(dataset.data["wordnet"], lambda path: wordnet.write_noun(path, parents))
 

@@ -15,15 +15,15 @@ SIDE = 40  # pixels
 _GRID = 4  # coarse squares of colour along a side
 
 
-def _generator(*parts: object) -> np.random.Generator:
+def generator_of(*parts: object) -> np.random.Generator:
     return np.random.default_rng(list(hashlib.sha256(repr(parts).encode()).digest()))
 
 
 def picture(seed: int, name: str) -> bytes:
     """An image of SIDE x SIDE pixels in the format of the name's suffix: its folder's colours, and noise of its own."""
     folder, _, _ = name.rpartition("/")
-    base = _generator(seed, folder or name).uniform(0, 255, (_GRID, _GRID, 3))
-    own = _generator(seed, "image", name).normal(0, 40, (_GRID, _GRID, 3))
+    base = generator_of(seed, folder or name).uniform(0, 255, (_GRID, _GRID, 3))
+    own = generator_of(seed, "image", name).normal(0, 40, (_GRID, _GRID, 3))
     pixels = np.clip(base + own, 0, 255).astype(np.uint8)
     large = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     content = io.BytesIO()

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from alignet.config import Config
-from alignet.config.data import ImagesSet, TripletsSet
+from alignet.config.data import ImagesSet, MapsSet, TripletsSet
+from alignet.rehearse.importance import maps_of
 from alignet.rehearse.miniatures import Drawn, Miniatures
 from alignet.runtime.artifacts import fingerprint
 
@@ -31,6 +32,7 @@ def slices(config: Config, folder: Path) -> Drawn:
     found = Drawn()
     places = Miniatures(config, folder)  # the same places as a miniature's
     kinds = _kinds(config)
+    mapped = {images: maps for maps, images in maps_of(config).items()}
     for name, one in config.data.sets.items():
         if config.data.drawn(name) or one.path is None:
             continue
@@ -43,7 +45,9 @@ def slices(config: Config, folder: Path) -> Drawn:
             if one.kind == "images" and source.is_dir():
                 every = str(source) in kinds["every"]
                 what = [str(source), one.under, config.rehearse.classes, config.rehearse.images, every]
-                _once(place, what, lambda: _folders(config, source, one.under, place, every))  # noqa: B023
+                maps = mapped.get(name)
+                what += [str(config.data.sets[maps].path)] if maps else []
+                _once(place, what, lambda: _folders(config, source, one.under, place, every, maps))  # noqa: B023
                 found.paths[name] = str(place)
             elif one.kind == "shards":
                 _once(place, [str(source), config.rehearse.images], lambda: _shards(config, source, place))  # noqa: B023
@@ -96,12 +100,18 @@ def _some(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
     return np.sort(rng.choice(count, min(count, most), replace=False))
 
 
-def _folders(config: Config, source: Path, under: str, place: Path, every: bool) -> None:
-    """Some images of some folders below `under`, evenly over their names; of every folder where all are needed."""
+def _folders(
+    config: Config, source: Path, under: str, place: Path, every: bool, maps: str | None = None
+) -> None:
+    """Some images of some folders below `under`, evenly over their names; of every folder where all are needed.
+
+    maps: the set of maps that are of these images, whose others are passed over.
+    """
     from alignet.data.images import list_images
 
     by_folder: dict[str, list[str]] = {}
-    for name in sorted(list_images(source).ids):
+    names = sorted(list_images(source).ids)
+    for name in names if maps is None else _with_maps(config, maps, names):
         if not under or name.startswith(f"{under.rstrip('/')}/"):
             by_folder.setdefault(name.rpartition("/")[0], []).append(name)
     folders = sorted(by_folder)
@@ -115,6 +125,21 @@ def _folders(config: Config, source: Path, under: str, place: Path, every: bool)
                 os.link(os.path.realpath(source / name), place / name)
             except OSError:
                 shutil.copyfile(source / name, place / name)
+
+
+def _with_maps(config: Config, maps: str, names: list[str]) -> list[str]:
+    """The images that have a map which says something; all where the maps cannot be read, as their stage will say."""
+    from alignet.data.importance_maps import keys_of, load_maps, maps_for
+
+    one = config.data.sets[maps]
+    assert isinstance(one, MapsSet)
+    try:
+        path = Path(one.path or "")
+        found = load_maps(path, key=one.key or next(iter(keys_of(path)), ""))
+        rows, _ = maps_for(found, names)
+    except (ValueError, OSError):
+        return names
+    return [name for name, row in zip(names, rows) if row >= 0 and np.ptp(found.maps[row]) > 0]
 
 
 def _evenly(items: list[str], count: int) -> list[str]:

@@ -18,10 +18,25 @@ _LINE = 120  # bytes that a synset takes at least
 _FIRST_INNER = 90_000_000  # ids of BREEDS' own inner nodes, beyond those of WordNet
 
 
-def class_ids(count: int, taken: Iterable[str]) -> list[str]:
-    """So many WordNet ids of classes, sorted, at offsets that the ids in `taken` leave free."""
+def class_ids(count: int, taken: Iterable[str], among: Sequence[str] = ()) -> list[str]:
+    """So many WordNet ids of classes, sorted, at offsets that the ids in `taken` leave free.
+
+    among: ids of which they are some, evenly; ValueError where too few of these leave room for each other.
+    """
     used = sorted(int(name[1:]) for name in taken)
     found: list[str] = []
+    if among:
+        free: list[str] = []
+        for name in sorted(among):
+            if all(
+                abs(int(name[1:]) - one) >= 3 * _LINE for one in [*used, *(int(one[1:]) for one in free[-1:])]
+            ):
+                free.append(name)
+        if len(free) < count:
+            raise ValueError(
+                f"rehearse: expected {count} classes with room for their synsets, found {len(free)}"
+            )
+        return [free[row * len(free) // count] for row in range(count)]
     offset = 1_440_000  # about where ImageNet's begin
     while len(found) < count:
         near = [one for one in used if abs(one - offset) < 2 * _LINE]

@@ -11,7 +11,10 @@ from alignet.evaluate.result import Columns, Result
 
 SETTINGS = ("original", "distillation", "ud", "alignet")  # of a model, in the paper's order
 TITLES = {"original": "original", "distillation": "distillation", "ud": "UD", "alignet": "AligNet",
-          "direct": "direct", "global": "global", "glocal": "gLocal"}  # fmt: skip
+          "direct": "direct", "global": "global", "glocal": "gLocal", "harmonized": "Harmonizer",
+          "unharmonized": "Harmonizer without maps", "shuffled-maps": "Harmonizer, shuffled maps",
+          "alignet-harmonized": "AligNet, then Harmonizer",
+          "alignet-and-harmonized": "AligNet and Harmonizer"}  # fmt: skip
 
 ROWS = {  # setting of the configuration -> (model, setting) as tables print them
     "data": ("data", "data"),
@@ -25,7 +28,12 @@ ROWS = {  # setting of the configuration -> (model, setting) as tables print the
     "ud": ("student", "ud"),
     "global": ("student", "global"),
     "glocal": ("student", "glocal"),
+    "unharmonized": ("student", "unharmonized"),
+    "shuffled-maps": ("student", "shuffled-maps"),
+    "harmonized": ("student", "harmonized"),
     "alignet": ("student", "alignet"),
+    "alignet-harmonized": ("student", "alignet-harmonized"),
+    "alignet-and-harmonized": ("student", "alignet-and-harmonized"),
 }
 
 

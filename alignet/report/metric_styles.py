@@ -42,12 +42,20 @@ STYLES = {
     "disagreement_spearman": Style("uncertainty with disagreement, rho", best=True),
     "response_time": Style("response time, s", decimals=2),
     "answer_entropy": Style("people's disagreement, nats"),
+    "where": Style("saliency as people's maps, rho", best=True),
+    "where_of_ceiling": Style("the same, % of the ceiling", 100, 1, True),
+    "centre_bias": Style("centre bias of maps, rho"),
+    "accuracy": Style("accuracy on these images, %", 100, 1, True),
+    "masked_area": Style("accuracy as pixels are revealed, area", best=True),
+    "intact_accuracy": Style("accuracy on intact images, %", 100, 1),
+    "human_distance": Style("distance from people's curve"),
     "human_ceiling": Style("people leave-one-out, %", 100, 1),
 }
 HIDDEN = (  # told in the notes of the scores they belong to, or on the page; kept in the JSON
     "ties", "rsa_p", "hierarchy_order", "hierarchy_subordinate", "hierarchy_basic", "hierarchy_superordinate",
     "hierarchy_across", "relations_nearer_answered", "relations_nearer_cluster_boundary", "relations_nearer_random",
     "participation_ratio", "changed_towards", "changed_against",
+    "where_4x", "where_16x", "where_over_centre", "dice", "iou", "rollout", "split_half",
     "calibration_error_spread", "choice_nll", "kl_to_people",
 )  # fmt: skip
 

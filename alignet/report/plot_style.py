@@ -24,12 +24,22 @@ WIDTH = 8.0  # inches, of a figure as wide as the page's text
 FONT = 9  # points; titles have one more
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 LINES = ("-", "--", ":", "-.")
-_ORDER = (*SETTINGS, "direct", "global", "glocal")
+_ORDER = (
+    *SETTINGS,
+    "direct",
+    "global",
+    "glocal",
+    "harmonized",
+    "alignet-harmonized",
+    "alignet-and-harmonized",
+)
+# rows of maps and rows of other transforms stand on one page in none of our experiments: there are eight hues
+_HUES = dict(zip(_ORDER, (0, 1, 2, 3, 4, 5, 6, 7, 5, 6), strict=True))
 
 
 def hue_of(setting: str, look: Look) -> str:
     """The colour of a setting; baselines are faint."""
-    return look.hues[_ORDER.index(setting)] if setting in _ORDER else look.faint
+    return look.hues[_HUES[setting]] if setting in _HUES else look.faint
 
 
 def in_order(settings: Iterable[str]) -> list[str]:

@@ -16,8 +16,10 @@ from alignet.report.examples import examples_blocks
 from alignet.report.hierarchy import hierarchy, relations
 from alignet.report.levels import levels
 from alignet.report.levels_people import levels_people
+from alignet.report.masking import masking
 from alignet.report.representations import projection, space
 from alignet.report.similarity import nights, rsa
+from alignet.report.where import where
 
 Builder = Callable[[Gathered], Sequence[Block]]
 Together = Callable[[Sequence[Gathered]], Sequence[Block]]
@@ -27,6 +29,7 @@ SECTIONS = {  # key -> title, in the order of the page
     "uncertainty": "Uncertainty and response times",
     "people": "What people did",
     "similarity": "Similarity judgments",
+    "where": "Where networks and people look",
     "generalisation": "Generalisation",
     "representations": "Representations",
     "triplets": "Triplets",
@@ -46,6 +49,7 @@ BUILDERS: dict[str, tuple[str, Builder]] = {  # family -> (key of its section, b
     "calibration": ("uncertainty", calibration),
     "levels": ("uncertainty", levels),
     "levels_people": ("people", levels_people),
+    "masking": ("where", masking),
 }
 
 TOGETHER: dict[
@@ -53,4 +57,5 @@ TOGETHER: dict[
 ] = {  # family -> the same, of builders that take all its data sets at once
     "rsa": ("similarity", rsa),
     "rsa_mean": ("similarity", rsa),
+    "where": ("where", where),
 }

@@ -1,9 +1,14 @@
-"""Turn a data set that is distributed as a pickle into a table, once; a pickle is never opened in this process.
+"""Turn a data set into files that every other stage reads, once: the pickle of Levels, people's importance maps.
 
 reads   levels IN.pkl OUT.parquet|OUT.csv: the data set Levels, a dictionary participant -> list of trials
-writes  OUT, a row for each trial, which data.sets.<name> with kind trials takes. Another process reads the pickle, with
-        bounded memory and time, and understands nothing but text, numbers, lists and dictionaries
-cost    seconds
+        maps IN... OUT_FOLDER [images=FOLDER] [key=NAME] [side=64]: ClickMe's or Clicktionary's TFRecords (files or
+        folders), or maps as .npz, .png or .npy; images: where the images lie that are not beside their maps; key: which
+        array; side: maps are averaged down to so many pixels each way, since a stage holds all of a set in memory
+writes  levels: OUT, a row for each trial, which data.sets.<name> with kind trials takes. Another process reads the
+        pickle, with bounded memory and time, and understands nothing but text, numbers, lists and dictionaries
+        maps: OUT_FOLDER/maps-00000.tar and so on, WebDataset shards of 1,000 images with their maps and classes, which
+        data.sets.<name> with kind shards and with kind maps takes. Run again, it goes on where it was stopped
+cost    levels: seconds; maps: the time to read and write the images once
 """
 
 from __future__ import annotations
@@ -34,8 +39,57 @@ def prepared(target: Path) -> Path:
     return target
 
 
+def _convert_maps(arguments: Sequence[str]) -> None:
+    """The command line of `maps`: inputs and a folder, with images=, key= and side= among them, then overrides."""
+    paths, given, rest = list[str](), dict[str, str](), list[str]()
+    for one in arguments[1:]:
+        name, equals, value = one.partition("=")
+        if equals and name in ("images", "key", "side"):
+            given[name] = value
+        elif one.startswith("-") or (equals and not Path(one).exists()):
+            rest.append(one)
+        else:
+            paths.append(one)
+
+    def act(_: Config) -> None:
+        from alignet.data.map_shards import convert_maps
+
+        if len(paths) < 2:
+            raise ValueError(
+                "convert: expected `maps IN... OUT_FOLDER` (and images=FOLDER, key=NAME, side=PIXELS), found "
+                f"{' '.join(['maps', *paths])!r}"
+            )
+        target = Path(paths[-1])
+        if target.exists() and not target.is_dir():
+            raise ValueError(f"{target}: expected a folder for the shards, found a file; name a folder last.")
+        images = Path(given["images"]) if "images" in given else None
+        side = given.get("side", "0")
+        if not side.isdigit():
+            raise ValueError(f"convert: expected side=PIXELS, a whole number, found {side!r}")
+        made = convert_maps(
+            [Path(one) for one in paths[:-1]], target, images=images, key=given.get("key", ""), side=int(side)
+        )
+        for line in made.said:
+            print(line)
+        if made.without_image:
+            print(f"{made.without_image:,} maps have no image there: left out")
+        kept = f", {made.kept:,} of them finished before" if made.kept else ""
+        where = shlex.quote(str(target))
+        print(
+            f"{target}: {made.samples:,} images with importance maps in {made.shards:,} shards{kept}, "
+            f"{made.bytes / 1e6:,.1f} MB\n"
+            f"next: name the folder as both sets, data.sets.IMAGES with kind=shards path={where} and "
+            f"data.sets.MAPS with kind=maps path={where}"
+        )
+
+    main("convert", __doc__ or "", act, rest, typed=arguments)
+
+
 def act_on(arguments: Sequence[str]) -> None:
     """The command line: what to convert and two files come before overrides."""
+    if arguments and arguments[0] == "maps":
+        _convert_maps(arguments)
+        return
     count = 0
     while count < min(3, len(arguments)) and not arguments[count].startswith("-"):
         count += 1

@@ -134,6 +134,7 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         dry_run,
         evaluations,
         files,
+        harmonizer_checks,
         machine,
     )
     from alignet.doctor import models as networks
@@ -161,6 +162,10 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         ("clusters", lambda: config_checks.check_clusters(sources)),
         ("triplets", lambda: config_checks.check_triplets(sources)),
         ("finetune", lambda: config_checks.check_finetune(sources, models)),
+        ("importance maps", lambda: harmonizer_checks.check_maps(sources)),
+        ("where", lambda: harmonizer_checks.check_where(sources)),
+        ("classes", lambda: harmonizer_checks.check_classifiers(sources, models)),
+        ("harmonize", lambda: harmonizer_checks.check_harmonize(sources, models)),
     ]
 
 

@@ -1,10 +1,11 @@
 """Weights that the library itself loads, with a model card.
 
-reads   finetune[alignet] and the scores before and after; or a distill node; or triplets[alignet]
-writes  alignet: a folder that the student's library loads by itself (configuration, weights, README.md)
+reads   finetune[alignet] or harmonize[role], and the scores before and after; or a distill node; or triplets[alignet]
+writes  a student: a folder that the student's library loads by itself (configuration, weights, README.md)
         ud, teacher: map.npz in the format of gLocal and thingsvision, README.md
         dataset: alignet.npz {filenames, similarities, indices}, as the official release stores its triplets
-roles   alignet, distillation, ud (the frozen student's map), teacher (the teacher's W and b), dataset
+roles   alignet, distillation, harmonized and the other roles of `harmonize`, ud (the frozen student's map), teacher
+        (the teacher's W and b), dataset
 cost    seconds
 """
 
@@ -25,6 +26,20 @@ WHAT = {  # role -> how the model card calls it
     "distillation": (
         "control",
         "fine-tuned on the unmapped teacher's answers: AligNet's control without human data",
+    ),
+    "harmonized": (
+        "harmonized",
+        "trained so that its saliency follows people's importance maps (Neural Harmonizer)",
+    ),
+    "unharmonized": ("control", "trained on as the harmonized student is, without people's importance maps"),
+    "shuffled-maps": ("control", "harmonized with the importance maps of other images: the control"),
+    "alignet-harmonized": (
+        "aligned, then harmonized",
+        "fine-tuned with AligNet and then with the Neural Harmonizer",
+    ),
+    "alignet-and-harmonized": (
+        "aligned and harmonized",
+        "trained with AligNet's loss and the Neural Harmonizer's",
     ),
 }
 
@@ -67,6 +82,11 @@ def _recipe(
     settings: dict[str, Any], figures: Mapping[str, Any], smooth: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """How the student was fine-tuned: its settings, the metrics of that stage, and the section `smooth`."""
+    if "tau_student" not in figures:  # of the stage `harmonize`
+        return settings | {
+            "image passes": figures["image_passes"],
+            "images with maps": figures["mapped_images"],
+        }
     return settings | {
         "tau_student": figures["tau_student"],
         "image passes": figures["image_passes"],

@@ -27,7 +27,7 @@ def run(work: StageRun) -> dict[str, Any]:
 
     role, world = work.node.role, work.inputs["world"]
     settings = build(TrainingSettings, work.section, f"pretrain.{role}")
-    checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds)
+    checkpoints = Checkpoints(work.checkpoints, work.runtime.checkpoint_seconds, signals=False)
     images = np.load(world.file(f"pretrain/{role}_images.npy"), mmap_mode="r", allow_pickle=False)
     if role == "teacher":
         captions = np.load(world.file("pretrain/teacher_captions.npy"), allow_pickle=False)

@@ -99,6 +99,8 @@ def _notes(banner: str, labels: list[Score], metrics: Mapping[str, Mapping[str, 
     """What stands below the table. metrics: of the report's inputs by name."""
     import math
 
+    from alignet.report.formatting import setting_title
+
     said = [banner]
     for score in labels:
         figure = f"{score.value:.1%}" if score.metric.startswith("teachers") else f"{score.value:.3f}"
@@ -112,6 +114,14 @@ def _notes(banner: str, labels: list[Score], metrics: Mapping[str, Mapping[str, 
             f"{figures['tau_teacher']:g}, mean label entropy {figures['label_entropy_nats']:.3f} of at most "
             f"{math.log(3):.3f} nats, student tau = {figures['tau_student']:.4g}"
         )
+    for name, figures in metrics.items():
+        if name.startswith("harmonize."):
+            said.append(
+                f"{setting_title(name.removeprefix('harmonize.'))}: {figures['steps']:,} steps, "
+                f"{figures['image_passes']:,} image passes, {figures['mapped_images']:,} images with maps; "
+                f"cross-entropy {figures['cross_entropy_first']:.3f} to {figures['cross_entropy_last']:.3f}, "
+                f"distance of maps {figures['maps_first']:.3f} to {figures['maps_last']:.3f}"
+            )
     if "smooth" in metrics:
         figures = metrics["smooth"]
         said.append(

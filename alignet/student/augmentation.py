@@ -16,12 +16,12 @@ def augment(
     flip: float,
     crop: float,
     generator: torch.Generator,
-    among: tuple[int, slice] | None = None,
+    among: tuple[int, slice | Tensor] | None = None,
 ) -> Tensor:
     """Mirror each image with probability `flip`, and cut and resize a random part of its area in [crop, 1].
 
-    images: (b, 3, H, W). The part's aspect ratio is drawn from [3/4, 4/3] (log-uniformly) as far as it fits.
-    among: (n, rows), where these images are `rows` of a batch of n, whose draws they get.
+    images: (b, channels, H, W). The part's aspect ratio is drawn from [3/4, 4/3] (log-uniformly) as far as it fits.
+    among: (n, rows), where these images are `rows` (a slice or their numbers) of a batch of n, whose draws they get.
     """
     if flip == 0 and crop == 1:
         return images
@@ -65,7 +65,9 @@ def recolour(
     return middle + (images - middle) * contrast + colour * shift
 
 
-def _draws(count: int, images: int, generator: torch.Generator, among: tuple[int, slice] | None) -> Tensor:
+def _draws(
+    count: int, images: int, generator: torch.Generator, among: tuple[int, slice | Tensor] | None
+) -> Tensor:
     """Uniform numbers (count, images): those that the whole batch draws, restricted to these images."""
     total, rows = among or (images, slice(0, images))
     return torch.rand((count, total), generator=generator)[:, rows]

@@ -23,7 +23,7 @@ Shape suffixes: b images in a batch, n triplets, m images in the pool, p feature
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,8 @@ from alignet.backbones import Encoder
 from alignet.config import FinetuneSettings
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.distributed import Processes, current
-from alignet.runtime.interrupt import ignore, stop
-from alignet.runtime.progress import progress
+from alignet.runtime.interrupt import ignore
+from alignet.runtime.training import Training
 from alignet.student.batches import AnsweredTriplets, ImageBatches, PoolTeacher, TripletAnswers
 from alignet.student.in_batch_loss import Comparison
 from alignet.student.learning_without_forgetting import Retention
@@ -99,49 +99,48 @@ def finetune(
     student = Student(encoder, settings, recompute=recompute, compiled=compiled)
     keep = Retention(encoder, original, len(images)) if settings.retain else None
     order = _order(len(images), settings)
-    done, tensors, curve, tau = _begin(student, images, batches, settings, checkpoints, everyone)
+    loop = Training(
+        "finetune", settings.steps, checkpoints=checkpoints, processes=everyone,
+    )  # fmt: skip
+    tensors, curve, tau = _begin(loop, student, images, batches, settings)
+    loop.advice = f"lower finetune.lr (now {settings.lr:g}) or raise tau_student (now {tau:g})"
     optimizer = Optimizer(student, settings, everyone, sharding)
     optimizer.restore(tensors)
-    saved = done
     compare = Comparison(settings.loss, settings.tau_teacher, tau)
-    parts = _loader(batches, images, range(done, settings.steps), student, workers, everyone)
+    parts = _loader(batches, images, range(loop.saved, settings.steps), student, workers, everyone)
     pixels = next(parts, None)
-    with progress("finetune", settings.steps, "steps", done) as advance:
-        for step in range(done, settings.steps):
-            sums = torch.zeros(2, dtype=torch.float64, device=encoder.device)
-            for part in range(settings.accumulate):
-                rows = batches.rows(step, part)
-                own = everyone.share(len(rows))
-                among = (len(rows), _computed(own))
-                assert pixels is not None
-                vectors = student.encode(pixels, _generator(settings.seed, 3, step, part), among)
-                vectors = vectors[: own.stop - own.start]
-                # both terms meet here: one backward pass behind it
-                held = everyone.gather(vectors, len(rows)).requires_grad_()
+
+    def one_step(step: int) -> str:
+        nonlocal pixels
+        sums = torch.zeros(2, dtype=torch.float64, device=encoder.device)
+        for part in range(settings.accumulate):
+            rows = batches.rows(step, part)
+
+            def backward(held: Tensor, rows: np.ndarray = rows, part: int = part) -> None:
                 sums[0] += batches.backward(student.head(held), step, part, compare, everyone)
                 if keep is not None:
                     shares = batches.shares(step, part)
                     sums[1] += keep.backward(held, order[rows], shares, settings.retain)
-                assert held.grad is not None
-                vectors.backward(held.grad[own])
-                pixels = next(parts, None)  # a GPU is still busy with the backward pass
-            # GPUs need not agree on the last bit
-            loss, retained = everyone.copy(sums).tolist()
-            _check("loss", loss + settings.retain * retained, step, saved, settings, tau)
-            _check("gradient", optimizer.sum_gradients(), step, saved, settings, tau)
-            rate, distance = optimizer.step(step)
-            _check("distance from the initial weights", distance, step, saved, settings, tau)
-            curve[step] = torch.tensor([loss, retained, rate, distance], dtype=torch.float64)
-            due = everyone.agree(checkpoints is not None and everyone.first and checkpoints.due())
-            if checkpoints and (everyone.stopping() or due):
-                tensors = optimizer.tensors() if everyone.first or optimizer.sharded else {}
-                if everyone.first:
-                    checkpoints.save(step + 1, tensors | {"curve": curve}, {"tau_student": tau})
-                saved = step + 1
-            if checkpoints and everyone.stopping():
-                everyone.wait()  # a process that ended before the checkpoint is written might take the first with it
-                raise stop()
-            advance(note=f"loss {loss:.4f}")
+
+            assert pixels is not None
+            generator = _generator(settings.seed, 3, step, part)
+            shared_backward(student, pixels, generator, len(rows), everyone, backward)
+            pixels = next(parts, None)  # a GPU is still busy with the backward pass
+        # GPUs need not agree on the last bit
+        loss, retained = everyone.copy(sums).tolist()
+        loop.check("loss", loss + settings.retain * retained, step)
+        loop.check("gradient", optimizer.sum_gradients(), step)
+        rate, distance = optimizer.step(step)
+        loop.check("distance from the initial weights", distance, step)
+        curve[step] = torch.tensor([loss, retained, rate, distance], dtype=torch.float64)
+        return f"loss {loss:.4f}"
+
+    loop.run(
+        one_step,
+        lambda: optimizer.tensors() | {"curve": curve},
+        lambda: {"tau_student": tau},
+        together=optimizer.sharded,
+    )
     return FinetuneResult(
         state={name: _plain(whole(tensor)) for name, tensor in encoder.module.state_dict().items()},
         head={name: _plain(tensor) for name, tensor in student.head.state_dict().items()},
@@ -150,32 +149,39 @@ def finetune(
     )
 
 
-def _begin(
-    student: Student, images: Any, batches: Batches, settings: FinetuneSettings, checkpoints: Checkpoints | None,
+def shared_backward(
+    student: Student,
+    pixels: Tensor,
+    generator: torch.Generator,
+    count: int,
     everyone: Processes,
-) -> tuple[int, dict[str, Tensor], Tensor, float]:  # fmt: skip
-    """Steps that are done, what the optimizer had then, the curve so far, and the student's temperature: those of the
+    backward: Callable[[Tensor], None],
+) -> None:
+    """Add the parameters' gradient of a loss on the features of `count` images, of which each process has a part.
+
+    pixels: this process's. backward: takes all features (count, p), and adds the loss's gradient by them to their grad.
+    """
+    own = everyone.share(count)
+    vectors = student.encode(pixels, generator, (count, _computed(own)))[: own.stop - own.start]
+    # every term meets here: one backward pass behind it
+    held = everyone.gather(vectors, count).requires_grad_()
+    backward(held)
+    assert held.grad is not None
+    vectors.backward(held.grad[own])
+
+
+def _begin(
+    loop: Training, student: Student, images: Any, batches: Batches, settings: FinetuneSettings
+) -> tuple[dict[str, Tensor], Tensor, float]:
+    """What the optimizer had at the last checkpoint, the curve so far, and the student's temperature: those of the
     first process for all."""
-    done = 0
-    if checkpoints:
-        done = int(everyone.copy(torch.tensor([checkpoints.newest()])).item())
-    if checkpoints and done:
-        _, tensors, state = checkpoints.at(done)
-        return done, tensors, tensors.pop("curve"), state["tau_student"]
+    done, tensors, state = loop.restored()
+    if done:
+        return tensors, tensors.pop("curve"), state["tau_student"]
+    everyone = loop.processes
     tau = student_temperature(student, images, batches, settings) if everyone.first else 0.0
     tau = everyone.copy(torch.tensor([tau], dtype=torch.float64)).item()
-    return 0, {}, torch.zeros((settings.steps, len(CURVES)), dtype=torch.float64), tau
-
-
-def _check(what: str, figure: float, step: int, saved: int, settings: FinetuneSettings, tau: float) -> None:
-    """Stop before anything that is not finite is used or saved."""
-    if math.isfinite(figure):
-        return
-    where = f"the last checkpoint is of step {saved}" if saved else "there is no checkpoint"
-    raise ValueError(
-        f"finetune: expected a finite {what}, found {figure} at step {step} of {settings.steps} ({where}); "
-        f"lower finetune.lr (now {settings.lr:g}) or raise tau_student (now {tau:g})."
-    )
+    return {}, torch.zeros((settings.steps, len(CURVES)), dtype=torch.float64), tau
 
 
 def _computed(own: slice) -> slice:

@@ -30,6 +30,7 @@ SPREAD = 0.2  # a concept's weight on each dimension differs by up to this share
 _STREAMS = (  # what is drawn at random; appending keeps the others' draws
     "concepts", "things", "pool", "fresh", "probe", "teacher", "student",
     "train", "val", "all", "coarse", "unjudged", "captions", "judged", "judgments", "trials",
+    "mapped", "mapped_plain", "mapped_test",
 )  # fmt: skip
 
 

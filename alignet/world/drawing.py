@@ -55,15 +55,24 @@ class Canvas:
     pen: ImageDraw.ImageDraw
     pose: tuple[tuple[float, float, float], ...]  # (2, 3): object coordinates to pixels
     rng: np.random.Generator
+    second_pen: ImageDraw.ImageDraw | None = (
+        None  # marks on a picture of its own, mode L, where the parts are
+    )
 
     def polygon(self, points: Points, colour: Colour) -> None:
         """Fill the polygon (k, 2), given in object coordinates."""
-        self.pen.polygon(self.pixels(points), fill=colour)
+        corners = self.pixels(points)
+        self.pen.polygon(corners, fill=colour)
+        if self.second_pen is not None:
+            self.second_pen.polygon(corners, fill=255)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
         """Fill a circle in object coordinates."""
         (u, v), reach = self.pixels([(x, y)])[0], radius * math.hypot(*self.pose[0][:2])
-        self.pen.ellipse((u - reach, v - reach, u + reach, v + reach), fill=colour)
+        box = (u - reach, v - reach, u + reach, v + reach)
+        self.pen.ellipse(box, fill=colour)
+        if self.second_pen is not None:
+            self.second_pen.ellipse(box, fill=255)
 
     def bar(self, start: tuple[float, float], end: tuple[float, float], width: float, colour: Colour) -> None:
         """Fill a straight bar between two points, `width` wide."""
@@ -78,24 +87,56 @@ class Canvas:
         return [(a * x + b * y + c, d * x + e * y + f) for x, y in points]
 
 
-def draw(look: Look, background: int, size: int, rng: np.random.Generator) -> Image.Image:
+@dataclass(frozen=True)
+class Scene:
+    """How far an object's middle may be from the picture's, as a share of the picture's side, and how large it is; 1 is
+    the size at which it fits the picture."""
+
+    move: float = 0.04
+    scale: float = 1.0
+
+
+PLAIN = Scene()
+
+
+def draw(
+    look: Look, background: int, size: int, rng: np.random.Generator, scene: Scene = PLAIN
+) -> Image.Image:
     """One picture, RGB, size x size pixels. background: index into BACKGROUNDS."""
+    return _draw(look, background, size, rng, scene, None)
+
+
+def draw_with_parts(
+    look: Look, background: int, size: int, rng: np.random.Generator, scene: Scene = PLAIN
+) -> tuple[Image.Image, Image.Image]:
+    """What `draw` gives, and where it shows the parts that mark the category: mode L, 0..255, of the same size."""
+    parts = Image.new("L", (size * _OVERSAMPLING,) * 2)
+    picture = _draw(look, background, size, rng, scene, parts)
+    return picture, parts.reduce(_OVERSAMPLING)
+
+
+def _draw(
+    look: Look, background: int, size: int, rng: np.random.Generator, scene: Scene, parts: Image.Image | None
+) -> Image.Image:
     large = size * _OVERSAMPLING
     image = _background(background, large, rng)
-    canvas = Canvas(image, ImageDraw.Draw(image), _pose(large, rng), rng)
+    pose = _pose(large, rng, scene)
+    canvas = Canvas(image, ImageDraw.Draw(image), pose, rng, ImageDraw.Draw(parts) if parts else None)
     stretch = (look.aspect**0.5, look.aspect**-0.5)
     behind, before = _PARTS[CATEGORIES[look.category]]
     behind(canvas, stretch, _part_colour(rng))
-    _body(canvas, look, stretch)
+    hidden = _body(canvas, look, stretch)
+    if parts is not None:
+        parts.paste(0, mask=hidden)
     before(canvas, stretch, _part_colour(rng))
     return image.reduce(_OVERSAMPLING)
 
 
-def _pose(pixels: int, rng: np.random.Generator) -> tuple[tuple[float, float, float], ...]:
+def _pose(pixels: int, rng: np.random.Generator, scene: Scene) -> tuple[tuple[float, float, float], ...]:
     turn = rng.normal(0, 0.1)
-    scale = pixels * rng.uniform(0.22, 0.27)
+    scale = pixels * rng.uniform(0.22, 0.27) * scene.scale
     flip = math.copysign(1.0, rng.random() - 0.5)
-    across, down = (pixels * (0.5 + rng.uniform(-0.04, 0.04)) for _ in range(2))
+    across, down = (pixels * (0.5 + rng.uniform(-scene.move, scene.move)) for _ in range(2))
     cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
     return (flip * cos, -sin, across), (-flip * sin, -cos, down)
 
@@ -147,14 +188,15 @@ def _between(first: Colour, second: Colour, share: np.ndarray, size: tuple[int, 
     return image.convert("RGB")
 
 
-def _body(canvas: Canvas, look: Look, stretch: Stretch) -> None:
+def _body(canvas: Canvas, look: Look, stretch: Stretch) -> Image.Image:
+    """Draw the body; returns where it stands, mode L, 255 inside."""
     rng = canvas.rng
     points = [(x * stretch[0], y * stretch[1]) for x, y in _outline(OUTLINES[look.outline])]
     mask = Image.new("L", canvas.image.size)
     ImageDraw.Draw(mask).polygon(canvas.pixels(points), fill=255)
     box = mask.getbbox()
     if box is None:
-        return
+        return mask
     hue = look.hue / len(COLOURS) + rng.uniform(-0.04, 0.04)
     light = _rgb(hue, rng.uniform(0.65, 1), rng.uniform(0.8, 1))
     shade = rng.uniform(0.45, 0.65)
@@ -165,6 +207,7 @@ def _body(canvas: Canvas, look: Look, stretch: Stretch) -> None:
     left, top, right, bottom = box
     patch = _between(dark, light, share, (right - left, bottom - top))
     canvas.image.paste(patch, (left, top), mask.crop(box))
+    return mask
 
 
 def _inside(

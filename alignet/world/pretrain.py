@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from alignet.config import TrainingSettings
 from alignet.runtime.checkpoints import Checkpoints
-from alignet.runtime.progress import progress
+from alignet.runtime.training import Training
 
 _MAX_LOGIT_SCALE = math.log(100.0)  # as in CLIP
 
@@ -196,26 +196,28 @@ def _train(
     parameters = dict(module.named_parameters())
     optimizer = _optimizer(parameters, settings)
     mean, std = (torch.tensor(tower.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))
-    step, curve, right = _restore(checkpoints, module, parameters, optimizer)
-    with progress(f"pretrain {what}", settings.steps, "steps", done=step) as advance:
-        for step in range(step, settings.steps):  # noqa: B020
-            pictures, rows = _batch(images, settings, step)
-            value, share = loss(pictures.float().div_(255).sub_(mean).div_(std), rows)
-            if not torch.isfinite(value):
-                raise ValueError(
-                    f"pretrain {what}: the loss is {value.item()} at step {step}; lower lr (now {settings.lr})."
-                )
-            for group in optimizer.param_groups:
-                group["lr"] = _rate(step, settings)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
-            optimizer.step()
-            curve.append(value.item())
-            right.append(share.item())
-            if checkpoints is not None and checkpoints.due():
-                _save(checkpoints, step + 1, module, parameters, optimizer, curve, right)
-            advance(1, f"loss {curve[-1]:.3f}, right {right[-1]:.3f}")
+    loop = Training(
+        f"pretrain {what}", settings.steps, checkpoints=checkpoints, advice=f"lower lr (now {settings.lr:g})"
+    )
+    curve, right = _restore(loop, module, parameters, optimizer)
+
+    def one_step(step: int) -> str:
+        pictures, rows = _batch(images, settings, step)
+        value, share = loss(pictures.float().div_(255).sub_(mean).div_(std), rows)
+        loop.check("loss", value.item(), step)
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(step, settings)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
+        optimizer.step()
+        curve.append(value.item())
+        right.append(share.item())
+        return f"loss {curve[-1]:.3f}, right {right[-1]:.3f}"
+
+    loop.run(
+        one_step, lambda: _tensors(module, parameters, optimizer), lambda: {"curve": curve, "right": right}
+    )
     epoch = max(1, len(images) // settings.batch)
     return curve, float(np.mean(right[-epoch:]))
 
@@ -260,19 +262,18 @@ def _let_go(images: np.ndarray) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def _save(checkpoints, step, module, parameters, optimizer, curve, right) -> None:
+def _tensors(module, parameters, optimizer) -> dict[str, Tensor]:
     tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
     for name, value in parameters.items():
         for key in ("exp_avg", "exp_avg_sq", "step"):
             tensors[f"{key}.{name}"] = optimizer.state[value][key]
-    checkpoints.save(step, tensors, {"curve": curve, "right": right})
+    return tensors
 
 
-def _restore(checkpoints, module, parameters, optimizer) -> tuple[int, list[float], list[float]]:
-    saved = None if checkpoints is None else checkpoints.latest()
-    if saved is None:
-        return 0, [], []
-    step, tensors, state = saved
+def _restore(loop: Training, module, parameters, optimizer) -> tuple[list[float], list[float]]:
+    done, tensors, state = loop.restored()
+    if not done:
+        return [], []
     module.load_state_dict({name: tensors[f"model.{name}"] for name in module.state_dict()})
     for name, value in parameters.items():
         moments = {
@@ -281,4 +282,4 @@ def _restore(checkpoints, module, parameters, optimizer) -> tuple[int, list[floa
         optimizer.state[value] = moments | {
             "step": tensors[f"step.{name}"]
         }  # in the parameter's order of memory
-    return step, list(state["curve"]), list(state["right"])
+    return list(state["curve"]), list(state["right"])

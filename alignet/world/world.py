@@ -12,6 +12,7 @@
     evaluation/{all,coarse,unjudged}.npy  choices between fresh pictures: rows of their sorted ids, odd one last
     evaluation/*_probabilities.npy        the exact P of the three pairs [01, 02, 12], float32 (n, 3)
     people/, images/judged/, hierarchy.csv, pool_labels.csv               see people.py
+    images/mapped*/, maps/      where world.mapped asks for them, see importance.py
     pretrain/{teacher,student}_images.npy uint8 (n, size, size, 3); teacher_captions.npy uint8 (n, 4) words,
                                 0 where none is said; student_labels.npy uint8 (n,); vocabulary.txt
 
@@ -34,7 +35,8 @@ from alignet.runtime.interrupt import ignore
 from alignet.runtime.progress import progress
 from alignet.world import people
 from alignet.world.concepts import Concepts, choose, generator, make_concepts, stranger
-from alignet.world.drawing import BACKGROUNDS, CATEGORIES, COLOURS, draw
+from alignet.world.drawing import BACKGROUNDS, CATEGORIES, COLOURS, Scene, draw
+from alignet.world.importance import write_importance
 
 PART = 100  # pictures that a process draws at a time
 STRANGER = -1  # in the place of a concept: a pool picture of something that is none of them
@@ -81,6 +83,8 @@ def write_world(folder: Path, settings: WorldSettings, workers: int = 0) -> dict
     _write_choices(folder, drawn["things"], world, settings)
     metrics: dict[str, Any] = {"concepts": len(everything), "judged_concepts": len(judged)}
     metrics |= {f"pictures_{name}": len(rows) for name, rows in drawn.items()}
+    if settings.mapped:
+        metrics |= write_importance(folder, world, settings)
     return metrics | _write_evaluation(folder, drawn["fresh"], world, settings)
 
 
@@ -203,7 +207,8 @@ class _Pictures:
         for index in self.part(number):
             concept, rng = self.concepts[index], generator(self.settings, self.name, 1, index)
             look = self.world.looks[concept] if concept != STRANGER else stranger(self.world, rng)
-            picture = draw(look, int(self.backgrounds[index]), self.settings.size, rng)
+            scene = Scene(self.settings.move, self.settings.scale)
+            picture = draw(look, int(self.backgrounds[index]), self.settings.size, rng, scene)
             if self.paths is None:
                 made.append(np.asarray(picture))
             else:

@@ -147,14 +147,14 @@ def test_a_gpu_counts_where_it_is_asked_for_and_is_compared_with_its_own_memory(
 
 
 def test_workers_read_while_the_network_computes(tmp_path, monkeypatch):
-    from alignet.doctor import estimates
+    from alignet.doctor import estimate_base
 
-    monkeypatch.setattr(estimates, "cores", lambda: 16)
+    monkeypatch.setattr(estimate_base, "cores", lambda: 16)
     for workers, expected in ((0, 5.0), (2, 2.0), (8, 1.0)):
         one = estimates_of(f"runtime.workers={workers}", "runtime.threads=1", f"paths.artifacts={tmp_path}")
-        assert one._while_reading(10, 0.4, 0.1) == pytest.approx(expected)
-    monkeypatch.setattr(estimates, "cores", lambda: 1)
-    assert one._while_reading(10, 0.4, 0.1) == pytest.approx(5.0)  # one core does one thing at once
+        assert one.while_reading(10, 0.4, 0.1) == pytest.approx(expected)
+    monkeypatch.setattr(estimate_base, "cores", lambda: 1)
+    assert one.while_reading(10, 0.4, 0.1) == pytest.approx(5.0)  # one core does one thing at once
 
 
 def test_hashing_is_counted_once_for_bytes_that_nobody_has_read(photos, tmp_path, monkeypatch):

@@ -21,6 +21,14 @@ TINY = [
     "runtime.threads=1", "embed.shard=40",
 ]  # fmt: skip
 
+# The same with importance maps: beside `overrides` or `everything`.
+MAPS = [
+    "experiment=harmonize", "world.mapped=30", "world.mapped_plain=30", "world.mapped_test=20", "world.raters=2",
+    "harmonize.settings.steps=4", "harmonize.settings.warmup=1", "harmonize.settings.batch=8",
+    "harmonize.settings.part=2", "saliency.shard=8", "stimuli.settings.levels=2", "stimuli.settings.size=32",
+    "evaluate.datasets.where.options.splits=10",
+]  # fmt: skip
+
 # Evaluations of which one run is enough: most tests leave them out, and the page of what is left has few figures.
 FURTHER = (
     "various", "within", "cichy", "king1", "king2", "levels", "participants", "certainty", "few", "kinds", "tree",

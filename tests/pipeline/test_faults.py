@@ -27,7 +27,7 @@ from alignet.pipeline.cli import load
 from alignet.pipeline.commands import run_stage
 from alignet.pipeline.runner import Pipeline
 from alignet.runtime.artifacts import ArtifactError
-from tests.makers.worlds import everything, overrides
+from tests.makers.worlds import MAPS, everything, overrides
 
 ALL = os.environ.get("ALIGNET_FAULTS") == "all"
 # one node of every stage, and what is to be said beyond the tiny world for it to be in the graph
@@ -38,6 +38,7 @@ NODES = {
     "triplets[alignet]": ["finetune.settings.sampling=triplets", "finetune.settings.batch=32", "triplets.count=200"],
     "finetune[alignet]": [], "evaluate[alignet.all]": [], "levels[trials]": ["everything"],
     "export[alignet]": [], "report": [],
+    "harmonize[alignet-and-harmonized]": MAPS, "saliency[student.mapped_test]": MAPS, "stimuli[mapped_test_maps]": MAPS,
 }  # fmt: skip
 _EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 

@@ -12,12 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from alignet.pipeline.cli import conf_folder, load
 from alignet.pipeline.graph import build_graph
-from alignet.plan import advice, formulas, nodes
+from alignet.plan import advice, costs, formulas
 from alignet.plan.constants import REFERENCE, UNITS
+from alignet.plan.costs import embed_bytes, kept_bytes
 from alignet.plan.formulas import Work
 from alignet.plan.machines import machine_of
 from alignet.plan.networks import counted, network_of, saved, vit_of
-from alignet.plan.nodes import distinct_images, embed_bytes, kept_bytes, plan_nodes
+from alignet.plan.nodes import distinct_images, plan_nodes
 from alignet.plan.sizes import Sizes
 from alignet.stages.plan import main, rows
 
@@ -181,7 +182,7 @@ def test_costs_follow_the_configuration() -> None:
 def test_embedding_is_planned_as_it_streams() -> None:
     from alignet.backbones import inference
 
-    assert (nodes.PASS, nodes.ON_DEVICE) == (inference.PASS, inference._ON_DEVICE)
+    assert (costs.PASS, costs.ON_DEVICE) == (inference.PASS, inference._ON_DEVICE)
     pool, machines = "embed[teacher.pool]", load([]).plan.machines
     images = 1_281_167
 
@@ -205,15 +206,15 @@ def test_embedding_is_planned_as_it_streams() -> None:
     more = of("2cores", "runtime.threads=3").host - of("2cores").host
     assert more == pytest.approx(16 * (network.working + 3 * network.size**2))
     assert of("2cores", "embed.batch=128").host == of("2cores").host
-    assert of("h200").gpu == pytest.approx(nodes.CONTEXT + embed_bytes(network, 64, 2, True))
+    assert of("h200").gpu == pytest.approx(costs.CONTEXT + embed_bytes(network, 64, 2, True))
     assert of("h200", "embed.batch=128").gpu - of("h200").gpu == pytest.approx(2 * 64 * network.working)
 
 
 def test_memory_that_is_counted_once_and_files_that_are_waited_for() -> None:
     here, there = (planned("experiment=paper", f"plan.machine={name}") for name in ("2cores", "h200"))
     n, arrays = 4_120_663, 8 * 1854 * load(["experiment=paper"]).vice.settings.dim * formulas.ENTRY_ARRAYS
-    assert there["vice"].gpu == pytest.approx(nodes.CONTEXT + 24 * n + arrays, rel=0.01)
-    assert here["vice"].host == pytest.approx(nodes.PROCESS + 24 * n + arrays, rel=0.01)
+    assert there["vice"].gpu == pytest.approx(costs.CONTEXT + 24 * n + arrays, rel=0.01)
+    assert here["vice"].host == pytest.approx(costs.PROCESS + 24 * n + arrays, rel=0.01)
     # mapped features beyond a quarter of the memory stand in a file, which is written and read
     drawn, disk = here["triplets[alignet]"], 1e9
     machine = machine_of("2cores", load([]).plan.machines, 1)
@@ -391,3 +392,90 @@ def test_every_set_that_a_group_adds_has_a_size(name):
     sets = added.get("data", {}).get("sets", {})
     images = {key for key, one in sets.items() if one["kind"] in ("images", "shards")}
     assert images == set(added.get("doctor", {}).get("assume", {}))
+
+
+MAPS = [  # what a group with people's maps adds to an experiment
+    '++data.sets.clicked={kind: images, path: /data/clicked, under: ""}',
+    '++data.sets.clicks={kind: maps, path: /data/clicks.npz, key: ""}',
+    "++stimuli.maps={clicks: clicked}",
+    "++evaluate.datasets.where={family: where, images: {}, data: {maps: clicks}, settings: [original, alignet], "
+    'nodes: {saliency: "saliency[{model}.clicked]"}, options: {keys: "", ceiling: clickme, splits: 100, '
+    "reductions: [max], scales: [1], blur: none}}",
+    "++evaluate.datasets.masking={family: masking, images: {}, data: {}, settings: [original, alignet], nodes: "
+    '{stimuli: "stimuli[clicks]", decisions: "embed[{model}:logits.stimuli.clicks]"}, options: {animals: [[0, 397]]}}',
+]
+
+
+def test_where_models_look_is_planned():
+    found = planned("experiment=paper", *MAPS, "++doctor.assume.clicked=4000", "plan.images=100000")
+    student = network_of(load(["experiment=paper"]).student)
+    assert found["saliency[alignet.clicked]"].work.flops == pytest.approx(4000 * 2 * student.forward)
+    assert found["saliency[alignet.clicked]"].disk == 4000 * 4 * 3 * student.size**2
+    assert found["index[clicks]"].how == "one file to hash"
+    assert found["stimuli[clicks]"].seconds == pytest.approx(4000 * 0.15, rel=0.02)
+    logits = found["embed[student:logits.stimuli.clicks]"]
+    assert "44,000 images" in logits.how  # ten levels, and the whole one
+    assert logits.disk == 44_000 * (1000 * 2 + 40)
+    with pytest.raises(ValueError, match=r"doctor\.assume\.clicked=NUMBER"):
+        planned("experiment=paper", *MAPS, "plan.images=100000")
+
+
+def test_training_on_maps_is_planned_with_and_without_them():
+    found = planned("experiment=harmonize", "harmonize.settings.steps=100", "harmonize.settings.batch=48")
+    with_maps, without = found["harmonize[harmonized]"], found["harmonize[unharmonized]"]
+    assert set(found) == set(build_graph(load(["experiment=harmonize"])))
+    trained = 6 * network_of(load(["experiment=harmonize"]).student).parameters * 100
+    reading = 0  # no products
+    assert with_maps.work.flops - trained - reading == pytest.approx(
+        1.5 * (without.work.flops - trained - reading)
+    )
+    assert with_maps.seconds > without.seconds
+    assert found["harmonize[alignet-and-harmonized]"].seconds > with_maps.seconds
+    # images with maps in parts: less memory, the same work
+    part = planned("experiment=harmonize", "harmonize.settings.steps=100", "harmonize.settings.part=1")
+    whole = planned("experiment=harmonize", "harmonize.settings.steps=100", "harmonize.settings.part=48")
+    assert part["harmonize[harmonized]"].host < whole["harmonize[harmonized]"].host
+    assert part["harmonize[harmonized]"].work.flops == whole["harmonize[harmonized]"].work.flops
+
+
+@pytest.mark.parametrize("name", ["test_vit", "resnet10t"])
+def test_a_second_derivative_has_twice_the_products_and_a_gradient_by_pixels_two_thirds(name: str) -> None:
+    import timm
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
+
+    from alignet.backbones.second_order import second_order
+
+    class Counted(TorchDispatchMode):
+        flops = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if func._overloadpacket in flop_registry:
+                self.flops += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+            return out
+
+    module = timm.create_model(name, num_classes=10).eval()
+    images = torch.rand((1, *module.pretrained_cfg["input_size"])).requires_grad_()
+
+    def plain() -> None:
+        module(images.detach()).logsumexp(1).sum().backward()
+
+    def second() -> None:
+        with second_order():
+            logits = module(images)
+            (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images, create_graph=True)
+            (logits.logsumexp(1).sum() + gradient.square().sum()).backward()
+
+    def saliency() -> None:
+        module.requires_grad_(False)
+        torch.autograd.grad(module(images)[:, 0].sum(), images)
+
+    def flops(act) -> int:
+        with Counted() as found:
+            act()
+        return found.flops
+
+    once, twice, by_pixels = (flops(act) for act in (plain, second, saliency))
+    assert 1.95 <= twice / once <= 2.25  # most where attention is much of it: it is computed in the open
+    assert 0.62 <= by_pixels / once <= 0.8

@@ -62,7 +62,9 @@ def test_what_is_replaced_is_said_and_nothing_else_changes(tmp_path):
     assert real.config.student == config.student
 
 
-@pytest.mark.parametrize("experiment", ["world", "photos", "own", "own_dataset", "own_triplets", "paper"])
+@pytest.mark.parametrize(
+    "experiment", ["world", "harmonize", "photos", "own", "own_dataset", "own_triplets", "paper"]
+)
 def test_every_rule_is_a_key_of_some_configuration_and_the_result_is_valid(experiment, tmp_path):
     paths = [f"paths.{name}=/nowhere" for name in ("photos", "images", "map", "dataset", "people")]
     small = cut_down(load([f"experiment={experiment}", *paths]), tmp_path)
@@ -236,3 +238,107 @@ def test_own_images_are_rehearsed_without_any(experiment, tmp_path, capsys):
     ]
     assert run(tmp_path, *options, *teacher) == 0, capsys.readouterr()
     assert ", 0 failed, 0 not tried" in capsys.readouterr().out
+
+
+CLICKED = [  # importance maps from outside: of images whose names carry WordNet ids, and of labelled ones to train on
+    '++data.sets.clicked={kind: images, path: /data/clicked, under: ""}',
+    '++data.sets.clicks={kind: maps, path: /data/clicks, key: ""}',
+    '++data.sets.taught={kind: images, path: /data/taught, under: ""}',
+    "++data.sets.taught_classes={kind: table, path: /data/taught.csv}",
+    "++data.sets.taught_maps={kind: maps, path: /data/taught.npz, key: gaze}",
+    "++data.sets.people_curve={kind: table, path: /data/curve.csv}",
+    "++stimuli.maps={clicks: clicked}",
+    "++evaluate.datasets.where={family: where, images: {}, data: {maps: clicks}, settings: [original, harmonized], "
+    'nodes: {saliency: "saliency[{model}.clicked]"}, options: {keys: "", ceiling: split_half, splits: 100, '
+    "reductions: [max, mean], scales: [1, 4], blur: published}}",
+    "++evaluate.datasets.masking={family: masking, images: {}, data: {human: people_curve}, "
+    "settings: [original], nodes: {stimuli: 'stimuli[clicks]', "
+    "decisions: 'embed[{model}:logits.stimuli.clicks]'}, options: {animals: [[0, 397]]}}",
+    "++harmonize={images: taught, maps: taught_maps, labels: taught_classes, plain: null, plain_labels: null, "
+    "column: class, roles: {harmonized: {start: original, maps: true, shuffled: false, alignet: 0.0}}, settings: "
+    "{steps: 1000, batch: 256, mapped: 1.0, part: 32, map_weight: 1.0, scalar: label, order: once, norm: sum_squares, "
+    "levels: 5, reduction: max, blur: published, decay: 1e-5, decay_form: squares, decay_of: all, optimizer: sgd, "
+    "lr: 0.1, momentum: 0.9, nesterov: true, warmup: 100, schedule: drops, drops: [0.5, 0.8], smoothing: 0.1, "
+    "flip: 0.5, crop: 0.5, mixup: 0.5, mixup_alpha: 0.2, batch_norm: frozen, precision: float32, seed: 0}}",
+]
+
+
+def _few(experiment):
+    """Overrides that leave out what an experiment evaluates by itself, but for one."""
+    return [f"~evaluate.datasets.{name}" for name in load(experiment).evaluate.datasets if name != "things"]
+
+
+def test_maps_of_outside_are_drawn_for_training_saliency_and_masking(tmp_path, capsys):
+    from alignet.data.importance_maps import load_maps, maps_for
+
+    options = [*SMALL, *_few(SMALL), "export.scores=[]", "report.headline=null", *CLICKED]
+    assert run(tmp_path, *options) == 0, capsys.readouterr()
+    told = capsys.readouterr().out
+    assert "0 failed, 0 not tried" in told
+    assert "harmonize.settings.steps: 1000 -> 3" in told
+    (images,) = [path for path in (tmp_path / "rehearsal/data").rglob("clicked") if path.is_dir()]
+    (maps,) = (tmp_path / "rehearsal/data").rglob("clicks.npz")
+    found = load_maps(maps)
+    ids = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.JPEG"))
+    assert (maps_for(found, ids)[0] >= 0).all()
+    assert found.raters is not None
+    assert not found.constant
+    assert load_maps(next((tmp_path / "rehearsal/data").rglob("taught.npz")), key="gaze").ids
+
+
+def test_a_slice_has_images_with_maps(tmp_path, capsys):
+    from alignet.rehearse.importance import names, write_maps, write_table
+    from alignet.rehearse.pictures import write_folder
+    from alignet.rehearse.slices import slices
+
+    every = [f"other_{kind}/{number:03}.jpg" for kind in range(40) for number in range(3)]
+    taught = names(labelled=True)
+    write_folder(tmp_path / "own/taught", [*every, *taught], 0)
+    write_maps(tmp_path / "own/taught.npz", taught, ["gaze"], 0)
+    write_table(tmp_path / "own/taught.csv", [*every, *taught], "class")
+    options = [
+        *SMALL,
+        *_few(SMALL),
+        *CLICKED,
+        "rehearse.data=slice",
+        "rehearse.classes=3",
+        "rehearse.images=2",
+    ]
+    options += [
+        f"data.sets.taught.path={tmp_path / 'own/taught'}",
+        f"data.sets.taught_maps.path={tmp_path / 'own/taught.npz'}",
+    ]
+    found = slices(load(["export.scores=[]", "report.headline=null", *options]), tmp_path / "slice")
+    taken = sorted(path.parent.name for path in (tmp_path / "slice").rglob("*.jpg"))
+    assert found.paths["taught"] != str(tmp_path / "own/taught")
+    assert len(taken) == 6
+    assert all(name.startswith("class_") for name in taken)
+    assert "taught_maps" not in found.paths  # read whole, where it lies
+
+
+def test_the_drawn_world_with_maps_is_cut_down(tmp_path):
+    small = cut_down(load(["experiment=harmonize"]), tmp_path).config
+    assert small.world.mapped == 40
+    assert small.harmonize.settings.steps == 3
+    side = small.student.image_size
+    assert side >> (small.harmonize.settings.levels - 1) >= 2
+    assert (
+        cut_down(load(["experiment=world"]), tmp_path).config.world.mapped == 0
+    )  # where there are none, none are made
+
+
+def test_shards_with_maps_in_their_samples_are_drawn_with_classes_of_the_network(tmp_path):
+    from timm.data import ImageNetInfo
+
+    from alignet.data.importance_maps import load_maps, maps_for
+    from alignet.data.shards import list_shards
+
+    config = load([*SMALL, "+also=clickme", "+harmonizer=paper"])
+    drawn = miniatures(config, tmp_path)
+    assert drawn.paths["clickme"] == drawn.paths["clickme_maps"]
+    ids = list(list_shards(drawn.paths["clickme"]).images)
+    assert (maps_for(load_maps(drawn.paths["clickme_maps"]), ids)[0] >= 0).all()
+    known = set(ImageNetInfo("imagenet-1k").label_names())
+    pool = {path.parent.name for path in (tmp_path / "data/imagenet/train").rglob("*.JPEG")}
+    assert pool
+    assert pool | {name.partition("/")[0] for name in ids} <= known

@@ -178,7 +178,10 @@ def test_an_epoch_shows_every_picture_once():
             "takes 64 px pictures whole, found input_size .3, 32, 32",
         ),
         ({"settings": replace(STUDENT, batch=21)}, "batch: expected at most 20"),
-        ({"settings": replace(STUDENT, lr=1e30, weight_decay=0.0)}, "the loss is nan at step"),
+        (
+            {"settings": replace(STUDENT, lr=1e30, weight_decay=0.0)},
+            "expected a finite loss, found nan at step",
+        ),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -14,9 +14,11 @@ from alignet.evaluate.families.classification import linear_probe, top1, zero_sh
 from alignet.evaluate.families.examples import examples
 from alignet.evaluate.families.generalisation import breeds, few_shot, transfer
 from alignet.evaluate.families.levels import levels, levels_people
+from alignet.evaluate.families.masking import masking
 from alignet.evaluate.families.material import Family, Material
 from alignet.evaluate.families.representations import hierarchy, projection, relations, space
 from alignet.evaluate.families.similarity import nights, rsa, rsa_mean
+from alignet.evaluate.families.where import where
 
 __all__ = ["FAMILIES", "Family", "Material", "family"]
 
@@ -41,6 +43,8 @@ FAMILIES: dict[str, Family] = {
     "examples": examples,
     "levels": levels,
     "levels_people": levels_people,
+    "where": where,
+    "masking": masking,
 }
 
 

@@ -98,6 +98,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "examples": ("count pixels name", ""),
     "levels": ("tau missing", "fit_column fit_prefix"),
     "levels_people": ("", ""),
+    "where": ("keys ceiling splits reductions scales blur", "photographs"),
+    "masking": ("animals", "label"),
 }
 
 WHOLE, NUMBER, TEXT = Kind("a whole number", least=1), Kind("a number", above=0), Kind("text")
@@ -107,6 +109,7 @@ KINDS: dict[str, Kind] = {
     "C": NUMBER,
     "architecture": TEXT,
     "bins": WHOLE,
+    "blur": Kind(words=("none", "published")),
     "categories": Kind("a whole number", least=0),
     "ceiling": Kind("a number", ("repeated",), least=0, most=1, null=True),
     "center": Kind("true or false"),
@@ -123,6 +126,7 @@ KINDS: dict[str, Kind] = {
     "id_prefix": TEXT,
     "is_imagenet": Kind("true or false", null=True),
     "key": Kind("text", null=True, several=True),
+    "keys": Kind("text", several=True),
     "kind": Kind(words=("similarity", "dissimilarity"), null=True),
     "label": TEXT,
     "labels": MAPPING,
@@ -136,15 +140,19 @@ KINDS: dict[str, Kind] = {
     "note": TEXT,
     "order_column": TEXT,
     "pairs": WHOLE,
+    "photographs": Kind("true or false"),
     "per_class": Kind("a whole number", least=1, null=True),
     "per_subclass": Kind("a whole number", least=1, null=True),
     "pixels": WHOLE,
     "points": WHOLE,
+    "reductions": Kind(words=("max", "mean", "abs_mean"), listed=True),
     "rsm_images": WHOLE,
+    "scales": Kind("a whole number", least=1, listed=True),
     "set": Kind(words=("set1", "set2"), null=True),
     "several": Kind(words=RULES),
     "shots": Kind("a whole number", least=1, listed=True),
     "sorted": Kind(words=("plain", "natural"), null=True),
+    "splits": WHOLE,
     "standardize": Kind(words=("feature", "scalar")),
     "tag": Kind("text", null=True),
     "task": Kind(words=("entity13", "entity30", "living17", "nonliving26")),
@@ -161,6 +169,7 @@ KINDS: dict[str, Kind] = {
 _EACH = ("key", "kind", "sorted")  # what the sets of rsa_mean may have of their own, since their files differ
 OWN: dict[tuple[str, str], Kind] = {
     **{("rsa_mean", name): replace(KINDS[name], each=True) for name in _EACH},
+    ("where", "ceiling"): Kind("a number", ("split_half", "clickme"), above=0, most=1, null=True),
     ("few_shot", "labels"): Kind(words=("folder", "table", "cls")),
     ("few_shot", "split"): Kind("a number", above=0, below=1),
     ("nights", "split"): TEXT,

@@ -5,7 +5,17 @@ file for what it is about (data, people, models, teacher, student, evaluation, e
 inputs, and one line in STAGES. Open first: stages.py, then teacher.py.
 """
 
-from alignet.pipeline.graph.nodes import FINETUNED, SETTINGS, Node, upstream
+from alignet.pipeline.graph.nodes import FINETUNED, HARMONIZED, SETTINGS, TRAINED, Node, upstream
 from alignet.pipeline.graph.stages import STAGES, VERSIONS, build_graph
 
-__all__ = ["FINETUNED", "SETTINGS", "STAGES", "VERSIONS", "Node", "build_graph", "upstream"]
+__all__ = [
+    "FINETUNED",
+    "HARMONIZED",
+    "SETTINGS",
+    "STAGES",
+    "TRAINED",
+    "VERSIONS",
+    "Node",
+    "build_graph",
+    "upstream",
+]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from alignet.config import Config, ImagesSet, SetSettings, TripletsSet
-from alignet.pipeline.graph.builder import GraphBuilder
+from alignet.pipeline.graph.builder import GraphBuilder, chosen
 
 # options that mean what the stage did before it had them: left out, stores stay valid
 _AS_BEFORE = (("member", ""), ("order", None), ("order", "table"))
@@ -14,7 +14,7 @@ _AS_BEFORE = (("member", ""), ("order", None), ("order", "table"))
 
 def world(graph: GraphBuilder, role: str) -> str:
     """The world that is drawn where no data are given."""
-    return graph.add("world", "", graph.config.world, {})
+    return graph.add("world", "", None if graph.config.world is None else chosen(graph.config.world), {})
 
 
 def index(graph: GraphBuilder, role: str) -> str:

@@ -34,7 +34,18 @@ def evaluate(graph: GraphBuilder, role: str) -> str:
         for kind, key in features(graph, setting, images).items():
             inputs["map" if kind == "map" else f"features.{part}"] = key
     inputs |= {f"data.{part}": graph.node("index", item) for part, item in dataset.data.items()}
-    inputs |= {f"node.{part}": graph.named(item) for part, item in dataset.nodes.items()}
+    # {model}: what a stage made for this row's own model
+    model, mapping = SETTINGS[setting]
+    if mapping and any("{model}" in item for item in dataset.nodes.values()):
+        raise ValueError(
+            f"evaluate.datasets.{name}.settings: expected rows that are networks, found {setting}, which is a map of "
+            f"features: it has no saliency and no logits of its own; take it out"
+        )
+    inputs |= {
+        f"node.{part}": graph.named(item.replace("{model}", model or ""))
+        for part, item in dataset.nodes.items()
+        if model or "{model}" not in item
+    }
     section = {
         "family": dataset.family, "options": dict(dataset.options), "bootstrap": config.evaluate.bootstrap,
         "seed": config.evaluate.seed, "dataset": name, "setting": setting,
@@ -77,6 +88,8 @@ def report(graph: GraphBuilder, role: str) -> str:
         name: {"name": model.title, "licence": model.licence}
         for name, model in (("teacher", config.teacher), ("student", config.student))
     }
+    for one in config.harmonize.roles if config.harmonize else ():
+        inputs[f"harmonize.{one}"] = graph.node("harmonize", one)
     for one in config.finetune.roles:
         inputs[f"finetune.{one}"] = graph.node("finetune", one)
     if config.vice is not None:

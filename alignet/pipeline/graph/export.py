@@ -9,7 +9,7 @@ from alignet.config import Config
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.evaluation import evaluation
 from alignet.pipeline.graph.models import model_section
-from alignet.pipeline.graph.nodes import FINETUNED
+from alignet.pipeline.graph.nodes import FINETUNED, TRAINED
 
 
 def export(graph: GraphBuilder, role: str) -> str:
@@ -19,7 +19,7 @@ def export(graph: GraphBuilder, role: str) -> str:
     teacher, student = config.models["teacher"], config.models["student"]
     if role == "dataset":
         return graph.add("export", role, section, {"triplets": graph.node("triplets", "alignet")})
-    if role not in FINETUNED:
+    if role not in TRAINED:
         base = teacher if role == "teacher" else student
         section["card"] = {"name": base.title, "licence": base.licence}
         inputs = {"map": graph.node("distill", "teacher" if role == "teacher" else "student")}
@@ -30,17 +30,36 @@ def export(graph: GraphBuilder, role: str) -> str:
         "licence": student.licence,
         "data": {
             "teacher": f"{teacher.title}; licence: {teacher.licence}",
-            "human choices": _human_choices(config) if role == "alignet" else "none: this is the control",
+            "human choices": _human_choices(config) if "alignet" in role else "none: this is the control",
             "images": "the pool",
-        },
+        }
+        if role in FINETUNED
+        else _harmonized_data(config, role),
         "smooth": asdict(config.smooth) if config.smooth else None,
     }
-    inputs = {"weights": graph.node("finetune", role)}
+    inputs = {"weights": graph.node(TRAINED[role], role)}
     for name in config.export.scores:
         for setting in ("original", role):
             if setting in config.evaluate.datasets[name].settings:
                 inputs[f"score.{setting}.{name}"] = evaluation(graph, setting, name)
     return graph.add("export", role, section, inputs)
+
+
+def _harmonized_data(config: Config, role: str) -> dict[str, str]:
+    """What a harmonized student was trained on, in words."""
+    section = config.harmonize
+    maps = section.maps if section is not None and role != "unharmonized" else "none: this is the control"
+    data = {
+        "importance maps": f"of other images: this is the control ({maps})"
+        if role == "shuffled-maps"
+        else maps
+    }
+    if "alignet" in role:
+        data |= {
+            "teacher": f"{config.models['teacher'].title}; licence: {config.models['teacher'].licence}",
+            "human choices": _human_choices(config),
+        }
+    return data | {"images": "labelled images, with maps and without"}
 
 
 def _human_choices(config: Config) -> str:

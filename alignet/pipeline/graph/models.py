@@ -8,7 +8,7 @@ from typing import Any
 from alignet.config import Config
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.data import first_name
-from alignet.pipeline.graph.nodes import FINETUNED
+from alignet.pipeline.graph.nodes import TRAINED
 
 
 def pretrain(graph: GraphBuilder, role: str) -> str:
@@ -23,16 +23,21 @@ def pretrain(graph: GraphBuilder, role: str) -> str:
 
 
 def embed(graph: GraphBuilder, role: str) -> str:
-    """Features; role: <model>.<images>, where a model is teacher, student, a fine-tuned setting, or a baseline."""
-    model, _, images = role.partition(".")
+    """Features; role: <model>.<images>, where a model is teacher, student, a trained setting, or a baseline.
+
+    <model>:logits are what its classifier makes of them. The images of stimuli.<set> are those that `stimuli` made.
+    """
+    named, _, images = role.partition(".")
+    model, _, feature = named.partition(":")
     images = first_name(graph.config, images)
-    base = "student" if model in FINETUNED else model
-    settings = graph.config.models.get(base)
-    if settings is None:
-        raise ValueError(f"no model {base!r}: expected one of {', '.join(graph.config.models)}")
+    base, settings = base_model(graph, model)
     section: dict[str, Any] = {
         "model": model_section(settings), "embed": asdict(graph.config.embed), "images": images,
     }  # fmt: skip
+    if feature:
+        if feature != "logits":
+            raise ValueError(f"embed[{role}]: expected <model>:logits or no ending, found :{feature}")
+        section["model"] = section["model"] | {"feature": "output"}
     if settings.library == "features":
         if images not in settings.rows:
             raise ValueError(f"{base}.rows: no features for {images!r}, only {', '.join(settings.rows)}")
@@ -40,12 +45,28 @@ def embed(graph: GraphBuilder, role: str) -> str:
         inputs = {"features": graph.node("index", rows.features)}
         if rows.images:
             inputs["images"] = graph.node("index", rows.images)
-        return graph.add("embed", f"{model}.{images}", section, inputs)
+        return graph.add("embed", f"{named}.{images}", section, inputs)
     section["pixels"] = pixels_section(graph.config)
-    inputs = {"images": graph.node("index", images)} | weights(graph, base)
-    if model in FINETUNED:
-        inputs = {"images": inputs["images"], "weights": graph.node("finetune", model)}
-    return graph.add("embed", f"{model}.{images}", section, inputs)
+    stage, _, rest = images.partition(".")
+    source = graph.node(stage, rest) if stage == "stimuli" and rest else graph.node("index", images)
+    inputs = {"images": source} | model_weights(graph, model)
+    return graph.add("embed", f"{named}.{images}", section, inputs)
+
+
+def base_model(graph: GraphBuilder, model: str) -> tuple[str, Any]:
+    """The configured model that a name is of, the student for what is trained from it, and its settings."""
+    base = "student" if model in TRAINED else model
+    settings = graph.config.models.get(base)
+    if settings is None:
+        raise ValueError(f"no model {base!r}: expected one of {', '.join(graph.config.models)}")
+    return base, settings
+
+
+def model_weights(graph: GraphBuilder, model: str) -> dict[str, str]:
+    """The input `weights` of a node that runs a model or what was trained from the student."""
+    if model in TRAINED:
+        return {"weights": graph.node(TRAINED[model], model)}
+    return weights(graph, model)
 
 
 def pixels_section(config: Config) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alignet.config.harmonizer import HARMONIZED
+
 # A row of the table: the model whose features are read, and the node whose affine map is applied to them.
 SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "data": (None, None),  # no model: what an evaluation says of people, triplets or data alone
@@ -20,8 +22,14 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "global": ("student", "distill[global]"),
     "glocal": ("student", "distill[glocal]"),
     "direct": ("direct", None),
+    "harmonized": ("harmonized", None),
+    "unharmonized": ("unharmonized", None),
+    "shuffled-maps": ("shuffled-maps", None),
+    "alignet-harmonized": ("alignet-harmonized", None),
+    "alignet-and-harmonized": ("alignet-and-harmonized", None),
 }
-FINETUNED = ("alignet", "distillation", "direct")
+FINETUNED = ("alignet", "distillation", "direct")  # roles of the stage `finetune`
+TRAINED = dict.fromkeys(FINETUNED, "finetune") | dict.fromkeys(HARMONIZED, "harmonize")  # role -> its stage
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ A node is a stage in a role. The four settings of a student are four ways throug
      embed[student.*] + index[human] -> distill[global], distill[glocal]   (older transforms, from bare choices)
      index[human] + index[judged images] -> finetune[direct]      (no teacher)
      index[trials] -> levels                                      (choices with response times, by triplet)
+     index[images with maps] + index[maps] -> harmonize[role]     (the student, or finetune[alignet] before it)
+     index[images] + weights -> saliency[model.images]            (what a row's own model looks at)
+     index[images] + index[maps] -> stimuli[maps] -> embed[model:logits.stimuli.maps]
      every setting -> evaluate[setting.dataset] -> report
 
 What somebody else has made enters in the place of a fit and is otherwise the same node: a published
@@ -23,7 +26,7 @@ embedding as `vice`, a map W, b as `distill[role]`, an answered set of triplets 
 from __future__ import annotations
 
 from alignet.config import AblationSettings, Config
-from alignet.pipeline.graph import data, evaluation, export, models, people, student, teacher
+from alignet.pipeline.graph import data, evaluation, export, harmonizer, models, people, student, teacher
 from alignet.pipeline.graph.builder import GraphBuilder, Stage
 from alignet.pipeline.graph.nodes import Node
 
@@ -42,6 +45,9 @@ STAGES = (
     Stage("triplets", 2, teacher.triplets),
     Stage("smooth", 1, teacher.smooth),
     Stage("finetune", 3, student.finetune),
+    Stage("harmonize", 1, harmonizer.harmonize, named=False),
+    Stage("saliency", 1, harmonizer.saliency),
+    Stage("stimuli", 1, harmonizer.stimuli),
     Stage("export", 2, export.export, named=False),
     Stage("evaluate", 3, evaluation.evaluate, named=False),
     Stage("report", 3, evaluation.report, named=False),
@@ -65,6 +71,8 @@ def _ask_for_everything(graph: GraphBuilder) -> None:
         if config.triplets.published is None:
             graph.node("cluster", role)
         graph.node("finetune", role)
+    for name in config.harmonize.roles if config.harmonize else ():
+        graph.node("harmonize", name)
     for name, dataset in config.evaluate.datasets.items():
         for setting in dataset.settings:
             evaluation.evaluation(graph, setting, name)

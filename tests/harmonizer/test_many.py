@@ -1,0 +1,61 @@
+"""Two processes, on gloo, harmonize as one does, and stop together."""
+
+import json
+import shutil
+
+import numpy as np
+
+from tests.harmonizer.many_harmonize import VARIANTS, run, weights
+from tests.makers.worlds import MAPS
+from tests.pipeline.test_many_processes import finish, ranks_of_two, stage
+
+
+def test_two_processes_harmonize_as_one_and_stop_together(ready, tmp_path):
+    ranks = [
+        ready.start("tests.harmonizer.many_harmonize", str(tmp_path), environment=environment)
+        for environment in ranks_of_two()
+    ]
+    for status, _, err in map(finish, ranks):
+        assert status == 0, err
+    first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1))
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)  # replicas never drift apart
+    for name in VARIANTS:
+        alone = run(name)
+        np.testing.assert_allclose(
+            first[f"{name}.weights"], weights(alone), rtol=1e-4, atol=1e-5, err_msg=name
+        )
+        np.testing.assert_allclose(first[f"{name}.maps"], alone.curves["maps"], rtol=1e-4, err_msg=name)
+    # signalled in step 2, one process alone; both saw it in that step, and went on to the same bytes
+    assert first["steps"] == 2
+    np.testing.assert_array_equal(first["resumed"], first["maps.weights"])
+
+
+def test_two_processes_make_the_same_saliency_and_stimuli(ready, tiny, tmp_path):
+    """Shards and images are dealt; the bytes are one process's, with reading processes as well."""
+    digests = []
+    for name, more in (
+        ("two", ["runtime.launcher=torchrun", "runtime.processes=2"]),
+        ("one", []),
+        ("readers", ["runtime.workers=1"]),
+    ):
+        options = [*MAPS, "role=embed[student:logits.stimuli.mapped_test_maps]", *more]
+        root = tmp_path / name
+        shutil.copytree(tiny, root) if name == "two" else shutil.copytree(tmp_path / "two", root)
+        if name != "two":
+            for stage_name in ("saliency", "stimuli", "embed"):
+                shutil.rmtree(root / stage_name)
+        for role in ("saliency[student.mapped_test]", "embed[student:logits.stimuli.mapped_test_maps]"):
+            options[-1 - len(more)] = f"role={role}"
+            status, _, err = finish(ready.start(*stage(root, "pipeline", *options)))
+            assert status == 0, err
+        found = [
+            json.loads(path.read_text())
+            for stage_name in ("saliency", "stimuli", "embed")
+            for path in sorted(root.glob(f"{stage_name}/*/MANIFEST.json"))
+            if stage_name != "embed" or ":logits" in json.loads(path.read_text())["identity"]["role"]
+        ]
+        assert len(found) == 3
+        assert {one["provenance"]["world_size"] for one in found} == {2 if name == "two" else 1}
+        digests.append([one["digest"] for one in found])
+    assert digests[0] == digests[1] == digests[2]
