@@ -142,7 +142,9 @@ def test_commands_compose(command: str) -> None:
     if name == "doctor" and any(item.startswith("dataset=") for item in arguments):
         arguments = [item for item in arguments if item.partition("=")[0] not in DATASET_KEYS]
     if arguments and arguments[0] in WORDS.get(name, ()):  # then files may follow
-        arguments = [argument for argument in arguments[1:] if "=" in argument or argument == "-m"]
+        own = {"images", "key", "side"} if name == "convert" else set()
+        given = [item for item in arguments[1:] if item.partition("=")[0] not in own]
+        arguments = [argument for argument in given if "=" in argument or argument == "-m"]
     jobs = product([one for one in arguments if one != "-m"]) if "-m" in arguments else [arguments]
     if name == "compare":
         jobs = jobs_of(arguments)

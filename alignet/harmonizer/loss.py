@@ -4,7 +4,7 @@
     people's map (b, H, W) --------------------------------+-> pyramid, standardised, positive part -> distance
 
 Paper and published code part in the order of these, in the norm, and elsewhere; each is an option, and the presets
-`paper` and `code` of conf/harmonizerr say which is which (docs/decisions.md).
+`paper` and `code` of conf/harmonizer say which is which (docs/science.md).
 
 Shape suffixes: b images, H and W pixels.
 """

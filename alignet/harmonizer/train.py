@@ -87,11 +87,11 @@ def harmonize(
     """
     everyone = processes or current()
     classify = Classifier(encoder, frozen=False)
+    classes = int(encoder.module.num_classes)  # type: ignore[arg-type]
+    sources = _sources(mapped, plain, settings, classes, everyone.size)
     for tensor in encoder.module.state_dict().values():
         everyone.copy(tensor)
     encoder.module.requires_grad_(True)
-    classes = int(encoder.module.num_classes)  # type: ignore[arg-type]
-    sources = _sources(mapped, plain, settings, classes)
     order = others_maps(len(mapped), settings.seed) if shuffled else None
     train = Objective(
         classify, settings, sources, classes, everyone, use_maps=use_maps and settings.map_weight > 0
@@ -102,16 +102,6 @@ def harmonize(
         raise ValueError(
             "harmonize: expected runtime.recompute=false with harmonize.settings.batch_norm=training, found true: "
             "what is computed again would enter the running statistics again; set one of them otherwise."
-        )
-    idle = [
-        rank
-        for rank in range(everyone.size)
-        if not any(_part(one.count, rank, everyone.size) for one in sources)
-    ]
-    if idle:
-        raise ValueError(
-            f"harmonize: expected an image for each of {everyone.size} processes in a step, found {settings.batch} "
-            f"images and none for process {idle[0]}; raise harmonize.settings.batch."
         )
     if settings.batch_norm == "training":
         for module in encoder.module.modules():
@@ -353,7 +343,7 @@ class _Beside:
 
 
 def _sources(
-    mapped: Labelled, plain: Labelled | None, settings: HarmonizeSettings, classes: int
+    mapped: Labelled, plain: Labelled | None, settings: HarmonizeSettings, classes: int, size: int
 ) -> list[Source]:
     for one in (mapped, plain):
         if one is not None and len(one) and not 0 <= one.labels.min() <= one.labels.max() < classes:
@@ -374,6 +364,12 @@ def _sources(
                 "harmonize: expected images without maps for the rest of each batch, found none."
             )
         sources.append(Source(plain, settings.batch - count, (settings.seed, 2)))
+    idle = [rank for rank in range(size) if not any(_part(one.count, rank, size) for one in sources)]
+    if idle:
+        raise ValueError(
+            f"harmonize: expected an image for each of {size} processes in a step, found {settings.batch} images and "
+            f"none for process {idle[0]}; raise harmonize.settings.batch."
+        )
     return sources
 
 

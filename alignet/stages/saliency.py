@@ -1,7 +1,8 @@
 """Where a model looks: the gradient of one logit by the pixels of each image, shard by shard.
 
 reads   index[images], the weights of a model with a classifier; tables with the images' classes
-writes  saliency-*.npz: gradients (b, 3, H, W) at the network's input size, in units of logit per pixel in [0, 1]; logit
+writes  saliency-*.npz: gradients (b, 3, H, W) at the network's input size, change of the logit per unit of pixel
+        value (pixels in [0, 1]; of precision float16 by each image's largest); logit
         (b,), top1 (b,), label (b,), -1 for none; box (b, 4), the part of the image that the network saw: left, top,
         right, bottom, as shares of its width and height; rollout (b, h, w), where asked for and the network has
         attention; and ids-*.txt, a line for each

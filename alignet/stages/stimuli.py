@@ -1,8 +1,9 @@
-"""Draw the pictures of masked recognition: each image with 1% to 100% of its important pixels shown.
+"""Draw the pictures of masked recognition: each image with a growing number of its most important pixels shown.
 
 reads   index[images]; importance maps of people, or those of a model
 writes  <level>/<image>.png and intact/<image>.png; listing.json, so that `embed` reads the folder as a set of images;
         stimuli.json: the shares, and for each image its file and how many pixels each level shows
+roles   a set of maps in stimuli.maps, or <model>.<image set> for the maps of a model
 cost    about 0.15 s an image at 256 pixels and ten levels, on one core; several processes deal the images among them
 
 Image and map are both brought to size x size, whatever their proportions, by the same bilinear filter (Pillow's, which

@@ -1,4 +1,4 @@
-"""Put any networks through people's importance maps: do they look where people look? (docs/where.md)
+"""Compare networks' saliency with people's importance maps: do they look where people look? (docs/where.md)
 
     images=FOLDER maps=MAPS.npz model=timm:NAME,timm:NAME=FILE.safetensors,FOLDER [keys=all|NAME,NAME]
     [names=A,B,C] [labels=TABLE.csv] [column=class] [logit=label|top1] [ceiling=split_half|clickme|none|NUMBER]

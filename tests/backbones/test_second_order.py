@@ -1,4 +1,4 @@
-"""Second derivatives: against torch's own, finite differences, and forward over reverse."""
+"""Second derivatives: against torch's own, finite differences, and reverse over forward."""
 
 import pytest
 import timm
@@ -61,7 +61,7 @@ def test_equal_torchs_own_double_backward(name):
     with second_order():
         map_loss(module, images).backward()
     torch.testing.assert_close(gradients(module), expected, rtol=1e-9, atol=1e-12)
-    assert expected.abs().max() > 1e-6
+    assert expected.abs().max() > 1e-8
     module.zero_grad()
     for block in [one for one in module.children() if list(one.parameters())][:2]:
         computed_again(block)
@@ -93,7 +93,7 @@ def test_agrees_with_finite_differences(name):
             assert slope == pytest.approx((held[key].grad * way).sum().item(), rel=2e-3, abs=1e-9), key
 
 
-def test_agrees_with_forward_over_reverse():
+def test_agrees_with_reverse_over_forward():
     """d/dtheta of L(grad f) is the gradient by theta of the directional derivative of f along dL/d(grad f)."""
     module, images = network("grouped convolutions"), pictures("grouped convolutions")
     with second_order():

@@ -88,6 +88,13 @@ def test_stimuli_are_an_image_set_of_their_own(store):
         assert picture.size == (32, 32)
 
 
+def test_a_world_with_raters_writes_maps(store):
+    assert sorted(path.name for path in (world_of(store) / "maps").iterdir()) == [
+        "mapped.npz",
+        "mapped_test.npz",
+    ]
+
+
 def test_drawn_parts_are_marked_where_they_are(store):
     """Maps are of the picture's own parts: another picture's are elsewhere; raters agree with each other."""
     with np.load(world_of(store) / "maps" / "mapped_test.npz", allow_pickle=False) as held:

@@ -163,7 +163,7 @@ def test_maps_follow_their_images_through_flips_crops_and_mixup():
         expected[place, data.labels[rows[place]]] += share[place]
         expected[place, data.labels[rows[places[place]]]] += 1 - share[place]
     torch.testing.assert_close(targets, expected)
-    assert ((moved > 0).flatten(1).sum(1) > 4).all()  # two dots, each spread over some pixels
+    assert ((moved > 0).flatten(1).sum(1) >= 4).all()  # two dots, each spread over some pixels
 
 
 @pytest.mark.parametrize("count", [2, 3, 900])
