@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Guess: a loss on a gradient (a gradient penalty, a loss on saliency maps) costs about two plain steps (forward and backward) of a
 # convolution, whatever its groups.
-# Found: with one group about two; with 96 groups (depthwise) four or more, because torch computes the weight's part of the second
+# Found: with one group about two; with 96 groups (depthwise) three to five, because torch computes the weight's part of the second
 # derivative group by group. Computed as one weight gradient of the same convolution, with v in the place of its input, that part gives
 # the same numbers in less than half the time.
 set -euo pipefail
