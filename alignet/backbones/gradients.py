@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from alignet.backbones.backbone import LoadedBackbone
 from alignet.backbones.encoder import Encoder, classifier_layer
 
-TARGETS = ("label", "top1")
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of an image's width and height
 
 
@@ -105,13 +104,11 @@ def has_classifier(encoder: Encoder) -> bool:
     return layer is not None and not isinstance(layer, nn.Identity)
 
 
-def input_gradient(
-    classify: Classifier, pixels: Tensor, labels: Tensor | None = None, *, keep_graph: bool = False
-) -> InputGradient:
+def input_gradient(classify: Classifier, pixels: Tensor, labels: Tensor | None = None) -> InputGradient:
     """Gradient of one logit of each image by its pixels, in the units of pixels in [0, 1].
 
     pixels: (b, 3, H, W) float32 in [0, 1]. labels: (b,) int64, the class of each; -1 or no labels at all takes the
-    largest logit (top-1). keep_graph: whether the gradient is to be differentiated, inside `second_order`.
+    largest logit (top-1).
     """
     images = pixels.detach().to(classify.device).requires_grad_()
     with torch.enable_grad():
@@ -126,8 +123,8 @@ def input_gradient(
                 )
             chosen = torch.where(labels < 0, chosen, labels)
         score = logits.gather(1, chosen[:, None]).sum()
-        (gradient,) = torch.autograd.grad(score, images, create_graph=keep_graph)
-    return InputGradient(gradient, logits if keep_graph else logits.detach(), chosen)
+        (gradient,) = torch.autograd.grad(score, images)
+    return InputGradient(gradient, logits.detach(), chosen)
 
 
 def geometry(encoder: LoadedBackbone, width: int, height: int) -> Box:

@@ -87,13 +87,8 @@ class Steps(torch.utils.data.Dataset):
         order: np.ndarray | None,
     ):  # fmt: skip
         """order: whose map each image with one gets; its own, or another's in the control."""
-        self.sources, self.settings, self.first, self.everyone, self.order = (
-            sources,
-            settings,
-            first,
-            everyone,
-            order,
-        )
+        self.sources, self.settings = sources, settings
+        self.first, self.everyone, self.order = first, everyone, order
 
     def __len__(self) -> int:
         return self.settings.steps - self.first

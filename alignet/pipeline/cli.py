@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from alignet.config import Config
 
 __all__ = [
-    "compose", "conf_folder", "explain", "first_job", "help_text", "jobs_of", "load", "main", "names_in", "product",
-    "quoted", "shortened", "stage_main",
+    "check_one_process", "compose", "conf_folder", "explain", "first_job", "help_text", "jobs_of", "load", "main",
+    "names_in", "product", "quoted", "shortened", "stage_main",
 ]  # fmt: skip
 
 
@@ -61,6 +61,14 @@ def main(
             if isinstance(error, BrokenPipeError):
                 _end_if_unheard()
             _end_of(error, stage, list(arguments if typed is None else typed))
+
+
+def check_one_process(config: Config, what: str, instead: str) -> None:
+    """ValueError where more processes than one are asked for. what: the command; instead: what to do."""
+    launcher, size = config.runtime.launcher, distributed.current().size
+    if launcher != "local" or size > 1:
+        found = f"runtime.launcher={launcher}" if launcher != "local" else f"{size} processes"
+        raise ValueError(f"{what}: expected one process, found {found}; {instead}.")
 
 
 def _end_if_unheard() -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.pipeline import cli
-from alignet.runtime import distributed
 
 if TYPE_CHECKING:
     from alignet.api import Model
@@ -67,7 +66,12 @@ def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def embed(own: dict[str, str], config: Config) -> None:
     """Embed what is not embedded yet; say what was made, where, how fast, and what to do with it."""
     options = _options(own)
-    _check_alone(config)
+    cli.check_one_process(
+        config,
+        "embed images=...",
+        "start it without a launcher, once for each part of the images (docs/embed.md), or embed a node of the graph, "
+        "which several processes share",
+    )
     from alignet import api
     from alignet.backbones.embedding import given_images, parquet_library, write_embedding
     from alignet.data.images import say_left_out
@@ -134,17 +138,6 @@ def _options(own: dict[str, str]) -> dict[str, str]:
             f"image_size: expected pixels, 0 for the model's own, found {options['image_size']!r}"
         )
     return options
-
-
-def _check_alone(config: Config) -> None:
-    """ValueError where more processes than one are asked for."""
-    launcher, size = config.runtime.launcher, distributed.current().size
-    if launcher != "local" or size > 1:
-        found = f"runtime.launcher={launcher}" if launcher != "local" else f"{size} processes"
-        raise ValueError(
-            f"embed images=...: expected one process, found {found}; start it without a launcher, once for each part "
-            f"of the images (docs/embed.md), or embed a node of the graph, which several processes share."
-        )
 
 
 def _default_output(options: dict[str, str]) -> str:

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.pipeline import cli
-from alignet.runtime import distributed
 from alignet.stages._where_given import SCALES, Kinds, Listed, options_of, peel
 
 if TYPE_CHECKING:
@@ -58,7 +57,11 @@ def where(own: dict[str, str], config: Config) -> None:
 
     started = time.monotonic()
     options = options_of(own)
-    _check_alone(config)
+    cli.check_one_process(
+        config,
+        "where",
+        "start it without a launcher, for several GPUs once for each part of the networks with an output of its own",
+    )
     networks = networks_of(options["model"], options["names"])
     arrows = arrows_of(options["arrows"], networks)
     source = images_of(options, config)
@@ -278,17 +281,6 @@ class _Run:
             metrics = make(work.folder)
             how = provenance(began, time.monotonic() - started, self.config.runtime, processes=1)
             return work.commit(metrics, how)
-
-
-def _check_alone(config: Config) -> None:
-    """ValueError where more processes than one are asked for."""
-    launcher, size = config.runtime.launcher, distributed.current().size
-    if launcher != "local" or size > 1:
-        found = f"runtime.launcher={launcher}" if launcher != "local" else f"{size} processes"
-        raise ValueError(
-            f"where: expected one process, found {found}; start it without a launcher, for several GPUs once for each "
-            "part of the networks with an output of its own."
-        )
 
 
 def _check_output(output: Path) -> None:

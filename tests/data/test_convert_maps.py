@@ -19,7 +19,7 @@ from alignet.data.clickme import open_clickme
 from alignet.data.importance_maps import load_maps, maps_for
 from alignet.data.map_shards import convert_maps
 from alignet.data.shards import list_shards, shard_labels, shard_source
-from alignet.stages.convert import act_on
+from tests.makers.converting import converting
 from tests.makers.photos import PHOTOS, needs_photos
 from tests.makers.tfrecords import clickme, drawn, jpeg
 
@@ -36,17 +36,6 @@ def pictures(folder, names):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(drawn(number, 16)[0]).save(path)
     return folder
-
-
-def converting(monkeypatch, capsys, *words):
-    """Status, output and messages of the command, in this process."""
-    monkeypatch.setattr(sys, "argv", ["convert", *map(str, words)])
-    try:
-        act_on([*map(str, words)])
-        status = 0
-    except SystemExit as end:
-        status = end.code
-    return (status, *capsys.readouterr())
 
 
 @pytest.mark.parametrize(("layout", "high"), [("jpeg", 255), ("raw 224", 1), ("raw 256", 255)])

@@ -18,7 +18,7 @@ from alignet.data.levels import tidy
 from alignet.data.pickled import convert_levels
 from alignet.data.trials import read_trials
 from alignet.pipeline.cli import load
-from alignet.stages.convert import act_on
+from tests.makers.converting import converting
 from tests.makers.trials import COLUMNS, save, study
 
 RULES = {"catch_accuracy": 0.9, "max_misses": 10, "slow_ms": 10_000.0}
@@ -340,17 +340,6 @@ def test_the_command(tmp_path):
         convert_levels(source, tmp_path / "out.txt")
     with pytest.raises(ValueError, match="found no file"):
         convert_levels(tmp_path / "none.pkl", tmp_path / "out.csv")
-
-
-def converting(monkeypatch, capsys, *words):
-    """Status, output and messages of the command, in this process."""
-    monkeypatch.setattr(sys, "argv", ["convert", *map(str, words)])
-    try:
-        act_on([*map(str, words)])
-        status = 0
-    except SystemExit as end:
-        status = end.code
-    return (status, *capsys.readouterr())
 
 
 def test_the_folder_is_made_and_one_in_the_files_place_is_refused(tmp_path, monkeypatch, capsys):

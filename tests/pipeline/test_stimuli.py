@@ -11,24 +11,7 @@ from PIL import Image
 from alignet.evaluate.masking import levels, pixel_counts
 from alignet.runtime.distributed import Processes
 from alignet.stages.stimuli import run
-
-SIDE = 48
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def blob(y, x, sigma, side=SIDE):
-    rows, columns = np.mgrid[:side, :side]
-    return np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
-
-
-def hill():
-    """Two joined hills with nothing around them."""
-    found = blob(18, 20, 5) + 0.6 * blob(27, 30, 6)
-    return np.where(found > 0.02, found, 0.0)
-
+from tests.makers.importance import SIDE, blob, hill, rng
 
 SETTINGS = {"levels": 3, "low": 0.02, "equal_pixels": False, "grey": True, "centred": True, "size": 32, "seed": 7,
             "background": "phase"}  # fmt: skip
