@@ -37,6 +37,7 @@ FILES = {  # name -> threads; the module is benchmarks.NAME
     "passes": 2,
     "status": 2,
     "harmonizer": 1,
+    "attacks": 1,
     "gpu": 16,
 }
 INTRODUCTION = """\

@@ -120,7 +120,7 @@ def objective(classify: Any, batch: int) -> Any:
     """The training's own objective, all images with a map."""
     from alignet.config import HarmonizeSettings
     from alignet.harmonizer.batches import Labelled, Source
-    from alignet.harmonizer.train import Objective
+    from alignet.harmonizer.train import Harmonizer
     from alignet.runtime.distributed import Processes
 
     settings = HarmonizeSettings(
@@ -131,7 +131,7 @@ def objective(classify: Any, batch: int) -> Any:
         precision="float32", seed=0,
     )  # fmt: skip
     source = Source(Labelled(None, torch.zeros(batch).numpy()), batch, (0, 1))
-    return Objective(classify, settings, [source], 1000, Processes(), use_maps=True)
+    return Harmonizer(classify, settings, [source], 1000, Processes(), use_maps=True)
 
 
 def agree(name: str) -> dict[str, float]:

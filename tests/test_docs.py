@@ -127,6 +127,7 @@ def test_commands_compose(command: str) -> None:
     from alignet.pipeline.cli import load, product
     from alignet.pipeline.graph import build_graph
     from alignet.stages._embed_images import peel
+    from alignet.stages._robustness_given import peel as peel_robustness
     from alignet.stages._where_given import peel as peel_where
     from alignet.stages.compare import jobs_of
     from alignet.stages.doctor import OWN as DATASET_KEYS
@@ -136,9 +137,9 @@ def test_commands_compose(command: str) -> None:
     if name == "embed":
         own, arguments = peel(arguments)
         check_embedding(own)
-    if name == "where":
-        own, arguments = peel_where(arguments)
-        check_networks(own)
+    if name in ("where", "robustness"):
+        own, arguments = (peel_where if name == "where" else peel_robustness)(arguments)
+        check_networks(name, own)
     if name == "doctor" and any(item.startswith("dataset=") for item in arguments):
         arguments = [item for item in arguments if item.partition("=")[0] not in DATASET_KEYS]
     if arguments and arguments[0] in WORDS.get(name, ()):  # then files may follow
@@ -169,7 +170,7 @@ def test_keys_in_the_text_are_keys_of_the_configuration() -> None:
             walk(item, f"{prefix}.{name}" if prefix else str(name))
 
     data = ("world", "photos", "paper", "own", "own_dataset", "own_triplets")
-    for experiment in (*data, "harmonize", "ablation/direct"):
+    for experiment in (*data, "attack", "ablation/direct"):
         walk(compose([f"experiment={experiment}"]), "")
     sections = {name.partition(".")[0] for name in known}
     unknown = []
@@ -199,13 +200,14 @@ def check_embedding(own: dict[str, str]) -> None:
         assert tuple(architecture.split("/")) in open_clip.list_pretrained()
 
 
-def check_networks(own: dict[str, str]) -> None:
+def check_networks(stage: str, own: dict[str, str]) -> None:
     """All words are there, and named models are some that timm knows; no file is looked for."""
     import timm
 
-    from alignet.stages._where_given import options_of
+    from alignet.stages import _robustness_given, _where_given
 
-    for one in options_of(own)["model"].split(","):
+    given = {"where": _where_given, "robustness": _robustness_given}[stage]
+    for one in given.options_of(own)["model"].split(","):
         if one.startswith("timm:"):
             assert timm.is_model(one.removeprefix("timm:").partition("=")[0])
 

@@ -15,7 +15,11 @@ import pytest
 import torch
 
 import alignet
-from alignet.backbones import Encoder, embed_images, load_encoder
+from alignet.attacks.attack import attack, verified
+from alignet.attacks.train import adversarial_training
+from alignet.backbones import Backbone, Encoder, embed_images, load_encoder
+from alignet.backbones.gradients import Classifier
+from alignet.config import RobustRole
 from alignet.pipeline.cli import load
 from alignet.pipeline.commands import print_status, run_pipeline
 from alignet.pipeline.torch_setup import set_up
@@ -30,6 +34,8 @@ from alignet.vice.fit import fit_vice
 from alignet.vice.graphed import GraphedEngine
 from alignet.vice.prior import SpikeSlab
 from alignet.vice.soft_labels import mean_probabilities
+from tests.attacks.test_train import SETTINGS as ROBUST
+from tests.attacks.test_train import labelled
 from tests.makers.toys import TOYS, pictures
 from tests.makers.worlds import overrides
 from tests.student.test_finetune import TOY, changed, images, planted, pool_teacher, triplet_teacher
@@ -242,3 +248,40 @@ def test_the_chain_ends_on_a_gpu_and_is_cached_for_a_cpu(tmp_path: Path, capsys)
     assert "80 cached; in" in capsys.readouterr().out
     assert len(list(tmp_path.glob("report/*/report.html"))) == 1
     assert len(list(tmp_path.glob("export/*/MANIFEST.json"))) > 1
+
+
+# ---- attacks
+
+
+def classifying(device: str) -> Classifier:
+    """A small network with random weights, the same on every device."""
+    backbone = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
+    return Classifier(load_encoder(backbone, device, seed=0))
+
+
+@pytest.mark.parametrize("method", ["fast", "linf", "algorithm1", "pgd_linf"])
+def test_attacks_find_what_they_find_on_a_cpu(method: str) -> None:
+    settings = load([]).attack.methods[method]
+    images = torch.randint(
+        0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    found = {}
+    for device in ("cpu", "cuda"):
+        classify = classifying(device)
+        arrays = attack(classify, images, torch.full((8,), -1), settings, any_answer=True)
+        found[device] = arrays | verified(classify, arrays, settings, 3)
+    for name in ("tried", "broken", "broken8", "no_gradient"):
+        np.testing.assert_array_equal(found["cpu"][name], found["cuda"][name], err_msg=name)
+    np.testing.assert_allclose(found["cpu"]["length"], found["cuda"]["length"], rtol=0.03)
+
+
+@pytest.mark.parametrize("replays", [0, 2])
+def test_adversarial_training_takes_the_steps_of_a_cpu(replays: int) -> None:
+    """From its own random starts: the loss falls on the GPU as well, and nothing is left on the CPU."""
+    role = RobustRole("l2", eps=0.2, steps=1 if replays else 2, step=0.75, replays=replays)
+    backbone = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
+    losses = {
+        device: adversarial_training(load_encoder(backbone, device, seed=0), labelled(), ROBUST, role).curves
+        for device in ("cpu", "cuda")
+    }
+    np.testing.assert_allclose(losses["cpu"]["cross_entropy"], losses["cuda"]["cross_entropy"], rtol=0.05)

@@ -21,6 +21,7 @@ FLOORS = (
     ("pipeline",),
     ("report",),
     ("evaluate",),
+    ("attacks",),
     ("harmonizer",),
     ("student", "api"),
     ("teacher",),

@@ -14,52 +14,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
-import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 from alignet.evaluate.where import reduce_channels
 from alignet.report.blocks import DARK, LIGHT
 from alignet.report.where_networks import Given, Network, _accuracy, _alignment, _front, _points, page
-from alignet.stages import saliency as stage
-from alignet.stages._where_given import arrows_of, networks_of, options_of, peel
+from alignet.stages import _image_shards as stage
+from alignet.stages._networks_given import arrows_of, networks_of
+from alignet.stages._where_given import options_of, peel
 from alignet.stages.where import main
+from tests.makers.small_networks import SIZE, drawn_photos, network, payload
 from tests.report.test_where import result
 
-SIZE, COUNT = 48, 9
+COUNT = 9
 GIVEN = ["images=photos", "maps=maps.npz", "model=net,other", "saliency.shard=4", "threads=1", "splits=5"]
-
-
-def network(folder: Path, seed: int, classes: int = 10) -> None:
-    """A folder that timm loads, of a small network with random weights that sees whole images."""
-    torch.manual_seed(seed)
-    module = timm.create_model("test_efficientnet", num_classes=classes)
-    for name, value in module.state_dict().items():  # a fresh classifier's logits hardly move with the pixels
-        if name.startswith("classifier"):
-            value.normal_()
-    folder.mkdir()
-    size = {
-        "input_size": [3, SIZE, SIZE],
-        "crop_pct": 1.0,
-        "num_classes": classes,
-        "classifier": "classifier",
-    }
-    config = {"architecture": "test_efficientnet", "num_classes": classes, "pretrained_cfg": size}
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(module.state_dict(), folder / "model.safetensors")
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch) -> Path:
     """A working folder with nine drawn images, two networks, and maps of two kinds, one of them by rater."""
     generator = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
-    for row in range(COUNT):
-        pixels = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
-        for _ in range(6):
-            y, x = generator.integers(0, SIZE - 12, 2)
-            pixels[y : y + 12, x : x + 12] = generator.integers(0, 256, 3)
-        Image.fromarray(pixels).save(tmp_path / f"photos/{row}.png")
+    drawn_photos(tmp_path / "photos", COUNT, generator)
     network(tmp_path / "net", 0)
     network(tmp_path / "other", 1)
     maps = generator.random((COUNT, 12, 12))
@@ -184,26 +160,17 @@ def test_classes_give_accuracy_and_their_own_gradients(place, capsys) -> None:
     assert "the predicted class" in capsys.readouterr().out
 
 
-def payload(folder: str) -> dict[str, bytes]:
-    """Every file but the manifests, which say when and by what command."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(Path(folder).rglob("*"))
-        if path.is_file() and path.name != "MANIFEST.json" and path.suffix != ".lock"
-    }
-
-
 KILLED = """
 import os, signal
-from alignet.stages import saliency
+from alignet.stages import _image_shards
 from alignet.stages.where import main
-kept, calls = saliency._write, []
+kept, calls = _image_shards._write, []
 def write(*given):
     calls.append(given)
     if len(calls) == {calls}:
         os.kill(os.getpid(), signal.SIGKILL)
     kept(*given)
-saliency._write = write
+_image_shards._write = write
 main({argv!r})
 """
 
@@ -221,9 +188,9 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(place, monkeypatch) -> 
     assert not Path("resumed/where.html").exists()
     kept, written = stage._write, []
 
-    def write(folder, number, *given):
-        written.append((folder.parent.name, number))
-        kept(folder, number, *given)
+    def write(path, *given):
+        written.append((path.parent.parent.name, int(path.stem[-5:])))
+        kept(path, *given)
 
     monkeypatch.setattr(stage, "_write", write)
     run("output=resumed")
@@ -333,7 +300,7 @@ def test_networks_and_maps_that_do_not_fit(place, capsys) -> None:
     Path("bare/config.json").write_text(json.dumps(config))
     save_file(state, "bare/model.safetensors")
     said = refused(capsys, "model=net,bare")
-    assert "model bare: saliency: expected a network with a classifier" in said
+    assert "model bare: backbone: expected a network with a classifier" in said
     np.savez("apart.npz", ids=["a.png", "b.png"], maps=np.random.default_rng(0).random((2, 6, 6)))
     said = refused(capsys, "maps=apart.npz", "output=out2")
     assert "expected maps of these images, such as '0.png', found none among 2, such as 'a.png'" in said

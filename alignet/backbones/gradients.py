@@ -40,7 +40,7 @@ class Classifier:
         self.encoder, self.head = encoder, head
         if head is None and not has_classifier(encoder):
             raise ValueError(
-                f"saliency: expected a network with a classifier, found {encoder.backbone.library}'s "
+                f"backbone: expected a network with a classifier, found {encoder.backbone.library}'s "
                 f"{encoder.backbone.architecture} without one; name one of timm that was trained on classes, or give "
                 f"a head (W, b) on its features."
             )

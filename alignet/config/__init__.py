@@ -4,6 +4,15 @@ In: plain values, as Hydra composes them from conf/. Out: one `Config`, or a Val
 expected and found. Nothing here imports torch or numpy. Open first: config.py, whose `Config` holds every section.
 """
 
+from alignet.config.attack import (
+    FOOLBOX,
+    ROBUST,
+    AttackMethod,
+    AttackSection,
+    PgdSearch,
+    RobustRole,
+    RobustSection,
+)
 from alignet.config.building import build
 from alignet.config.config import Config, parse
 from alignet.config.data import (
@@ -24,6 +33,7 @@ from alignet.config.harmonizer import (
     HarmonizeRole,
     HarmonizeSection,
     HarmonizeSettings,
+    LabelledTraining,
     SaliencySettings,
     StimuliSection,
     StimuliSettings,
@@ -49,8 +59,12 @@ from alignet.config.teacher import (
 from alignet.config.world import PretrainSection, TrainingSettings, WorldSettings
 
 __all__ = [
+    "FOOLBOX",
+    "ROBUST",
     "WORLD_FILES",
     "AblationSettings",
+    "AttackMethod",
+    "AttackSection",
     "ClusterSettings",
     "Config",
     "DataSettings",
@@ -73,6 +87,7 @@ __all__ = [
     "HarmonizeSection",
     "HarmonizeSettings",
     "ImagesSet",
+    "LabelledTraining",
     "LevelsSection",
     "LocalSettings",
     "MachineSettings",
@@ -83,12 +98,15 @@ __all__ = [
     "ObjectIds",
     "OtherMap",
     "PathsSettings",
+    "PgdSearch",
     "PixelsSettings",
     "PlanSettings",
     "PlanSize",
     "PretrainSection",
     "RehearseSettings",
     "ReportSettings",
+    "RobustRole",
+    "RobustSection",
     "RuntimeSettings",
     "SaliencySettings",
     "SetSettings",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alignet.config.attack import ROBUST, AttackSection, RobustSection
 from alignet.config.building import build
 from alignet.config.data import DataSettings
 from alignet.config.doctor import DoctorSettings
@@ -55,6 +56,8 @@ class Config:
     saliency: SaliencySettings
     harmonize: HarmonizeSection | None
     stimuli: StimuliSection
+    attack: AttackSection
+    robust: RobustSection | None
     export: ExportSection
     levels: LevelsSection
     evaluate: EvaluateSection
@@ -103,15 +106,20 @@ class Config:
                 f"evaluate.datasets: expected settings that finetune.roles makes, found {', '.join(sorted(unmade))} as "
                 f"well; add it to finetune.roles or take it out of the data sets"
             )
-        missing = known & set(HARMONIZED) - set(self.harmonize.roles if self.harmonize else ())
-        if missing:
-            raise ValueError(
-                f"evaluate.datasets: expected settings that harmonize.roles makes, found {', '.join(sorted(missing))} "
-                f"as well; add it to harmonize.roles or take it out of the data sets"
-            )
+        for section, roles, made in (
+            ("harmonize", HARMONIZED, self.harmonize.roles if self.harmonize else {}),
+            ("robust", ROBUST, self.robust.roles if self.robust else {}),
+        ):
+            missing = known & set(roles) - set(made)
+            if missing:
+                raise ValueError(
+                    f"evaluate.datasets: expected settings that {section}.roles makes, found "
+                    f"{', '.join(sorted(missing))} as well; add it to {section}.roles or take it out of the data sets"
+                )
+            for name in made:
+                if name not in roles:
+                    raise ValueError(f"{section}.roles: expected some of {', '.join(roles)}, found {name!r}")
         for name, role in (self.harmonize.roles if self.harmonize else {}).items():
-            if name not in HARMONIZED:
-                raise ValueError(f"harmonize.roles: expected some of {', '.join(HARMONIZED)}, found {name!r}")
             if role.start == "alignet" and "alignet" not in self.finetune.roles:
                 raise ValueError(
                     f"harmonize.roles.{name}.start: expected original where finetune.roles lacks alignet, found "

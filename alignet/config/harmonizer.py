@@ -36,20 +36,11 @@ class SaliencySettings:
 
 
 @dataclass(frozen=True)
-class HarmonizeSettings:
-    """Everything that decides the result, besides images, maps and the initial weights."""
+class LabelledTraining:
+    """How a student is trained on labelled images: what the Harmonizer and adversarial training share."""
 
     steps: int
     batch: int  # images a step
-    mapped: float  # of these, the share that have people's map; the others give cross-entropy alone
-    part: int  # images that a second derivative is taken of at once; bounds the memory, changes nothing else
-    map_weight: float  # lambda_1
-    scalar: Literal["label", "sum"]
-    order: Literal["pyramid_first", "once"]
-    norm: Literal["mean_squares", "sum_squares", "l2"]
-    levels: int  # of the pyramid, the full size included
-    reduction: Literal["mean", "max", "abs_mean"]
-    blur: Literal["none", "published"]  # of people's maps
     decay: float  # lambda_2
     decay_form: Literal["squares", "half_squares"]  # of lambda_2 * sum of squares
     decay_of: Literal["all", "kernels"]  # kernels: no norms, biases and embeddings
@@ -61,35 +52,66 @@ class HarmonizeSettings:
     schedule: Literal["cosine", "drops"]
     drops: tuple[float, ...]  # shares of all steps after which the rate is a tenth
     smoothing: float  # of the labels
-    flip: float  # probability of mirroring an image and its map
-    crop: float  # least share of the area in a random crop of both; 1 for none
+    flip: float  # probability of mirroring an image, and its map
+    crop: float  # least share of the area in a random crop; 1 for none
     mixup: float  # probability that a batch is mixed, mapped images among themselves and the others among themselves
     mixup_alpha: float  # of Beta(alpha, alpha)
     batch_norm: Literal["frozen", "training"]  # training: statistics of each batch
-    precision: Literal["float32", "bf16"]  # bf16: of images without a map; a second derivative stays float32
     seed: int
 
     def __post_init__(self) -> None:
-        at_least("harmonize", 1, steps=self.steps, batch=self.batch, part=self.part, levels=self.levels)
-        for name, low, high in (
-            ("mapped", 0, 1), ("map_weight", 0, math.inf), ("decay", 0, math.inf), ("lr", 0, math.inf),
-            ("momentum", 0, 1 - 1e-9), ("warmup", 0, self.steps), ("smoothing", 0, 1 - 1e-9), ("flip", 0, 1),
-            ("crop", 1e-3, 1), ("mixup", 0, 1), ("mixup_alpha", 1e-6, math.inf),
-        ):  # fmt: skip
+        at_least(self._section, 1, steps=self.steps, batch=self.batch)
+        self._within(
+            ("decay", 0, math.inf), ("lr", 0, math.inf), ("momentum", 0, 1 - 1e-9), ("warmup", 0, self.steps),
+            ("smoothing", 0, 1 - 1e-9), ("flip", 0, 1), ("crop", 1e-3, 1), ("mixup", 0, 1),
+            ("mixup_alpha", 1e-6, math.inf),
+        )  # fmt: skip
+        if self.nesterov and not self.momentum and self.optimizer == "sgd":
+            raise ValueError(
+                f"{self._section}.nesterov: expected a momentum above 0, found 0; set nesterov=false"
+            )
+
+    @property
+    def _section(self) -> str:
+        return "robust.settings"
+
+    def _within(self, *bounds: tuple[str, float, float]) -> None:
+        for name, low, high in bounds:
             found = getattr(self, name)
             if not low <= found <= high:
                 raise ValueError(
-                    f"harmonize.settings.{name}: expected a value within [{low:g}, {high:g}], found {found:g}"
+                    f"{self._section}.{name}: expected a value within [{low:g}, {high:g}], found {found:g}"
                 )
-        if self.nesterov and not self.momentum and self.optimizer == "sgd":
-            raise ValueError(
-                "harmonize.settings.nesterov: expected a momentum above 0, found 0; set nesterov=false"
-            )
+
+
+@dataclass(frozen=True)
+class HarmonizeSettings(LabelledTraining):
+    """Everything that decides the result, besides images, maps and the initial weights."""
+
+    mapped: float  # share of a step's images that have people's map; the others give cross-entropy alone
+    part: int  # images that a second derivative is taken of at once; bounds the memory, changes nothing else
+    map_weight: float  # lambda_1
+    scalar: Literal["label", "sum"]
+    order: Literal["pyramid_first", "once"]
+    norm: Literal["mean_squares", "sum_squares", "l2"]
+    levels: int  # of the pyramid, the full size included
+    reduction: Literal["mean", "max", "abs_mean"]
+    blur: Literal["none", "published"]  # of people's maps
+    precision: Literal["float32", "bf16"]  # bf16: of images without a map; a second derivative stays float32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self._section, 1, part=self.part, levels=self.levels)
+        self._within(("mapped", 0, 1), ("map_weight", 0, math.inf))
         if self.batch_norm == "training" and self.part < self.batch:
             raise ValueError(
-                f"harmonize.settings.part: expected the whole batch of {self.batch}, whose statistics count with "
+                f"{self._section}.part: expected the whole batch of {self.batch}, whose statistics count with "
                 f"batch_norm=training, found {self.part}; set part={self.batch}"
             )
+
+    @property
+    def _section(self) -> str:
+        return "harmonize.settings"
 
 
 @dataclass(frozen=True)

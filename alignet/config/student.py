@@ -123,7 +123,7 @@ class ExportSection:
     roles: tuple[
         Literal[
             "alignet", "distillation", "harmonized", "unharmonized", "shuffled-maps", "alignet-harmonized",
-            "alignet-and-harmonized", "ud", "teacher", "dataset",
+            "alignet-and-harmonized", "robust-l2", "robust-linf", "robust-free", "ud", "teacher", "dataset",
         ],
         ...,
     ]  # fmt: skip

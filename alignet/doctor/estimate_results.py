@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from alignet.config import DatasetSettings
+from alignet.doctor.estimate_attack import attacked_of, method_of
 from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate, base_of, of_role
 from alignet.pipeline.graph import SETTINGS, Node
 
 ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and thousands of triplets
     "rsa": 0.1, "rsa_mean": 0.2, "nights": 1.0, "calibration": 0.1, "levels": 0.8, "hierarchy": 0.6, "space": 0.2,
     "projection": 15.0, "examples": 0.1, "where": 5.0, "masking": 0.5,
+    "attack": 5.0,
 }  # fmt: skip
 SIDE = 64  # pixels a side of maps that are not here
 RANKED = 2.5e-7  # seconds of a pixel of a map and a reduction: ranked at all scales and compared [measured]
+COMPARED = 4e-7  # seconds of a pixel value of an attacked image: norms, magnitude, ranks [measured]
+ROW, PICTURES = (
+    200,
+    90_000,
+)  # bytes of an image in the tables of attacks, and of the pictures that are shown [measured]
 HALVED = 1.2e-8  # seconds of a pixel of an image's maps and a split of its raters [measured]
 
 
@@ -26,6 +33,8 @@ class ResultEstimates(BaseEstimates):
         model = SETTINGS[setting][0]
         if dataset.family == "where":
             return self._where(node, dataset)
+        if dataset.family == "attack":
+            return self._attack(node, dataset)
         if model is None:
             return self.small("what is said without a model", 1.0)
         width = self.width(model)
@@ -79,6 +88,20 @@ class ResultEstimates(BaseEstimates):
         if options["ceiling"] == "split_half":
             seconds += HALVED * count * pixels[0] * pixels[1] * options["splits"] * kinds
         return self.small(f"maps of {count:,} images", 0.3 + seconds)
+
+    def _attack(self, node: Node, dataset: DatasetSettings) -> Estimate:
+        """Norms of all attacks of the images, and their magnitudes beside people's maps."""
+        values = images = 0
+        for key in node.inputs.values():
+            made = self.sources.graph[key]
+            if made.stage == "attack":
+                model, _, of = of_role(made.role)
+                encoder = self.measured.models.encoder(base_of(model))
+                shape = encoder.data_config["input_size"] if encoder is not None else (3, SIDE, SIDE)
+                count = attacked_of(method_of(made.section), self.rows(model, of).number)
+                images, values = max(images, count), values + count * shape[0] * shape[1] * shape[2]
+        disk = 4_000 + ROW * images + (PICTURES if dataset.options.get("photographs") else 0)
+        return self.small(f"attacks of {images:,} images", 0.5 + COMPARED * values, disk)
 
     def _readouts(self, dataset: DatasetSettings, width: int) -> Estimate:
         """Logistic regressions on frozen features: as many as there are draws, on as many images."""

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from alignet.doctor.config_checks import images_a_step
+from alignet.doctor.estimate_attack import AttackEstimates
 from alignet.doctor.estimate_base import HASH, KEPT, SMALL, Estimate, base_of, of_role, processes
 from alignet.doctor.estimate_harmonizer import HarmonizerEstimates
 from alignet.doctor.estimate_results import ResultEstimates
@@ -28,7 +29,7 @@ EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
 IMAGE = 115_000  # bytes of an image that is not here: the mean of ImageNet's training images
 
 
-class Estimates(HarmonizerEstimates, ResultEstimates):
+class Estimates(HarmonizerEstimates, AttackEstimates, ResultEstimates):
     """Estimates of the nodes of one configuration."""
 
     def of(self, key: str) -> Estimate:
@@ -40,7 +41,7 @@ class Estimates(HarmonizerEstimates, ResultEstimates):
             "distill": self._distill, "cluster": self._cluster, "triplets": self._triplets, "smooth": self._smooth,
             "finetune": self._finetune, "harmonize": self.harmonize, "saliency": self.saliency,
             "stimuli": self.stimuli, "levels": self.levels, "evaluate": self.evaluate, "export": self.export,
-            "report": self.report,
+            "report": self.report, "attack": self.attack, "robust": self.robust,
         }  # fmt: skip
         if node.stage not in kinds:
             return self.small(f"no estimate for the stage {node.stage}: a few seconds", 5.0)

@@ -1,8 +1,9 @@
-"""People's importance maps, classes and classifiers: what the stages saliency, stimuli and harmonize need of them."""
+"""People's importance maps, classes and classifiers: what stages that read maps or need a classifier ask of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,11 @@ def _pairs(sources: Sources) -> Iterator[tuple[str, str, str, bool]]:
             yield f"stimuli.maps.{node.role}", node.role, config.stimuli.maps[node.role], False
     seen = set()
     for name, dataset in config.evaluate.datasets.items():
-        if dataset.family != "where":
+        node_of = {"where": "node.saliency", "attack": "node.attack"}.get(dataset.family, "")
+        if not node_of or "maps" not in dataset.data:
             continue
         for setting in dataset.settings:
-            key = graph[f"evaluate[{setting}.{name}]"].inputs.get("node.saliency")
+            key = graph[f"evaluate[{setting}.{name}]"].inputs.get(node_of)
             images = of_role(graph[key].role)[2] if key is not None else ""
             if images and (name, images) not in seen:
                 seen.add((name, images))
@@ -116,53 +118,77 @@ def check_classifiers(sources: Sources, models: Models) -> Iterator[Finding]:
                 "Name a network of timm that was trained on classes",
             )  # fmt: skip
             continue
-        for about, images, table, column, needed in _labelled(sources):
-            if base_of(about[1]) == name:
-                yield from _classes(sources, about[0], images, table, column, needed, classes)
+        for one in _labelled(sources):
+            if one.model == name:
+                yield from _classes(sources, one, classes)
 
 
 def _classified(sources: Sources) -> dict[str, list[str]]:
     """Models whose classifier is asked for, and the nodes that do."""
     found: dict[str, list[str]] = {}
     for node in sources.graph.values():
-        if node.stage == "harmonize":
+        if node.stage in ("harmonize", "robust"):
             found.setdefault("student", []).append(node.key)
-        elif node.stage == "saliency" or (node.stage == "embed" and of_role(node.role)[1] == "logits"):
+        elif node.stage in ("saliency", "attack") or (
+            node.stage == "embed" and of_role(node.role)[1] == "logits"
+        ):
             found.setdefault(base_of(of_role(node.role)[0]), []).append(node.key)
     return found
 
 
-def _labelled(sources: Sources) -> list[tuple[tuple[str, str], str, str | None, str, bool]]:
-    """((option, model), image set, table of its classes or None, column, whether every image needs one), each once."""
-    config, section = sources.config, sources.config.harmonize
-    found: dict[tuple[Any, ...], None] = {}
-    if section is not None and any(node.stage == "harmonize" for node in sources.graph.values()):
-        found[("harmonize.labels", "student"), section.images, section.labels, section.column, True] = None
+@dataclass(frozen=True)
+class _Labelled:
+    """Images whose classes are asked for. about: the option that names their table; table: None for names that carry
+    WordNet ids; needed: all (every image), some (at least one) or none; without: what becomes of the others."""
+
+    about: str
+    model: str
+    images: str
+    table: str | None
+    column: str
+    needed: str
+    without: str = ""
+
+
+def _labelled(sources: Sources) -> list[_Labelled]:
+    """All of them, each once."""
+    config, graph = sources.config, sources.graph
+    found: list[_Labelled] = []
+    section, robust = config.harmonize, config.robust
+    if section is not None and any(node.stage == "harmonize" for node in graph.values()):
+        column = section.column
+        found.append(_Labelled("harmonize.labels", "student", section.images, section.labels, column, "all"))
         if section.plain is not None:
-            found[
-                ("harmonize.plain_labels", "student"),
-                section.plain,
-                section.plain_labels,
-                section.column,
-                True,
-            ] = None
-    for node in sources.graph.values():
-        if node.stage == "saliency" and config.saliency.logit == "label":
-            model, _, images = of_role(node.role)
-            table = config.saliency.labels.get(images)
-            found[("saliency.labels", base_of(model)), images, table, config.saliency.column, False] = None
-    return list(found)
+            about = "harmonize.plain_labels"
+            found.append(_Labelled(about, "student", section.plain, section.plain_labels, column, "all"))
+    if robust is not None and any(node.stage == "robust" for node in graph.values()):
+        found.append(
+            _Labelled("robust.labels", "student", robust.images, robust.labels, robust.column, "all")
+        )
+    for node in graph.values():
+        if node.stage not in ("saliency", "attack"):
+            continue
+        given = config.attack if node.stage == "attack" else config.saliency
+        if given.logit != "label":
+            continue
+        model, _, images = of_role(node.role)
+        table = graph[node.inputs["labels"]].role if "labels" in node.inputs else None
+        needed, without = "none", "Their saliency is that of the largest logit"
+        if node.stage == "attack":
+            needed, without = "some", "They are not attacked"
+        about = f"{node.stage}.labels"
+        found.append(_Labelled(about, base_of(model), images, table, given.column, needed, without))
+    return list(dict.fromkeys(found))
 
 
-def _classes(
-    sources: Sources, about: str, images: str, table: str | None, column: str, needed: bool, classes: int
-) -> Iterator[Finding]:
+def _classes(sources: Sources, one: _Labelled, classes: int) -> Iterator[Finding]:
     """Whether the classes of an image set can be read, as the stages read them, and are within 0..classes - 1."""
+    about, images = one.about, one.images
     ids = sources.read(images) if images in sources.config.data.sets else None
-    if not ids or (table is not None and not sources.is_there(table)):
+    if not ids or (one.table is not None and not sources.is_there(one.table)):
         return
     try:
-        labels = _numbers(sources, images, ids, table, column)
+        labels = _numbers(sources, images, ids, one.table, one.column)
     except ValueError as error:
         yield fault(about, f"{images}: {error}")
         return
@@ -173,16 +199,21 @@ def _classes(
             about, f"{images}: expected classes in 0..{classes - 1}, found {int(known.max())}",
             "Number them as the network's classifier does",
         )  # fmt: skip
-    elif len(known) < len(ids) and needed:
+    elif len(known) < len(ids) and one.needed == "all":
         lacking = ids[int(np.flatnonzero(labels < 0)[0])]
         yield fault(
             about, f"{images}: expected a class for each image, found none for {len(ids) - len(known):,} of "
             f"{len(ids):,}, the first {lacking}", f"Set {about} to a table, or name files by WordNet ids",
         )  # fmt: skip
+    elif not len(known) and one.needed == "some":
+        yield fault(
+            about, f"{images}: expected images of known class, found none of {len(ids):,}",
+            f"Attack whatever the network answers with attack.logit=top1, or let {about} name a table",
+        )  # fmt: skip
     elif len(known) < len(ids):
         yield warning(
             about, f"{images}: no class of {len(ids) - len(known):,} of {len(ids):,} images is known",
-            f"Their saliency is that of the largest logit; {about} may name a table",
+            f"{one.without}; {about} may name a table",
         )  # fmt: skip
     else:
         yield ok(about, said)

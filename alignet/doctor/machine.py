@@ -164,6 +164,10 @@ def _fits(about: str, key: str, needed: int, free: int, total: int) -> Finding:
         fix = "Lower harmonize.settings.part or harmonize.settings.batch, or set runtime.recompute=true"
     elif key.startswith("saliency"):
         fix = "Lower saliency.batch or saliency.shard"
+    elif key.startswith("attack"):
+        fix = "Lower attack.batch or attack.shard"
+    elif key.startswith("robust"):
+        fix = "Lower robust.settings.batch, or set runtime.recompute=true"
     if needed > total:
         return fault(about, said, fix)
     return warning(about, said) if needed > free else ok(about, said)

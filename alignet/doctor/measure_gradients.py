@@ -25,7 +25,7 @@ SECOND = (
 )  # with a second derivative: twice the products (counted; of vision transformers and of ResNets)
 SECOND_KEPT = 2.5  # times what a backward pass keeps that a second derivative keeps (counted: 1.7 to 2.6)
 _MAP = 64  # pixels a side of a map that is not here
-_STATES = 4  # copies of the weights: gradient, momentum or two moments, the result
+STATES = 4  # copies of the weights: gradient, momentum or two moments, the result
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class GradientMeasurements(NetworkMeasurements):
         batch = max(
             1, min(most_images, int(self.budget / 2 / max(2 * forward.seconds * forward.built, 1e-6)))
         )
-        with _unchanged(encoder), watched(self.device) as peak:
+        with unchanged(encoder), watched(self.device) as peak:
             classify = Classifier(encoder)
             pixels = torch.rand((batch, *encoder.data_config["input_size"]), device=encoder.device)
             input_gradient(classify, pixels)
@@ -120,7 +120,7 @@ class GradientMeasurements(NetworkMeasurements):
         passes = PLAIN * plain + SECOND * mapped
         built = passes * forward.seconds * forward.built
         at_once = min(one.part, mapped) if one.batch_norm == "frozen" else mapped
-        fixed = on(self.device, _STATES * forward.weights)
+        fixed = on(self.device, STATES * forward.weights)
         kept = self._kept() / forward.built * max(SECOND_KEPT * at_once, plain)
         reckoned = fixed + on(self.device, kept) + forward.memory_of(max(at_once, plain))
         least = min(4, one.batch)
@@ -134,7 +134,7 @@ class GradientMeasurements(NetworkMeasurements):
             one, batch=size, part=part, steps=steps + 1, warmup=0, lr=0.0, drops=(),
             mapped=max(one.mapped, 1 / size),
         )  # fmt: skip
-        with _unchanged(encoder), watched(self.device) as peak:
+        with unchanged(encoder), watched(self.device) as peak:
             taken = self._harmonize(small, maps)
         how, short = f"{steps} steps of {size:,} images", self.models.short("student")
         if short is not None:
@@ -148,7 +148,7 @@ class GradientMeasurements(NetworkMeasurements):
     def _kept(self) -> float:
         """Bytes that the backward pass of one image keeps where everything trains."""
         encoder = self.models.encoder("student")
-        with _unchanged(encoder):
+        with unchanged(encoder):
             encoder.module.requires_grad_(True)
             first, both = (saved_bytes(encoder, self._blank(encoder, count), False) for count in (1, 2))
         return max(both - first, 0)
@@ -190,7 +190,7 @@ class GradientMeasurements(NetworkMeasurements):
 
 
 @contextmanager
-def _unchanged(encoder: Any) -> Iterator[None]:
+def unchanged(encoder: Any) -> Iterator[None]:
     """A network that is trained inside, without a rate: what requires a gradient, what batches counted and how its
     blocks run are as they were afterwards."""
     module = encoder.module

@@ -47,7 +47,8 @@ class Models:
     def networks(self) -> dict[str, ModelSettings]:
         """Models that the graph embeds with or trains, and that are networks."""
         nodes = self.sources.graph.values()
-        used = {re.split("[.:]", node.role)[0] for node in nodes if node.stage in ("embed", "saliency")}
+        stages = ("embed", "saliency", "attack")
+        used = {re.split("[.:]", node.role)[0] for node in nodes if node.stage in stages}
         if any(node.stage in TRAINED.values() for node in nodes):
             used.add("student")
         models = {name: model for name, model in self.sources.config.models.items() if name in used}

@@ -18,7 +18,7 @@ from alignet.pipeline.cli import conf_folder
 # Sections that decide what is computed; the others say where things are and how they are shown.
 METHOD = (
     "teacher", "student", "vice", "soft_labels", "distill", "cluster", "triplets", "smooth", "finetune", "harmonize",
-    "saliency", "stimuli",
+    "saliency", "stimuli", "attack", "robust",
 )  # fmt: skip
 GROUPS = ("teacher", "student")  # chosen whole by name
 # Sources of data/README.md by how their rows begin -> how it is known that a run reads them: a set of data below a
@@ -66,18 +66,33 @@ def values(composed: Mapping[str, Any], overrides: Sequence[str], folder: Path |
     given -= {one.key for one in chosen}  # one choice, whose values have the marks of their file
     found = chosen
     for section in [one for one in METHOD if _decides(one, composed)]:
-        for key, value in leaves(composed.get(section), section):
+        for key, value in leaves(_used(section, composed), section):
             changed = any(key == item or key.startswith(f"{item}.") for item in given)
             found.append(Value(key, value, marks.get(key, ""), changed))
     return found
 
 
 def _decides(section: str, composed: Mapping[str, Any]) -> bool:
-    """Whether anything is computed by a section: saliency and pictures shown in part are where there are maps."""
+    """Whether anything is computed by a section: saliency and pictures shown in part are where there are maps, attacks
+    where an evaluation names them."""
     if section == "stimuli":
         return bool(composed.get("stimuli", {}).get("maps"))
+    if section == "attack":
+        datasets = composed.get("evaluate", {}).get("datasets", {}).values()
+        return any(one["family"] == "attack" and one["settings"] for one in datasets)
     sets = composed.get("data", {}).get("sets", {})
     return section != "saliency" or any(one["kind"] == "maps" for one in sets.values())
+
+
+def _used(section: str, composed: Mapping[str, Any]) -> Any:
+    """A section, of `attack` with the methods alone that its nodes take."""
+    if section != "attack":
+        return composed.get(section)
+    found = composed[section]
+    nodes = [str(key) for one in composed["evaluate"]["datasets"].values() for key in one["nodes"].values()]
+    named = {match[1] for key in nodes if (match := re.match(r"attack\[[^.\]]*:([^.\]]+)\.", key))}
+    kept = {name: one for name, one in found["methods"].items() if name in named | {found["method"]}}
+    return {**found, "methods": kept}
 
 
 def active_files(folder: Path, overrides: Sequence[str], experiment: str) -> list[tuple[Path, str]]:
@@ -113,6 +128,8 @@ def comments(text: str, prefix: str = "") -> dict[str, str]:
                 found[last] = mark[1]
             continue
         match = _LINE.match(line)
+        if match is None and last and (names := _in_braces(line.partition(" #")[0])):
+            found |= {f"{last}.{name}": found[last] for name in names}  # a mapping below its key
         if match is None:
             last = ""
             continue

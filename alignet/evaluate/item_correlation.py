@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
 from alignet.evaluate.bootstrap import defined_interval
+
+EXACT, PERMUTATIONS = 7, 10_000  # items up to which all permutations are counted; random ones for more
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,36 @@ def correlation(
     if low is None or high is None:
         return Correlation(rho, nan, nan, nan, n, draws, note)
     return Correlation(rho, float(draws.std(ddof=1)) if len(draws) > 1 else nan, low, high, n, draws, note)
+
+
+def permuted(x: np.ndarray, y: np.ndarray, *, seed: int) -> tuple[float, bool]:
+    """Two-sided p of Spearman's rho of x and y (n,) under permutations of y, and whether all n! were counted.
+
+    Up to EXACT items all are, the observed one among them; for more, PERMUTATIONS random ones, and p = (1 + hits) /
+    (1 + PERMUTATIONS). Equality counts as a hit, up to rounding. ValueError where n is below 3 or a side is constant.
+    """
+    first, second = (groups(np.asarray(one, dtype=np.float64)) for one in (x, y))
+    one = np.ones(len(first))
+    if len(first) != len(second) or len(first) < 3 or not np.isfinite(weighted_spearman(first, second, one)):
+        raise ValueError(
+            f"rank correlation: expected at least 3 pairs of values that differ, found {len(first)} and {len(second)}; "
+            "add items."
+        )
+    a, b = (_centred_ranks(values) for values in (first, second))
+    observed, slack = abs(a @ b), 1e-9
+    if len(first) <= EXACT:
+        orders = np.array(list(permutations(range(len(first)))))
+        return float((np.abs(b[orders] @ a) >= observed - slack).mean()), True
+    generator = np.random.default_rng(seed)
+    hits = sum(abs(a @ generator.permutation(b)) >= observed - slack for _ in range(PERMUTATIONS))
+    return (1 + int(hits)) / (1 + PERMUTATIONS), False
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Mean ranks less their mean."""
+    held = np.bincount(values)
+    rank = (np.cumsum(held) - held / 2)[values]
+    return rank - rank.mean()
 
 
 def _members(part: np.ndarray, held: np.ndarray) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The images of a harmonising step: some with people's map, the others without, each from an order of its own.
+"""The labelled images of a step: some with people's map, the others without, each from an order of its own.
 
 Every draw follows from (seed, step) alone, so interrupted work needs no state of a generator. Mixup takes partners
 within a source: an image with a map is mixed with another that has one.
@@ -8,7 +8,7 @@ Shape suffixes: b images of a step, H and W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignet.config import HarmonizeSettings
+from alignet.config import LabelledTraining
 from alignet.runtime.distributed import Processes
 
 
@@ -54,7 +54,7 @@ class Source:
             rows[epochs == epoch] = order[within[epochs == epoch]]
         return rows
 
-    def partners(self, step: int, settings: HarmonizeSettings) -> tuple[np.ndarray, np.ndarray] | None:
+    def partners(self, step: int, settings: LabelledTraining) -> tuple[np.ndarray, np.ndarray] | None:
         """(places (count,) of the images to mix with, share (count,) of the image itself), or None for a plain step."""
         rng = np.random.default_rng([*self.seed, 1, step])
         if rng.random() >= settings.mixup or self.count < 2:
@@ -83,18 +83,19 @@ class Steps(torch.utils.data.Dataset):
     """The parts of each step from `first` on, as this process needs them: a list with one for each source."""
 
     def __init__(
-        self, sources: list[Source], settings: HarmonizeSettings, first: int, everyone: Processes,
-        order: np.ndarray | None,
+        self, sources: Sequence[Source], settings: LabelledTraining, first: int, everyone: Processes,
+        order: np.ndarray | None, replays: int = 1,
     ):  # fmt: skip
-        """order: whose map each image with one gets; its own, or another's in the control."""
+        """order: whose map each image with one gets; its own, or another's in the control. replays: steps in a row
+        that have the same images."""
         self.sources, self.settings = sources, settings
-        self.first, self.everyone, self.order = first, everyone, order
+        self.first, self.everyone, self.order, self.replays = first, everyone, order, replays
 
     def __len__(self) -> int:
         return self.settings.steps - self.first
 
     def __getitem__(self, number: int) -> list[Part]:
-        step = self.first + number
+        step = (self.first + number) // self.replays
         return [self._part(source, step) for source in self.sources]
 
     def _part(self, source: Source, step: int) -> Part:

@@ -40,6 +40,7 @@ _IMPORTED = {  # by a stage's functions as they run: seconds of CPU and 100 MB f
     "distill": ("torch._dynamo",),
     "finetune": ("torch._dynamo",),
     "harmonize": ("torch._dynamo",),
+    "robust": ("torch._dynamo",),
 }
 _WAIT_SECONDS = 1.0  # between looks at whether this process was asked to end
 

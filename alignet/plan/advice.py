@@ -18,7 +18,15 @@ from alignet.plan.sizes import Sizes
 
 BATCHES = (48, 96, 192, 384, 512)  # images at once, for the table of what fits
 PATIENCE = 86_400.0  # seconds of one node beyond which more GPUs are advised: a day
-DEALT = ("embed", "finetune", "harmonize", "saliency", "stimuli")  # stages that several GPUs share
+DEALT = (
+    "attack",
+    "embed",
+    "finetune",
+    "harmonize",
+    "robust",
+    "saliency",
+    "stimuli",
+)  # stages that several GPUs share
 PART = 1_000_000  # images of a part, where a set is cut into parts that are embedded by themselves
 LARGE = 1e12  # bytes of features that are no longer made, moved and kept as one artifact
 NODE = 8  # GPUs of one machine, at most

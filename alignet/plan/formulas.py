@@ -151,6 +151,15 @@ def harmonize_step(
     return first, Work(flops, 2 * mapped * SECOND_KEPT * kept, {f"trained {kind}": flops})
 
 
+def robust_step(b: float, flops: float, trained: float, kept: float, passes: int, kind: str) -> Work:
+    """A step of adversarial training of b images of so many FLOPs in all, with their attacks, by SGD.
+
+    passes: forward and backward passes of an image, each of which writes and reads what it keeps.
+    """
+    work = Work(b * flops, 2 * passes * b * kept, {f"trained {kind}": b * flops})
+    return work + Work(6 * trained, 4 * SGD_ARRAYS * trained, {"parameter": trained})
+
+
 def ridge(images: float, q: float, p: float) -> Work:
     """Ridge regression of p features on q predictors with leave-one-out errors, in float64."""
     least = min(images, q)

@@ -25,7 +25,12 @@ class HarmonizerCosts(BaseCosts):
         disk, on = many * each, self.machine.gpu is not None
         batch = pass_images(settings.batch, on)
         work = formulas.gradients(many, network.forward, network.kept32, network.kind)
-        gpu = 4 * network.parameters + (1 if on else self.config.runtime.threads) * batch * network.kept32
+        gpu = (
+            4 * network.parameters
+            + (min(self.config.runtime.threads, 2) if on else self.config.runtime.threads)
+            * batch
+            * network.kept32
+        )
         read = formulas.read(many, self.sizes.image_bytes(images))
         seconds, bound = self._while_reading(work, read, False, False)
         seconds += disk / self.machine.settings.disk

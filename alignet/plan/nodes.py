@@ -18,6 +18,7 @@ from alignet.doctor.estimate_results import ASSUMED
 from alignet.doctor.estimates import EPOCHS
 from alignet.pipeline.graph import SETTINGS, TRAINED, Node, build_graph
 from alignet.plan import formulas
+from alignet.plan.attack import AttackCosts
 from alignet.plan.costs import CONTEXT, IDENTITY, NAME, PROCESS, Cost, embed_bytes, kept_bytes, pass_images
 from alignet.plan.formulas import Work
 from alignet.plan.harmonizer import HarmonizerCosts
@@ -49,7 +50,7 @@ def plan_nodes(config: Config, machine: Machine) -> list[Cost]:
 
 
 @dataclass
-class _Planner(HarmonizerCosts):
+class _Planner(HarmonizerCosts, AttackCosts):
     def of(self, node: Node) -> Cost:
         kinds: Mapping[str, Callable[[Node], Cost]] = {
             "index": self._index, "vice": self._vice, "reliability": self._reliability,
@@ -57,6 +58,7 @@ class _Planner(HarmonizerCosts):
             "triplets": self._triplets, "smooth": self._smooth, "finetune": self._finetune, "pretrain": self._pretrain,
             "world": self._world, "evaluate": self._evaluate, "export": self._export, "report": self._report,
             "saliency": self._saliency, "stimuli": self._stimuli, "harmonize": self._harmonize,
+            "attack": self._attack, "robust": self._robust,
         }  # fmt: skip
         return kinds.get(node.stage, self._other)(node)
 

@@ -22,7 +22,11 @@ from alignet.rehearse.pictures import generator_of, picture
 CLASSES, EACH = 5, 4  # classes of a set with maps, images of each
 RATERS = 3
 SIDE = 24  # pixels of a map
-_NODE = re.compile(r"(?:saliency|stimuli)\[(?:[^.\]]*\.)?([^\]]+)\]")
+_NODE = re.compile(r"(?:saliency|stimuli|attack)\[(?:[^.\]]*\.)?([^\]]+)\]")
+_READ_BY = {
+    "where": "saliency",
+    "attack": "attack",
+}  # family that reads maps -> its node that has their images
 
 
 def maps_of(config: Config) -> dict[str, str]:
@@ -31,8 +35,8 @@ def maps_of(config: Config) -> dict[str, str]:
     if config.harmonize is not None:
         found[config.harmonize.maps] = config.harmonize.images
     for dataset in config.evaluate.datasets.values():
-        node = _NODE.fullmatch(str(dataset.nodes.get("saliency", "")))
-        if dataset.family == "where" and node is not None:
+        node = _NODE.fullmatch(str(dataset.nodes.get(_READ_BY.get(dataset.family, ""), "")))
+        if node is not None and "maps" in dataset.data:
             found.setdefault(dataset.data["maps"], node[1])
     return found
 
@@ -40,8 +44,11 @@ def maps_of(config: Config) -> dict[str, str]:
 def tables_of(config: Config) -> dict[str, list[tuple[str, str, bool]]]:
     """Image set -> the tables about it: (table, column, whether the column is of classes, or of animals and others)."""
     found: dict[str, list[tuple[str, str, bool]]] = {}
-    section = config.harmonize
+    section, robust = config.harmonize, config.robust
     given = [(images, table, config.saliency.column) for images, table in config.saliency.labels.items()]
+    given += [(images, table, config.attack.column) for images, table in config.attack.labels.items()]
+    if robust is not None:
+        given += [(robust.images, robust.labels or "", robust.column)]
     if section is not None:
         given += [(section.images, section.labels or "", section.column)]
         given += [(section.plain or "", section.plain_labels or "", section.column)]
@@ -58,10 +65,11 @@ def tables_of(config: Config) -> dict[str, list[tuple[str, str, bool]]]:
 
 def classes(config: Config) -> list[str]:
     """WordNet ids of the classes of networks, where images have to be of these: training by the names of files."""
-    section = config.harmonize
+    section, robust = config.harmonize, config.robust
     named = section is not None and (
         section.labels is None or (section.plain is not None and not section.plain_labels)
     )
+    named |= robust is not None and robust.labels is None
     return _imagenet() if named else []
 
 
@@ -75,8 +83,9 @@ def add(made: Any) -> None:
     """Let the miniatures hold maps from outside, and the images, classes and curves that go with them."""
     config, sets = made.config, made.config.data.sets
     pairs, tables = maps_of(config), tables_of(config)
-    section = config.harmonize
+    section, robust = config.harmonize, config.robust
     plain = [section.plain] if section is not None and section.plain is not None else []
+    plain += [robust.images] if robust is not None and robust.images not in pairs.values() else []
     for name in dict.fromkeys([*pairs.values(), *plain]):
         if name not in made.drawn.paths or not isinstance(sets[name], ImagesSet):
             continue
@@ -120,8 +129,8 @@ def _keys(config: Config, maps: str, key: str) -> list[str]:
     """The arrays of an .npz that are asked for."""
     found = {key: None} if key else {}
     for dataset in config.evaluate.datasets.values():
-        if dataset.family == "where" and dataset.data["maps"] == maps:
-            keys = dataset.options["keys"]
+        if dataset.family in _READ_BY and dataset.data.get("maps") == maps:
+            keys = dataset.options["keys"] if dataset.family == "where" else dataset.options.get("key", "")
             found |= dict.fromkeys(
                 one for one in ([keys] if isinstance(keys, str) else keys) if one not in ("", "all")
             )

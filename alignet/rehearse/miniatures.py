@@ -41,7 +41,7 @@ def miniatures(config: Config, folder: Path) -> Drawn:
     maps = importance.maps_of(config)
     wanted = fingerprint(
         {"sets": asdict(config.data), "datasets": asdict(config.evaluate), "seed": config.rehearse.seed}
-        | ({"maps": maps, "tables": importance.tables_of(config)} if maps else {})
+        | ({"maps": maps, "tables": importance.tables_of(config)} if maps or config.robust else {})
     )
     note = folder / DRAWN
     if note.is_file() and note.read_text(encoding="utf-8").partition("\n")[0] == wanted:

@@ -14,7 +14,8 @@ TITLES = {"original": "original", "distillation": "distillation", "ud": "UD", "a
           "direct": "direct", "global": "global", "glocal": "gLocal", "harmonized": "Harmonizer",
           "unharmonized": "Harmonizer without maps", "shuffled-maps": "Harmonizer, shuffled maps",
           "alignet-harmonized": "AligNet, then Harmonizer",
-          "alignet-and-harmonized": "AligNet and Harmonizer"}  # fmt: skip
+          "alignet-and-harmonized": "AligNet and Harmonizer",
+          "robust-l2": "robust (l2)", "robust-linf": "robust (l-inf)", "robust-free": "robust (free)"}  # fmt: skip
 
 ROWS = {  # setting of the configuration -> (model, setting) as tables print them
     "data": ("data", "data"),
@@ -34,6 +35,9 @@ ROWS = {  # setting of the configuration -> (model, setting) as tables print the
     "alignet": ("student", "alignet"),
     "alignet-harmonized": ("student", "alignet-harmonized"),
     "alignet-and-harmonized": ("student", "alignet-and-harmonized"),
+    "robust-l2": ("student", "robust-l2"),
+    "robust-linf": ("student", "robust-linf"),
+    "robust-free": ("student", "robust-free"),
 }
 
 

@@ -46,6 +46,8 @@ STYLES = {
     "where_of_ceiling": Style("the same, % of the ceiling", 100, 1, True),
     "centre_bias": Style("centre bias of maps, rho"),
     "accuracy": Style("accuracy on these images, %", 100, 1, True),
+    "tolerance": Style("perturbation tolerance", best=True),
+    "attack_alignment": Style("perturbations as people's maps, rho", best=True),
     "masked_area": Style("accuracy as pixels are revealed, area", best=True),
     "intact_accuracy": Style("accuracy on intact images, %", 100, 1),
     "human_distance": Style("distance from people's curve"),
@@ -57,6 +59,8 @@ HIDDEN = (  # told in the notes of the scores they belong to, or on the page; ke
     "participation_ratio", "changed_towards", "changed_against",
     "where_4x", "where_16x", "where_over_centre", "dice", "iou", "rollout", "split_half",
     "calibration_error_spread", "choice_nll", "kl_to_people",
+    "tolerance_median", "tolerance_rms", "tolerance_8bit", "unbroken", "masked", "attack_alignment_max",
+    "attack_alignment_mean", "attack_centre_bias", "attack_over_centre",
 )  # fmt: skip
 
 
@@ -81,5 +85,7 @@ def better_if_larger(metric: str) -> bool:
 
 
 def hidden(metric: str) -> bool:
-    """Whether the table leaves this metric to the notes."""
-    return metric in HIDDEN
+    """Whether the table leaves this metric to the notes; of attacks also what further ones and each norm add."""
+    if metric in HIDDEN or metric.startswith("robust_"):
+        return True
+    return metric.endswith(("_against", "_tolerance", "_alignment")) and metric != "attack_alignment"

@@ -32,9 +32,19 @@ _ORDER = (
     "harmonized",
     "alignet-harmonized",
     "alignet-and-harmonized",
+    "robust-l2",
+    "robust-linf",
+    "robust-free",
 )
 # rows of maps and rows of other transforms stand on one page in none of our experiments: there are eight hues
-_HUES = dict(zip(_ORDER, (0, 1, 2, 3, 4, 5, 6, 7, 5, 6), strict=True))
+_HUES = dict(zip(_ORDER, (0, 1, 2, 3, 4, 5, 6, 7, 5, 6, 4, 4, 4), strict=True))
+_VARIANTS = {"robust-linf": 1, "robust-free": 2, "shuffled-maps": 1}  # told apart within their hue
+_DASHED = {
+    "robust-l2": 1,
+    "robust-linf": 2,
+    "robust-free": 3,
+    "shuffled-maps": 1,
+}  # robust hues are like others
 
 
 def hue_of(setting: str, look: Look) -> str:
@@ -49,14 +59,28 @@ def in_order(settings: Iterable[str]) -> list[str]:
     )
 
 
+def filled(setting: str, look: Look, *, faint: bool = False) -> dict[str, Any]:
+    """How a setting's markers are filled; of settings that share a hue the second is hollow, the third half.
+
+    faint: whether that holds of settings without a hue too.
+    """
+    hue, variant = hue_of(setting, look), _VARIANTS.get(setting, 0) if faint or setting in _HUES else 0
+    if not variant:
+        return {"color": hue}
+    return {
+        "color": hue, "markeredgecolor": hue, "markerfacecolor": look.paper if variant == 1 else hue,
+        "markeredgewidth": 1.6, "fillstyle": "full" if variant == 1 else "left", "markerfacecoloralt": look.paper,
+    }  # fmt: skip
+
+
 def marker_of(place: int) -> str:
     """The marker of the model (or data set) at a place."""
     return MARKERS[place % len(MARKERS)]
 
 
-def line_of(place: int) -> str:
-    """The line style of the model at a place."""
-    return LINES[place % len(LINES)]
+def line_of(place: int, setting: str = "") -> str:
+    """The line style of the model at a place; settings of one hue, or of two hues alike, differ."""
+    return LINES[(place + _DASHED.get(setting, 0)) % len(LINES)]
 
 
 def canvas(look: Look, height: float, width: float = WIDTH) -> Drawing:
@@ -97,6 +121,20 @@ def dress(axis: Axes, look: Look, title: str = "", *, x: str = "", y: str = "", 
         axis.grid(color=look.faint, alpha=0.3, linewidth=0.6)
         axis.set_axisbelow(True)
     return axis
+
+
+def log_norms(axis: Axes, look: Look) -> None:
+    """A logarithmic scale along x with plain numbers, between powers of ten only where there is room."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(Plain())
+    axis.xaxis.set_minor_formatter(Plain(minor_thresholds=(1.2, 0.5)))
+    axis.tick_params(which="minor", colors=look.faint, labelcolor=look.ink, labelsize=FONT)
 
 
 def name_ticks(axis: Axes, names: Sequence[str], most: int = 3) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from alignet.report import generalisation
+from alignet.report.attack import attack
 from alignet.report.blocks import Block
 from alignet.report.calibration import calibration
 from alignet.report.dataset_results import Gathered
@@ -30,6 +31,7 @@ SECTIONS = {  # key -> title, in the order of the page
     "people": "What people did",
     "similarity": "Similarity judgments",
     "where": "Where networks and people look",
+    "attack": "Adversarial attacks: tolerance and alignment",
     "generalisation": "Generalisation",
     "representations": "Representations",
     "triplets": "Triplets",
@@ -58,4 +60,5 @@ TOGETHER: dict[
     "rsa": ("similarity", rsa),
     "rsa_mean": ("similarity", rsa),
     "where": ("where", where),
+    "attack": ("attack", attack),
 }

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from alignet.evaluate.bootstrap import LEVEL, Score
-from alignet.report.metric_styles import HIDDEN, STYLES, Style, style_of
+from alignet.report.metric_styles import STYLES, Style, hidden, style_of
 
 STUDENT = "student"  # the model whose best setting is marked
 ORIGINAL = "original"  # the setting that the others are measured from
@@ -189,7 +189,7 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
         scores.append(keyed)
     keys = list(dict.fromkeys(key for keyed in scores for key in keyed))
     order = [*STYLES, *dict.fromkeys(metric for metric, _ in keys if metric not in STYLES)]
-    keys = [key for metric in order for key in keys if key[0] == metric and metric not in HIDDEN]
+    keys = [key for metric in order for key in keys if key[0] == metric and not hidden(metric)]
     return [_Column(*key, tuple(keyed.get(key) for keyed in scores)) for key in keys]
 
 

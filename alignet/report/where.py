@@ -23,10 +23,10 @@ from alignet.report.formatting import (
     met,
     moved,
     score_cell,
-    setting_title,
     spread,
 )  # fmt: skip
-from alignet.report.plot_style import FONT, dress, hue_of, in_order, legend, marker_of, panels
+from alignet.report.plot_style import FONT, dress, legend, panels
+from alignet.report.scatter import Points, front, front_of, front_rows, name_points, scatter, start_of
 
 PEOPLE = Row("data", "data")
 _PANELS = 4  # kinds of maps whose figure is shown; tables have all
@@ -79,25 +79,6 @@ def where(every: Sequence[Gathered]) -> list[Block]:
         pictures = _pictures(one)
         blocks += [pictures] if pictures is not None else []
     return [*blocks, published()] if blocks else []
-
-
-def pareto_front(accuracy: np.ndarray, alignment: np.ndarray) -> np.ndarray:
-    """Which points (n,) no other one beats: bool (n,). A point is beaten by one that is at least as good in both, and
-    better in one. Equal points are on the front together. ValueError for other shapes or values that are not finite.
-    """
-    x, y = np.asarray(accuracy, dtype=np.float64), np.asarray(alignment, dtype=np.float64)
-    if x.shape != y.shape or x.ndim != 1 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError(
-            f"Pareto front: expected two arrays (n,) of finite numbers, found shapes {x.shape} and {y.shape}; leave "
-            "out networks without a value."
-        )
-    front = np.zeros(len(x), dtype=bool)
-    best = -np.inf  # alignment of all that are more accurate
-    for value in np.unique(x)[::-1]:
-        same = x == value
-        front[same] = (y[same] == y[same].max()) & (y[same] > best)
-        best = max(best, y[same].max())
-    return front
 
 
 def published() -> Table:
@@ -257,22 +238,16 @@ def _against_accuracy(gathered: Gathered, names: Sequence[str]) -> Figure | None
         models = list(dict.fromkeys(row.model for points in shown.values() for row in points))
         for axis, (name, points) in zip(axes, shown.items()):
             _panel(axis, look, gathered, name, points, models)
-        settings = in_order(row.setting for points in shown.values() for row in points)
-        for setting in settings:
-            axes[0].plot([], [], "o", color=hue_of(setting, look), label=setting_title(setting))
-        for number, model in enumerate(models if len(models) > 1 else ()):
-            axes[0].plot([], [], marker_of(number), color=look.faint, label=model)
+        name_points(axes[0], look, [row for points in shown.values() for row in points], models)
         legend(drawing, axes[:1], look, columns=3)
         return drawing
 
     points = next(iter(shown.values()))
-    chosen = _front_rows(points)
-    on_front = _front(points, chosen)
-    of = "original networks" if all(row.setting == "original" for row in chosen) else "all rows"
+    on_front, of = front(points, front_rows(points)), front_of(points)
     ways = []
     for row, (x, y) in points.items():
-        start = points.get(Row(row.model, "original"))
-        if row.setting != "original" and start is not None:
+        start = start_of(points, row)
+        if start is not None:
             ways.append(
                 f"{row.title} {100 * (x.value - start[0].value):+.1f} points of accuracy, "
                 f"{100 * (y.value - start[1].value):+.1f} of alignment ({met(start[1], y)})"
@@ -294,47 +269,12 @@ def _against_accuracy(gathered: Gathered, names: Sequence[str]) -> Figure | None
     )  # fmt: skip
 
 
-def _front_rows(points: Mapping[Row, Any]) -> list[Row]:
-    """The rows whose front is drawn: originals, as published, or all where there are fewer than two."""
-    originals = [row for row in points if row.setting == "original"]
-    return originals if len(originals) > 1 else list(points)
-
-
-def _front(points: Mapping[Row, tuple[Score, Score]], rows: Sequence[Row]) -> list[Row]:
-    """The rows on the Pareto front, the least accurate first."""
-    x, y = (np.array([points[row][place].value for row in rows]) for place in (0, 1))
-    front = pareto_front(x, y)
-    return [rows[place] for place in np.argsort(x, kind="stable") if front[place]]
-
-
 def _panel(
-    axis: Any, look: Look, gathered: Gathered, name: str, points: Mapping[Row, tuple[Score, Score]],
-    models: Sequence[str],
+    axis: Any, look: Look, gathered: Gathered, name: str, points: Points, models: Sequence[str],
 ) -> None:  # fmt: skip
     shares = next(iter(points.values()))[1].metric == "where_of_ceiling"
     scale = 100 if shares else 1
-    front = _front(points, _front_rows(points))
-    axis.plot(
-        [100 * points[row][0].value for row in front], [scale * points[row][1].value for row in front],
-        color=look.faint, linewidth=6, alpha=0.35, solid_capstyle="round", zorder=0,
-    )  # fmt: skip
-    for row, (x, y) in points.items():
-        at = 100 * x.value, scale * y.value
-        for score, factor in ((x, 100), (y, scale)):
-            if score.low is not None and score.high is not None:
-                ends = [factor * score.low, factor * score.high]
-                both = (ends, [at[1]] * 2) if score is x else ([at[0]] * 2, ends)
-                axis.plot(*both, color=look.faint, linewidth=1)
-        axis.plot(
-            *at, marker_of(models.index(row.model)), color=hue_of(row.setting, look), markersize=7,
-            markeredgecolor=look.paper, zorder=3,
-        )  # fmt: skip
-        start = points.get(Row(row.model, "original"))
-        if row.setting != "original" and start is not None:
-            axis.annotate(
-                "", at, (100 * start[0].value, scale * start[1].value), zorder=2,
-                arrowprops={"arrowstyle": "->", "color": hue_of(row.setting, look), "shrinkA": 5, "shrinkB": 5},
-            )  # fmt: skip
+    scatter(axis, look, points, models, (100, scale))
     ceiling = _of_rows(gathered, "where", name)[next(iter(points))].ceiling if shares else 1.0
     for number, value in enumerate(_centres(gathered, name, points)):
         axis.axhline(scale * value / (ceiling or 1), color=look.faint, linewidth=1.2, linestyle=":", zorder=0)

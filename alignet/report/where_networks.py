@@ -10,37 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report.blocks import Block, Cell, Figure, Look, Section, Table, Text
 from alignet.report.dataset_results import Gathered, Row
 from alignet.report.formatting import counted, met
+from alignet.report.network_points import Network, Points, front, name_points, named
+from alignet.report.network_points import scatter as scatter_networks
 from alignet.report.page import Page
-from alignet.report.plot_style import FONT, dress, errors, legend, panels
+from alignet.report.plot_style import dress, errors, legend, panels
 from alignet.report.sections import SECTIONS
 from alignet.report.summary import Number, Summary
-from alignet.report.where import PEOPLE, pareto_front, where
+from alignet.report.where import PEOPLE, where
 
-NAMED = 16  # networks of a figure whose names stand beside their points; of more, those on the front and at arrows
 _PANELS = 4  # kinds of maps whose accuracy against alignment is drawn
 _KINDS = 8  # kinds of maps whose alignment is drawn, and whose highest values stand at the top
 FEW = 30  # images below which a page says so
-
-Points = Mapping["Network", tuple[Score, Score]]  # (accuracy, alignment)
-
-
-@dataclass(frozen=True)
-class Network(Row):
-    """A network under its own name, which has no settings beside it."""
-
-    setting: str = ""
-
-    @property
-    def title(self) -> str:
-        """Its name."""
-        return self.model
 
 
 @dataclass(frozen=True)
@@ -201,10 +186,7 @@ def _points(networks: Mapping[str, Result], name: str) -> dict[Network, tuple[Sc
 
 def _front(points: Points) -> list[Network]:
     """Those on the Pareto front, the least accurate first."""
-    rows = list(points)
-    x, y = (np.array([points[row][place].value for row in rows]) for place in (0, 1))
-    front = pareto_front(x, y)
-    return [rows[place] for place in np.argsort(x, kind="stable") if front[place]]
+    return front(points)
 
 
 def _accuracy(given: Given, networks: Mapping[str, Result]) -> Figure | None:
@@ -217,9 +199,13 @@ def _accuracy(given: Given, networks: Mapping[str, Result]) -> Figure | None:
 
     def draw(look: Look) -> Any:
         drawing, axes = panels(look, len(shown), wide=2, height=3.7, more=0.3)
+        named_in = []
         for axis, (kind, points) in zip(axes, shown.items()):
-            _panel(axis, look, kind, points, _centres(networks, names[kind], points), given.arrows)
+            centres = _centres(networks, names[kind], points)
+            scales = _panel(axis, look, kind, points, centres, given.arrows)
+            named_in.append((axis, points, scales, named(points, given.arrows)))
         legend(drawing, axes[:1], look, columns=3)
+        name_points(drawing, look, named_in)
         return drawing
 
     first, points = next(iter(shown.items()))
@@ -262,37 +248,16 @@ def _way(points: Points, start: str, end: str) -> str:
 
 def _panel(
     axis: Any, look: Look, title: str, points: Points, centres: Sequence[float], arrows: Sequence[tuple[str, str]],
-) -> None:  # fmt: skip
+) -> tuple[float, float]:  # fmt: skip
+    """One kind of maps; returns what values along x and y are multiplied by."""
     shares = next(iter(points.values()))[1].metric == "where_of_ceiling"
     scale = 100 if shares else 1
-    at = {row.model: (100 * x.value, scale * y.value) for row, (x, y) in points.items()}
-    front, ends = _front(points), {end for _, end in arrows}
-    axis.plot(
-        *zip(*(at[row.model] for row in front)), color=look.faint, linewidth=6, alpha=0.35, solid_capstyle="round",
-        zorder=0,
-    )  # fmt: skip
-    for hue, label, those in (
+    ends = {end for _, end in arrows}
+    kinds = (
         (look.hues[0], "network", [row for row in points if row.model not in ends]),
         (look.hues[1], "what became of one", [row for row in points if row.model in ends]),
-    ):
-        if those:
-            x, y = ([points[row][place] for row in those] for place in (0, 1))
-            axis.errorbar(
-                *zip(*(at[row.model] for row in those)), xerr=errors(x, 100), yerr=errors(y, scale), fmt="o", color=hue,
-                ecolor=look.faint, elinewidth=1, markersize=7, markeredgecolor=look.paper, label=label, zorder=3,
-            )  # fmt: skip
-    named = list(points) if len(points) <= NAMED else [
-        row for row in points if row in front or row.model in {name for pair in arrows for name in pair}
-    ]  # fmt: skip
-    for row in named:
-        axis.annotate(
-            row.title, at[row.model], (5, 5), textcoords="offset points", color=look.ink, fontsize=FONT - 1
-        )
-    for start, end in arrows:
-        axis.annotate(
-            "", at[end], at[start], zorder=2,
-            arrowprops={"arrowstyle": "->", "color": look.hues[1], "shrinkA": 5, "shrinkB": 5},
-        )  # fmt: skip
+    )
+    scatter_networks(axis, look, points, (100, scale), kinds, arrows)
     if centres:
         low, high = scale * min(centres), scale * max(centres)
         axis.axhspan(low, high, color=look.faint, alpha=0.15, linewidth=0, zorder=0)
@@ -304,6 +269,7 @@ def _panel(
     axis.margins(x=0.15, y=0.1)
     axis.set_xlim(right=min(axis.get_xlim()[1], 102))
     dress(axis, look, title, x="accuracy, %", y="of the ceiling, %" if shares else "Spearman's rho")
+    return 100, scale
 
 
 # ---- as text

@@ -127,6 +127,7 @@ def examine(config: Config, overrides: Sequence[str]) -> int:
 
 def _checks(sources: Any, models: Any) -> list[Any]:
     from alignet.doctor import (
+        attack_checks,
         choices,
         config_checks,
         conventions,
@@ -166,6 +167,8 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         ("where", lambda: harmonizer_checks.check_where(sources)),
         ("classes", lambda: harmonizer_checks.check_classifiers(sources, models)),
         ("harmonize", lambda: harmonizer_checks.check_harmonize(sources, models)),
+        ("attacks", lambda: attack_checks.check_attacks(sources)),
+        ("robust", lambda: attack_checks.check_robust(sources, models)),
     ]
 
 

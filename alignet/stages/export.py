@@ -1,11 +1,12 @@
 """Weights that the library itself loads, with a model card.
 
-reads   finetune[alignet] or harmonize[role], and the scores before and after; or a distill node; or triplets[alignet]
+reads   finetune[alignet], harmonize[role] or robust[role], and the scores before and after; or a distill node; or
+        triplets[alignet]
 writes  a student: a folder that the student's library loads by itself (configuration, weights, README.md)
         ud, teacher: map.npz in the format of gLocal and thingsvision, README.md
         dataset: alignet.npz {filenames, similarities, indices}, as the official release stores its triplets
-roles   alignet, distillation, harmonized and the other roles of `harmonize`, ud (the frozen student's map), teacher
-        (the teacher's W and b), dataset
+roles   alignet, distillation, harmonized and the other roles of `harmonize`, those of `robust`, ud (the frozen
+        student's map), teacher (the teacher's W and b), dataset
 cost    seconds
 """
 
@@ -41,6 +42,9 @@ WHAT = {  # role -> how the model card calls it
         "aligned and harmonized",
         "trained with AligNet's loss and the Neural Harmonizer's",
     ),
+    "robust-l2": ("adversarially trained", "trained on attacked images"),
+    "robust-linf": ("adversarially trained", "trained on attacked images"),
+    "robust-free": ("adversarially trained", 'trained on attacked images ("free" adversarial training)'),
 }
 
 
@@ -57,18 +61,19 @@ def run(work: StageRun) -> dict[str, Any]:
     encoder = payloads.encoder(work, payloads.weights_of(weights))
     described = work.section["card"]
     heading, meant = WHAT[work.node.role]
-    settings = weights.manifest["identity"]["section"]["settings"]
+    section = weights.manifest["identity"]["section"]
+    against = _against(section["role"]) if weights.manifest["identity"]["stage"] == "robust" else ""
     scores = {name: one for name, one in work.inputs.items() if name.startswith("score.")}
     card = ModelCard(
         name=f"{described['name']}, {heading}",
         summary=(
-            f"{described['name']}, {meant} (experiment: {work.section['experiment']}). "
+            f"{described['name']}, {meant} (experiment: {work.section['experiment']}). {against}"
             f"{_sentence(work.section['banner'])}."
         ),
         base=described["name"],
         base_licence=described["licence"],
         data=list(described["data"].items()),
-        recipe=_recipe(settings, weights.metrics, described["smooth"]),
+        recipe=_recipe(section, weights.metrics, described["smooth"]),
         metrics=_metrics(scores, work.node.role),
     )
     state = {name: value.clone() for name, value in encoder.module.state_dict().items()}
@@ -78,15 +83,33 @@ def run(work: StageRun) -> dict[str, Any]:
     return {"width": encoder.width, "image_size": size, "precision": precision}
 
 
+def _against(role: Mapping[str, Any]) -> str:
+    """What a student was trained against, as a sentence of the card; role: its section `robust.roles`."""
+    norm, looked = (
+        {"l2": "l2", "linf": "l-inf"}[role["norm"]],
+        f"PGD of {role['steps']} steps from a random start",
+    )
+    if role["replays"]:
+        looked = f"each batch taken {role['replays']} times, the perturbation carried on"
+    return (
+        f"It was trained against perturbations of {norm} norm at most {role['eps']:g}, over all pixels and channels of "
+        f"an image in [0, 1] at the network's resolution: {looked}. "
+    )
+
+
 def _recipe(
-    settings: dict[str, Any], figures: Mapping[str, Any], smooth: Mapping[str, Any] | None
+    section: Mapping[str, Any], figures: Mapping[str, Any], smooth: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """How the student was fine-tuned: its settings, the metrics of that stage, and the section `smooth`."""
-    if "tau_student" not in figures:  # of the stage `harmonize`
+    """How the student was trained: its section, the metrics of that stage, and the section `smooth`."""
+    settings = section["settings"]
+    if "mapped_images" in figures:  # of the stage `harmonize`
         return settings | {
             "image passes": figures["image_passes"],
             "images with maps": figures["mapped_images"],
         }
+    if "tau_student" not in figures:  # of the stage `robust`
+        attacks = {f"attack, {name}": value for name, value in section["role"].items()}
+        return settings | attacks | {"image passes": figures["image_passes"], "images": figures["images"]}
     return settings | {
         "tau_student": figures["tau_student"],
         "image passes": figures["image_passes"],

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from alignet.backbones import Encoder
-    from alignet.harmonizer.batches import Labelled
     from alignet.harmonizer.train import Alignment
     from alignet.pipeline.stage_run import StageRun
 
@@ -34,13 +33,15 @@ def run(work: StageRun) -> dict[str, Any]:
     from alignet.runtime.checkpoints import Checkpoints
     from alignet.runtime.distributed import current
     from alignet.runtime.tensors import save_tensors
+    from alignet.stages._labelled_images import labelled_images
 
     processes, runtime, section = current(), work.runtime, work.section
     settings = build(HarmonizeSettings, section["settings"], "harmonize.settings")
     role = build(HarmonizeRole, section["role"], "harmonize.roles")
     encoder = payloads.encoder(work, payloads.base_weights(work))
-    mapped = _labelled(work, "images", encoder, section["blur"])
-    plain = _labelled(work, "plain", encoder, "none") if "plain" in work.inputs else None
+    ids, maps = _maps(work, list(payloads.images(work, "images").ids), encoder, section["blur"])
+    mapped = labelled_images(work, "images", "labels", encoder, ids=ids, maps=maps)
+    plain = labelled_images(work, "plain", "plain_labels", encoder) if "plain" in work.inputs else None
     result = harmonize(
         encoder, mapped, plain, settings, use_maps=role.maps, shuffled=role.shuffled,
         alignment=_alignment(work, encoder, role.alignet) if role.alignet else None,
@@ -61,31 +62,6 @@ def run(work: StageRun) -> dict[str, Any]:
         "maps_first": float(curves["maps"][0]),
         "maps_last": float(curves["maps"][-1]),
     }
-
-
-def _labelled(work: StageRun, name: str, encoder: Encoder, blur: str) -> Labelled:
-    """The images of an input with their classes and, of `images`, people's maps as the network sees them."""
-    from alignet.backbones import ImageFiles
-    from alignet.harmonizer.batches import Labelled
-    from alignet.pipeline import payloads
-    from alignet.runtime.distributed import current
-    from alignet.stages.finetune import in_memory
-
-    source = payloads.images(work, name)
-    ids, maps = list(source.ids), None
-    if name == "images":
-        ids, maps = _maps(work, ids, encoder, blur)
-    table = work.sources.get("labels" if name == "images" else "plain_labels")
-    shards = payloads.shards_of(work, name)
-    labels = payloads.class_numbers(ids, table, work.section["column"], shards)
-    if (labels < 0).any():
-        lacking = [one for one, label in zip(ids, labels, strict=True) if label < 0]
-        raise ValueError(
-            f"harmonize: expected a class for each image, found none for {len(lacking):,} of {len(ids):,}, the first "
-            f"{lacking[0]}; set harmonize.labels to a table with their classes, or name files by WordNet ids."
-        )
-    images = ImageFiles(ids, payloads.opener(work, source), encoder)
-    return Labelled(in_memory(images, current().local_size, work.runtime.workers), labels, maps)
 
 
 def _maps(work: StageRun, ids: list[str], encoder: Encoder, blur: str) -> tuple[list[str], Any]:

@@ -122,6 +122,14 @@ def _notes(banner: str, labels: list[Score], metrics: Mapping[str, Mapping[str, 
                 f"cross-entropy {figures['cross_entropy_first']:.3f} to {figures['cross_entropy_last']:.3f}, "
                 f"distance of maps {figures['maps_first']:.3f} to {figures['maps_last']:.3f}"
             )
+        if name.startswith("robust."):
+            said.append(
+                f"{setting_title(name.removeprefix('robust.'))}: {figures['steps']:,} steps, "
+                f"{figures['image_passes']:,} image passes, attacks included, {figures['images']:,} images; "
+                f"of attacked images, cross-entropy {figures['cross_entropy_first']:.3f} to "
+                f"{figures['cross_entropy_last']:.3f}, answered right {figures['right_first']:.1%} to "
+                f"{figures['right_last']:.1%}"
+            )
     if "smooth" in metrics:
         figures = metrics["smooth"]
         said.append(

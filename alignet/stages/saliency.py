@@ -71,37 +71,22 @@ def write_saliency(
 
     from alignet.backbones.rollout import rollout_refusal
     from alignet.runtime.distributed import current
-    from alignet.runtime.progress import progress
+    from alignet.stages._image_shards import write_shards
 
     processes = current()
     why_not = rollout_refusal(classify.encoder.module)
     rollout = settings.rollout and not why_not
-    if settings.rollout and why_not and current().first:
+    if settings.rollout and why_not and processes.first:
         print(
             f"no attention rollout: expected a plain vision transformer of timm, found {why_not}", flush=True
         )
-    compute = _computing(classify, settings, rollout)
-    shards = [
-        range(start, min(start + settings.shard, len(ids))) for start in range(0, len(ids), settings.shard)
-    ]
-    own = range(processes.rank, len(shards), processes.size)
-    done = [number for number in own if (folder / f"saliency-{number:05d}.npz").is_file()]
-    counts = [sum(len(shards[number]) for number in numbers) for numbers in (own, done)]
-    with progress(f"saliency {name}", counts[0], "images", done=counts[1]) as advance:
-        for number in own:
-            if number in done:
-                continue
-            rows = shards[number]
-            names, known = [ids[row] for row in rows], labels[rows.start : rows.stop]
-            found = _shard(classify, names, known, read, compute, settings, runtime, advance)
-            _check(key, names, found["gradients"])
-            _write(folder, number, names, found)
-    processes.wait()
+    files = write_shards(
+        "saliency", classify.encoder, ids, labels, read, folder, _computing(classify, settings, rollout), _check,
+        batch=settings.batch, shard=settings.shard, runtime=runtime, name=name, key=key,
+    )  # fmt: skip
     if not processes.first:
         return {}
-    right, known = np.concatenate(
-        [_decisions(folder / f"saliency-{number:05d}.npz") for number in range(len(shards))], 1
-    )
+    right, known = np.concatenate([_decisions(path) for path in files], 1)
     metrics: dict[str, Any] = {"images": len(ids), "labelled": int(known.sum()), "rollout": bool(rollout)}
     return metrics | ({"accuracy": float(right[known].mean())} if known.any() else {})
 
@@ -134,73 +119,16 @@ def _computing(classify: Any, settings: Any, rollout: bool) -> Callable[[Any, An
     return compute
 
 
-def _shard(classify, names, labels, read, compute, settings, runtime, advance) -> dict[str, np.ndarray]:
-    """All arrays of a shard's images."""
-    from contextlib import closing
-
-    import numpy as np
-    import torch
-
-    from alignet.backbones.gradients import geometry
-    from alignet.backbones.inference import stream
-    from alignet.runtime.interrupt import stop_if_asked
-
-    known = dict(zip(names, labels.tolist(), strict=True))
-    encoder = classify.encoder
-    shape, plain = encoder.data_config["input_size"], torch.float32
-
-    def prepare(name: str) -> torch.Tensor:
-        """Bytes of the box, the label and the pixels: what one image came to travels together."""
-        image = read(name)
-        beside = torch.tensor([*geometry(encoder, *image.size), known[name]], dtype=torch.float64)
-        pixels = encoder.pixels(image).contiguous()
-        return torch.cat([beside.view(torch.uint8), pixels.reshape(-1).view(torch.uint8)])
-
-    def computed(packed: torch.Tensor) -> Any:
-        beside = packed[:, :40].contiguous().view(torch.float64)
-        pixels = packed[:, 40:].contiguous()
-        if pixels.shape[1] > shape[0] * shape[1] * shape[2]:
-            pixels = pixels.view(plain)
-        label = beside[:, 4].long()
-        box = beside[:, :4].cpu().numpy()
-        return compute(pixels.view(-1, *shape), label) | {"box": box, "label": label.cpu().numpy()}
-
-    parts: list[Any] = []
-    passes = stream(
-        names, prepare, computed, batch=settings.batch, threads=runtime.threads, workers=runtime.workers,
-        device=runtime.device,
-    )  # fmt: skip
-    with closing(passes):
-        for kept, found, refused in passes:
-            stop_if_asked()  # the shard is begun again
-            if refused:
-                raise ValueError(f"{refused[0][1]} Take it out of the set: its map would be missing.")
-            parts.append(found)
-            advance(len(kept))
-    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
-
-
-def _check(key: str, names: Sequence[str], gradients: np.ndarray) -> None:
+def _check(key: str, names: Sequence[str], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     import numpy as np
 
-    broken = ~np.isfinite(gradients).all((1, 2, 3))
+    broken = ~np.isfinite(arrays["gradients"]).all((1, 2, 3))
     if broken.any():
         raise ValueError(
             f"{key}: expected finite gradients, found NaN or infinity for {int(broken.sum())} images, the first "
             f"{names[int(broken.argmax())]}; check the model's weights."
         )
-
-
-def _write(folder: Path, number: int, ids: Sequence[str], arrays: dict[str, np.ndarray]) -> None:
-    import os
-
-    import numpy as np
-
-    (folder / f"ids-{number:05d}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    temporary = folder / f"saliency-{number:05d}.tmp"
-    with open(temporary, "wb") as handle:
-        np.savez(handle, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, folder / f"saliency-{number:05d}.npz")
+    return arrays
 
 
 def _decisions(path: Path) -> np.ndarray:

@@ -14,19 +14,17 @@ cost    a forward and a backward pass of every network over every image, and ran
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.pipeline import cli
-from alignet.stages._where_given import SCALES, Kinds, Listed, options_of, peel
+from alignet.stages._networks_given import Listed
+from alignet.stages._where_given import SCALES, Kinds, options_of, peel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from alignet.evaluate.families.material import Material
     from alignet.evaluate.result import Result
     from alignet.report.where_networks import Given
-    from alignet.runtime.artifacts import Artifact, Identity
+    from alignet.runtime.artifacts import Artifact
 
 PAGE, TABLE, SCORES, LOCK = "where.html", "where.csv", "where.json", "where.lock"
 
@@ -52,8 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def where(own: dict[str, str], config: Config) -> None:
     """Make what is not made yet, write the page, and say what was made and where."""
     from alignet.pipeline.torch_setup import set_up
+    from alignet.report.where_networks import page
     from alignet.runtime.artifacts import locked
-    from alignet.stages._where_given import arrows_of, images_of, kinds_of, labels_of, networks_of
+    from alignet.stages._networks_given import arrows_of, images_of, labels_of, networks_of
+    from alignet.stages._networks_page import check_output, publish
+    from alignet.stages._where_given import kinds_of
 
     started = time.monotonic()
     options = options_of(own)
@@ -64,11 +65,11 @@ def where(own: dict[str, str], config: Config) -> None:
     )
     networks = networks_of(options["model"], options["names"])
     arrows = arrows_of(options["arrows"], networks)
-    source = images_of(options, config)
+    source = images_of(options["images"], options["maps"], config)
     kinds = kinds_of(options, source.ids)
-    labels = labels_of(options, source.ids, config.saliency.column)
+    labels = labels_of(options["labels"], source.ids, config.saliency.column)
     output = Path(options["output"])
-    _check_output(output)
+    check_output(output, LOCK)
     set_up(config.runtime)
     with locked(output / LOCK):
         run = _Run(options, config, source, kinds, labels, output)
@@ -77,7 +78,7 @@ def where(own: dict[str, str], config: Config) -> None:
         for one in networks:
             results[one.name], details[one.name] = run.network(one)
         given = run.given(details, arrows)
-        _write_page(output, given, results, people, run.dataset)
+        publish(output, PAGE, page(given, results, people, run.dataset))
         _write_scores(output, given, networks, results, people)
     _tell(output, given, results, kinds, time.monotonic() - started)
 
@@ -89,7 +90,7 @@ class _Run:
         self, options: dict[str, str], config: Config, source: GivenImages, kinds: Kinds, labels: np.ndarray,
         output: Path,
     ):  # fmt: skip
-        from alignet.stages._where_given import maps_digest, opener
+        from alignet.stages._networks_given import maps_digest, opener
 
         self.config, self.source, self.kinds, self.labels, self.output = config, source, kinds, labels, output
         self.images, self.maps = options["images"], Path(options["maps"])
@@ -122,6 +123,7 @@ class _Run:
         """The scores of a network, and what the page says of it."""
         from alignet import api
         from alignet.backbones.gradients import Classifier
+        from alignet.stages._networks_page import without_folders
 
         runtime = self.config.runtime
         try:
@@ -137,7 +139,7 @@ class _Run:
         size, labelled = model.encoder.data_config["input_size"], saliency.metrics["labelled"]
         wrong = saliency.metrics["images"] - labelled
         return result, {
-            "loaded from": _without_folders(one), "architecture": model.encoder.backbone.architecture,
+            "loaded from": without_folders(one), "architecture": model.encoder.backbone.architecture,
             "input, pixels": f"{size[1]} x {size[2]}",
             "gradients of": self._whose(labelled) + (f" ({labelled} and {wrong})" if labelled and wrong else ""),
             "attention rollout": "yes" if saliency.metrics["rollout"] else "no",
@@ -176,6 +178,7 @@ class _Run:
         from alignet.backbones.embedding import weights_digest
         from alignet.pipeline.graph.models import pixels_section
         from alignet.runtime.artifacts import Identity, fingerprint
+        from alignet.stages._networks_page import finished
         from alignet.stages.saliency import write_saliency
 
         settings, backbone = self.config.saliency, classify.encoder.backbone
@@ -203,7 +206,8 @@ class _Run:
 
         identity = Identity("where", "saliency", 1, section, inputs)
         built_from = inputs | {"settings": fingerprint(compared)}
-        return self._artifact(self.output / one.folder / "saliency", identity, built_from, make, keep=True)
+        target = self.output / one.folder / "saliency"
+        return finished(target, identity, built_from, make, self.config, "gradients", keep=True)
 
     def _scores(
         self,
@@ -217,6 +221,7 @@ class _Run:
         from alignet.evaluate.families.where import where as evaluated
         from alignet.evaluate.result import read_result, write_result
         from alignet.runtime.artifacts import Identity, fingerprint
+        from alignet.stages._networks_page import finished
 
         draws, seed = self.config.evaluate.bootstrap, self.config.seed
         section = {"dataset": self.dataset, "options": options, "bootstrap": draws, "seed": seed}
@@ -228,7 +233,8 @@ class _Run:
 
         identity = Identity("where", "scores", 1, section, inputs)
         built_from = inputs | {"settings": fingerprint(section)}
-        made = self._artifact(self.output / folder / "scores", identity, built_from, make, keep=False)
+        target = self.output / folder / "scores"
+        made = finished(target, identity, built_from, make, self.config, "scores", keep=False)
         return read_result(made.folder)
 
     def _material(self, setting: str, nodes: Mapping[str, Path]) -> Material:
@@ -242,95 +248,16 @@ class _Run:
             self.config.evaluate.bootstrap, self.config.seed,
         )  # fmt: skip
 
-    def _artifact(
-        self, target: Path, identity: Identity, built_from: dict[str, str], make: Callable[[Path], dict[str, Any]],
-        *, keep: bool,
-    ) -> Artifact:  # fmt: skip
-        """A finished folder: the one that is there if it was made from the same, or a new one.
-
-        keep: whether one that was made from something else is replaced only where force=true says so.
-        """
-        from alignet.pipeline.provenance import provenance
-        from alignet.runtime.artifacts import Artifact, ArtifactError, read_manifest, work_at
-
-        force = self.config.force or not keep
-        if target.is_dir():
-            try:
-                there = Artifact(target, read_manifest(target))
-                changed = [
-                    name for name, one in built_from.items() if there.manifest["built_from"].get(name) != one
-                ]
-                if not changed:
-                    there.verify()
-                    return there
-            except ArtifactError as error:
-                changed = []
-                if not force:
-                    raise ValueError(
-                        f"{str(error).partition(';')[0]}; delete {target}, or give force=true to make it again."
-                    ) from None
-            if changed and not force:
-                raise ValueError(
-                    f"output: expected gradients of the same {' and '.join(changed)} in {target}, found others; choose "
-                    "another output=..., or give force=true to replace them."
-                )
-        began, started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-        with work_at(target, identity, built_from, fresh=False) as work:
-            if work.finished():
-                return work.publish()
-            metrics = make(work.folder)
-            how = provenance(began, time.monotonic() - started, self.config.runtime, processes=1)
-            return work.commit(metrics, how)
-
-
-def _check_output(output: Path) -> None:
-    """Make the folder; ValueError where something else stands in its place."""
-    if output.exists() and not (output.is_dir() and ((output / LOCK).is_file() or not any(output.iterdir()))):
-        raise ValueError(
-            f"output: expected a free name or an earlier result, found {output}; choose another."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-
-
-def _without_folders(one: Listed) -> str:
-    """What a network was loaded from, for a page that may be passed on."""
-    model = f"folder {Path(one.model).name}" if Path(one.model).is_dir() else one.model
-    return f"{model}, weights of {Path(one.weights).name}" if one.weights else model
-
 
 # ---- what is written
-
-
-def _write_page(
-    output: Path, given: Given, results: Mapping[str, Result], people: Result, dataset: str
-) -> None:
-    """where.html with its tables/ and figures/; the page comes last."""
-    import shutil
-
-    from alignet.report.page import write_page
-    from alignet.report.where_networks import page
-
-    partial = output / "page.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    html = write_page(partial, page(given, results, people, dataset))
-    for name in ("tables", "figures"):
-        shutil.rmtree(output / name, ignore_errors=True)
-        if (partial / name).is_dir():
-            os.replace(partial / name, output / name)
-    os.replace(html, output / PAGE)
-    shutil.rmtree(partial)
 
 
 def _write_scores(
     output: Path, given: Given, networks: Sequence[Listed], results: Mapping[str, Result], people: Result
 ) -> None:
     """where.csv, a row for each score, and where.json."""
-    import csv
-    import io
-
-    from alignet.report.files import write_bytes
     from alignet.runtime.artifacts import write_json
+    from alignet.stages._networks_page import plain, write_csv
 
     def listed(result: Result) -> list[dict[str, Any]]:
         found = []
@@ -343,7 +270,6 @@ def _write_scores(
         return found
 
     every = {"people": listed(people)} | {name: listed(result) for name, result in results.items()}
-    text = io.StringIO()
     columns = [
         "model",
         "key",
@@ -358,16 +284,12 @@ def _write_scores(
         "ceiling",
         "note",
     ]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for name, scores in every.items():
-        writer.writerows({"model": "" if scores is every["people"] else name} | score for score in scores)
-    write_bytes(output / TABLE, text.getvalue().encode())
-    between = {
-        name: [one.item() if hasattr(one, "item") else one for one in values]
-        for name, values in people.tables.get("between", {}).items()
-    }
-    pairs = [dict(zip(between, row, strict=True)) for row in zip(*between.values(), strict=True)]
+    rows = [
+        {"model": "" if name == "people" else name} | score
+        for name, scores in every.items() for score in scores
+    ]  # fmt: skip
+    write_csv(output / TABLE, columns, rows)
+    pairs = plain(people.tables.get("between", {}))
     write_json(
         output / SCORES,
         {
@@ -377,14 +299,9 @@ def _write_scores(
                 {"name": one.name, "given": one.typed, "about": given.details[one.name], "scores": every[one.name]}
                 for one in networks
             ],
-            "people": {"scores": every["people"], "between": [_finite(pair) for pair in pairs]},
+            "people": {"scores": every["people"], "between": pairs},
         },
     )  # fmt: skip
-
-
-def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN, of which JSON has none, as null."""
-    return {name: json.loads(json.dumps(value).replace("NaN", "null")) for name, value in row.items()}
 
 
 # ---- what is said

@@ -87,7 +87,9 @@ def test_an_ablation_that_does_not_exist_lists_the_ablations():
     assert "found 'ablation/sampilng'. Did you mean ablation/sampling?" in text
     assert "own_dataset" not in text
     assert "Did you mean" not in message(["experiment=ablation/nope"])
-    assert "also: expected one of breeds, clickme, everything, few_shot, " in message(["+also=levelz"])
+    assert "also: expected one of attack, breeds, clickme, everything, few_shot, " in message(
+        ["+also=levelz"]
+    )
     assert "Did you mean levels?" in message(["+also=levelz"])
 
 

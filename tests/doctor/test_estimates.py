@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alignet.doctor import machine
+from alignet.doctor import machine, timing
 from alignet.doctor.estimate_base import Estimate
 from alignet.doctor.estimates import Estimates
 from alignet.doctor.findings import duration, plain
@@ -226,6 +226,19 @@ def test_a_rate_is_what_a_run_of_known_cost_has():
     step, rest = rate(lambda steps: 2.0 + 0.5 * steps, 1, 4.0, 100)
     assert step == pytest.approx(0.5)
     assert rest == pytest.approx(2.0)
+
+
+def test_doubts_of_a_measurement_within_another_are_its_own(monkeypatch):
+    ran = {"one": (0.0, 0.0)}
+    monkeypatch.setattr(timing, "_scheduled", lambda: dict(ran))
+    with timing.doubted() as outer:
+        with timing.doubted() as inner:
+            ran["one"] = (1.0, 1.0)
+        assert inner.reasons == ["other work had the processor"]
+        assert [outer] == timing._CURRENT
+        ran["one"] = (9.0, 1.0)
+    assert not outer.reasons
+    assert not timing._CURRENT
 
 
 def test_no_set_of_triplets_repeats_an_object():

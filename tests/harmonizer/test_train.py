@@ -12,7 +12,8 @@ from alignet.backbones.gradients import Classifier, input_gradient
 from alignet.config import HarmonizeSettings
 from alignet.evaluate.where import spearman
 from alignet.harmonizer.batches import Labelled, Source, Steps
-from alignet.harmonizer.train import Alignment, Objective, decayed, harmonize, learning_rate, others_maps
+from alignet.harmonizer.labelled import decayed, learning_rate, optimizer_of
+from alignet.harmonizer.train import Alignment, Harmonizer, harmonize, others_maps
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.distributed import Processes
 from tests.student.test_finetune import changed as finetune_settings
@@ -152,7 +153,7 @@ def test_maps_follow_their_images_through_flips_crops_and_mixup():
     settings = replace(SETTINGS, batch=12, mapped=1.0, part=12, crop=0.5, mixup=1.0)
     source = Source(data, 12, (0, 1))
     classify = Classifier(load_encoder(TOY, seed=0))
-    objective = Objective(classify, settings, [source], 4, Processes(), use_maps=True)
+    objective = Harmonizer(classify, settings, [source], 4, Processes(), use_maps=True)
     (part,) = Steps([source], settings, 0, Processes(), None)[0]
     changed, targets, moved = objective._prepare(part, source, 0, 0)
     torch.testing.assert_close(changed[:, 0], moved)
@@ -200,10 +201,8 @@ def test_rates_and_what_decays():
 @pytest.mark.parametrize(("form", "factor"), [("squares", 2.0), ("half_squares", 1.0)])
 def test_the_decays_gradient(form, factor):
     """lambda * theta^2 has the gradient 2 lambda theta, and half of it lambda theta."""
-    from alignet.harmonizer.train import _optimizer
-
     module = load_encoder(TOY, seed=0).module
-    optimizer = _optimizer(module, replace(SETTINGS, decay=0.01, decay_form=form, decay_of="all"))
+    optimizer = optimizer_of(module, replace(SETTINGS, decay=0.01, decay_form=form, decay_of="all"))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [pytest.approx(0.01 * factor)]
 
 

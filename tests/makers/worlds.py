@@ -29,6 +29,13 @@ MAPS = [
     "evaluate.datasets.where.options.splits=10",
 ]  # fmt: skip
 
+# The same attacked, which has importance maps as well: beside `overrides` or `everything`, in the place of MAPS.
+ATTACK = [
+    *MAPS[1:], "experiment=attack", "attack.batch=4", "attack.shard=8", "attack.logit=top1",
+    "attack.methods.fast.steps=10", "attack.methods.linf.steps=10",
+    "robust.settings.steps=4", "robust.settings.warmup=1", "robust.settings.batch=8",
+]  # fmt: skip
+
 # Evaluations of which one run is enough: most tests leave them out, and the page of what is left has few figures.
 FURTHER = (
     "various", "within", "cichy", "king1", "king2", "levels", "participants", "certainty", "few", "kinds", "tree",

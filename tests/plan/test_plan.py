@@ -1,15 +1,18 @@
 """What `plan` reckons: closed forms against counted ones, machines against each other, the command line."""
 
+import dataclasses
 import math
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
+from alignet.doctor.measure_attacks import forward_passes
 from alignet.pipeline.cli import conf_folder, load
 from alignet.pipeline.graph import build_graph
 from alignet.plan import advice, costs, formulas
@@ -479,3 +482,69 @@ def test_a_second_derivative_has_twice_the_products_and_a_gradient_by_pixels_two
     once, twice, by_pixels = (flops(act) for act in (plain, second, saliency))
     assert 1.95 <= twice / once <= 2.25  # most where attention is much of it: it is computed in the open
     assert 0.62 <= by_pixels / once <= 0.8
+
+
+def test_attacks_are_planned():
+    given = ("experiment=paper", "+also=attack", "plan.images=100000", "doctor.assume.attack_images=50")
+    found = planned(*given)
+    student, key = network_of(load(["experiment=paper"]).student), "attack[alignet.attack_images]"
+    values = 3 * student.size**2
+    # 20 forward and backward passes by pixels alone; 21 forward ones
+    assert found[key].work.flops == pytest.approx(50 * (20 * 2 + 21) * student.forward)
+    assert found[key].disk == 50 * (6 * values + 200)
+    assert found["attack[alignet:linf.attack_images]"].work.flops == found[key].work.flops
+    fewer = planned(*given, "attack.methods.fast.images=10")[key]
+    assert fewer.disk == found[key].disk / 5
+    slow = planned(*given, "attack.method=algorithm1")[key]
+    # 10 norms from .001 to 10, of which each has two gradients of its own and a forward pass
+    assert slow.work.flops == pytest.approx(50 * ((1 + 10 * 2) * 2 + 10 + 16) * student.forward)
+
+
+@pytest.mark.parametrize(
+    ("name", "passes", "again_of"), [("robust-l2", 3 * 2 + 3, 3 * 3 + 4), ("robust-free", 3, 4)]
+)
+def test_training_against_attacks_is_planned(name, passes, again_of):
+    given = [
+        "experiment=attack",
+        "robust.settings.steps=50",
+        "robust.settings.batch=8",
+        "robust.settings.warmup=0",
+    ]
+    given += ["robust.roles.robust-l2.steps=3"]
+    key, student = f"robust[{name}]", network_of(load(given).student)
+    sums = 6 * student.parameters * 50
+    first, again = (
+        planned(*given, *more)[key].work.flops - sums for more in ([], ["runtime.recompute=true"])
+    )
+    assert first == pytest.approx(50 * 8 * passes * student.forward)
+    assert again == pytest.approx(50 * 8 * again_of * student.forward)
+
+
+def test_passes_of_a_step_are_what_torch_counts():
+    """A step of PGD and the training step, counted on a network of products alone."""
+    from alignet.attacks.train import adversarial_training
+    from alignet.harmonizer.batches import Labelled
+    from tests.makers.toy_networks import Linear, classifier
+
+    class Deep(Linear):
+        def __init__(self):
+            super().__init__()
+            width = self.head.in_features
+            self.body = torch.nn.Sequential(*(torch.nn.Linear(width, width, bias=False) for _ in range(20)))
+
+        def forward(self, images):
+            return self.head(self.body(images.flatten(1)))
+
+    config = load(["experiment=attack"]).robust
+    settings = dataclasses.replace(config.settings, steps=1, warmup=0, batch=4)
+    classify = classifier(Deep())
+    data = Labelled(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), np.arange(8) % 2)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        classify(torch.zeros(4, 3, 8, 8))
+    forward = counter.get_total_flops()
+    for role in config.roles.values():
+        with counter:
+            adversarial_training(classify.encoder, data, settings, role)
+        counted = counter.get_total_flops() / forward
+        assert counted == pytest.approx(forward_passes(role, recompute=False), rel=0.02)

@@ -63,7 +63,7 @@ def test_what_is_replaced_is_said_and_nothing_else_changes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "experiment", ["world", "harmonize", "photos", "own", "own_dataset", "own_triplets", "paper"]
+    "experiment", ["world", "harmonize", "attack", "photos", "own", "own_dataset", "own_triplets", "paper"]
 )
 def test_every_rule_is_a_key_of_some_configuration_and_the_result_is_valid(experiment, tmp_path):
     paths = [f"paths.{name}=/nowhere" for name in ("photos", "images", "map", "dataset", "people")]
@@ -284,6 +284,38 @@ def test_maps_of_outside_are_drawn_for_training_saliency_and_masking(tmp_path, c
     assert found.raters is not None
     assert not found.constant
     assert load_maps(next((tmp_path / "rehearsal/data").rglob("taught.npz")), key="gaze").ids
+
+
+ATTACKED = [  # maps of outside, and labelled images to train against attacks, whose names carry WordNet ids
+    "+also=attack", "paths.maps=/data/looked", "attack.shard=64", "evaluate.datasets.attack.options.key=gaze",
+    "evaluate.datasets.attack.settings=[original, robust-free]",
+    '++data.sets.taught={kind: images, path: /data/taught, under: ""}',
+    "++robust={images: taught, labels: null, column: class, roles: {robust-free: {norm: linf, eps: 0.016, steps: 1, "
+    "step: 1.0, replays: 4}}, settings: {steps: 1000, batch: 256, decay: 1e-4, decay_form: squares, decay_of: all, "
+    "optimizer: sgd, lr: 0.1, momentum: 0.9, nesterov: true, warmup: 100, schedule: drops, drops: [0.5, 0.8], "
+    "smoothing: 0.1, flip: 0.5, crop: 0.5, mixup: 0.0, mixup_alpha: 0.2, batch_norm: frozen, seed: 0}}",
+]  # fmt: skip
+
+
+def test_attacks_of_images_from_outside_are_rehearsed(tmp_path, capsys):
+    from timm.data import ImageNetInfo
+
+    from alignet.data.importance_maps import load_maps, maps_for
+
+    options = [*SMALL, *_few(SMALL), "export.scores=[]", "report.headline=null", *ATTACKED]
+    assert run(tmp_path, *options) == 0, capsys.readouterr()
+    told = capsys.readouterr().out
+    assert "0 failed, 0 not tried" in told
+    assert "robust.settings.steps: 1000 -> 3" in told
+    data = tmp_path / "rehearsal/data"
+    (images,) = [path for path in data.rglob("looked/images") if path.is_dir()]
+    found = load_maps(images.with_name("maps.npz"), key="gaze")
+    ids = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.JPEG"))
+    assert ids
+    assert (maps_for(found, ids)[0] >= 0).all()
+    known = set(ImageNetInfo("imagenet-1k").label_names())
+    assert {path.parent.name for path in data.rglob("taught/*/*.JPEG")} <= known
+    assert list(data.rglob("taught/*/*.JPEG"))
 
 
 def test_a_slice_has_images_with_maps(tmp_path, capsys):

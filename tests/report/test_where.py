@@ -12,8 +12,9 @@ from alignet.evaluate.result import Result, read_result, write_result
 from alignet.report.blocks import DARK, LIGHT, Figure, Pictures, Section, Table
 from alignet.report.dataset_results import Gathered, Row
 from alignet.report.page import Page, write_page
+from alignet.report.scatter import pareto_front
 from alignet.report.summary import summarise
-from alignet.report.where import PEOPLE, PUBLISHED, pareto_front, published, where
+from alignet.report.where import PEOPLE, PUBLISHED, published, where
 
 
 def score(metric, value, dataset="clicks", **more):

@@ -8,6 +8,7 @@ Open first: material.py, then choices.py.
 
 from __future__ import annotations
 
+from alignet.evaluate.families.attack import attack
 from alignet.evaluate.families.calibration import calibration
 from alignet.evaluate.families.choices import agreement, odd_one_out, teacher_labels
 from alignet.evaluate.families.classification import linear_probe, top1, zero_shot
@@ -45,6 +46,7 @@ FAMILIES: dict[str, Family] = {
     "levels_people": levels_people,
     "where": where,
     "masking": masking,
+    "attack": attack,
 }
 
 

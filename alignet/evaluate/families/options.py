@@ -100,6 +100,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "levels_people": ("", ""),
     "where": ("keys ceiling splits reductions scales blur", "photographs"),
     "masking": ("animals", "label"),
+    "attack": ("reduction", "key eps photographs"),
 }
 
 WHOLE, NUMBER, TEXT = Kind("a whole number", least=1), Kind("a number", above=0), Kind("text")
@@ -116,6 +117,7 @@ KINDS: dict[str, Kind] = {
     "count": WHOLE,
     "distance": Kind(words=("euclidean", "angle")),
     "draws": WHOLE,
+    "eps": Kind("a number", above=0, listed=True),
     "few": Kind(words=("stop", "skip")),
     "fit_column": TEXT,
     "fit_prefix": TEXT,
@@ -145,6 +147,7 @@ KINDS: dict[str, Kind] = {
     "per_subclass": Kind("a whole number", least=1, null=True),
     "pixels": WHOLE,
     "points": WHOLE,
+    "reduction": Kind(words=("mean", "max")),
     "reductions": Kind(words=("max", "mean", "abs_mean"), listed=True),
     "rsm_images": WHOLE,
     "scales": Kind("a whole number", least=1, listed=True),
@@ -169,6 +172,7 @@ KINDS: dict[str, Kind] = {
 _EACH = ("key", "kind", "sorted")  # what the sets of rsa_mean may have of their own, since their files differ
 OWN: dict[tuple[str, str], Kind] = {
     **{("rsa_mean", name): replace(KINDS[name], each=True) for name in _EACH},
+    ("attack", "key"): TEXT,
     ("where", "ceiling"): Kind("a number", ("split_half", "clickme"), above=0, most=1, null=True),
     ("few_shot", "labels"): Kind(words=("folder", "table", "cls")),
     ("few_shot", "split"): Kind("a number", above=0, below=1),

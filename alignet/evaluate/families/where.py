@@ -81,7 +81,7 @@ class _Pictures:
         """Keep an image's maps (H, W), if it was drawn."""
         if name in self.drawn:
             photo = _photo(self.material, name, box) if self.photographs else b""
-            self.found[name] = {"human": _grey(human), "model": _grey(saliency), "image": photo}
+            self.found[name] = {"human": grey(human), "model": grey(saliency), "image": photo}
 
     def table(self, key: str, spearman: dict[str, float]) -> dict[str, Any]:
         """The table `pictures`."""
@@ -132,7 +132,7 @@ def where(material: Material, options: Options) -> Result:
     scores: list[Score] = []
     for key, one in found.items():
         scores += _scores(material, options, dataset_name(material, maps, key), one, len(ids))
-    scores += _accuracy(material, np.concatenate(right))
+    scores += accuracy(material, np.concatenate(right))
     of_image = dict(zip(first.ids, first.all(options["reductions"][0], 1).spearman, strict=True))
     drawn = pictures.table(next(iter(maps)), of_image)
     return Result(scores, {"images": _images(found), **({"pictures": drawn} if drawn["id"] else {})})
@@ -246,7 +246,7 @@ def _over_centre(found: _Key, name: str, how: str, shared: dict[str, Any]) -> li
     ]
 
 
-def _accuracy(material: Material, right: np.ndarray) -> list[Score]:
+def accuracy(material: Material, right: np.ndarray) -> list[Score]:
     """The share of images with a label that the network names right; nothing without labels."""
     if not len(right):
         return []
@@ -329,15 +329,15 @@ def _small(maps: np.ndarray) -> np.ndarray:
     return maps if size == maps.shape[1:] else np.stack([seen(one, WHOLE, size) for one in maps])
 
 
-def _grey(values: np.ndarray) -> bytes:
+def grey(values: np.ndarray) -> bytes:
     """A map as a grey JPEG of PIXELS x PIXELS, averaged down; its 1st percentile black, its 99th white."""
     from alignet.evaluate.where import WHOLE, averaged, seen
 
     large = min(values.shape) >= PIXELS
     small = averaged(values, PIXELS, PIXELS) if large else seen(values, WHOLE, PIXELS)
     low, high = np.quantile(small, [0.01, 0.99])
-    grey = ((small - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(small)
-    return _jpeg((255 * grey).astype(np.uint8))
+    shades = ((small - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(small)
+    return jpeg((255 * shades).astype(np.uint8))
 
 
 def _photo(material: Material, name: str, box: np.ndarray) -> bytes:
@@ -347,10 +347,10 @@ def _photo(material: Material, name: str, box: np.ndarray) -> bytes:
     picture = material.picture(name).convert("RGB")
     sides = np.array([picture.width, picture.height] * 2)
     seen = picture.resize((PHOTO, PHOTO), Image.Resampling.BICUBIC, tuple((box * sides).clip(0, sides)))
-    return _jpeg(np.asarray(seen))
+    return jpeg(np.asarray(seen))
 
 
-def _jpeg(pixels: np.ndarray) -> bytes:
+def jpeg(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
     content = io.BytesIO()

@@ -55,7 +55,7 @@ class GraphBuilder:
     def named(self, key: str) -> str:
         """The node that configuration calls by its key, e.g. `vice` or `embed[student.pool]`."""
         stage, _, role = key.rstrip("]").partition("[")
-        of_images = stage in ("embed", "saliency")
+        of_images = stage in ("embed", "saliency", "attack")
         if stage not in self.stages or not self.stages[stage].named or (of_images and "." not in role):
             raise ValueError(
                 f"no node {key!r}; name one as `status` does: embed[student.pool], index[pool], vice, distill[teacher]"

@@ -90,6 +90,8 @@ def report(graph: GraphBuilder, role: str) -> str:
     }
     for one in config.harmonize.roles if config.harmonize else ():
         inputs[f"harmonize.{one}"] = graph.node("harmonize", one)
+    for one in config.robust.roles if config.robust else ():
+        inputs[f"robust.{one}"] = graph.node("robust", one)
     for one in config.finetune.roles:
         inputs[f"finetune.{one}"] = graph.node("finetune", one)
     if config.vice is not None:

@@ -9,7 +9,7 @@ from alignet.config import Config
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.evaluation import evaluation
 from alignet.pipeline.graph.models import model_section
-from alignet.pipeline.graph.nodes import FINETUNED, TRAINED
+from alignet.pipeline.graph.nodes import TRAINED
 
 
 def export(graph: GraphBuilder, role: str) -> str:
@@ -28,13 +28,7 @@ def export(graph: GraphBuilder, role: str) -> str:
     section["card"] = {
         "name": student.title,
         "licence": student.licence,
-        "data": {
-            "teacher": f"{teacher.title}; licence: {teacher.licence}",
-            "human choices": _human_choices(config) if "alignet" in role else "none: this is the control",
-            "images": "the pool",
-        }
-        if role in FINETUNED
-        else _harmonized_data(config, role),
+        "data": _data(config, role),
         "smooth": asdict(config.smooth) if config.smooth else None,
     }
     inputs = {"weights": graph.node(TRAINED[role], role)}
@@ -43,6 +37,23 @@ def export(graph: GraphBuilder, role: str) -> str:
             if setting in config.evaluate.datasets[name].settings:
                 inputs[f"score.{setting}.{name}"] = evaluation(graph, setting, name)
     return graph.add("export", role, section, inputs)
+
+
+def _data(config: Config, role: str) -> dict[str, str]:
+    """What a student was trained on, in words."""
+    if TRAINED[role] == "harmonize":
+        return _harmonized_data(config, role)
+    if TRAINED[role] == "robust":
+        return {
+            "human data": "none: this is the control",
+            "images": "labelled images, attacked in every step",
+        }
+    teacher = config.models["teacher"]
+    return {
+        "teacher": f"{teacher.title}; licence: {teacher.licence}",
+        "human choices": _human_choices(config) if "alignet" in role else "none: this is the control",
+        "images": "the pool",
+    }
 
 
 def _harmonized_data(config: Config, role: str) -> dict[str, str]:

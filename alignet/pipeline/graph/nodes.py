@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alignet.config.attack import ROBUST
 from alignet.config.harmonizer import HARMONIZED
 
 # A row of the table: the model whose features are read, and the node whose affine map is applied to them.
@@ -27,9 +28,16 @@ SETTINGS: dict[str, tuple[str | None, str | None]] = {
     "shuffled-maps": ("shuffled-maps", None),
     "alignet-harmonized": ("alignet-harmonized", None),
     "alignet-and-harmonized": ("alignet-and-harmonized", None),
+    "robust-l2": ("robust-l2", None),
+    "robust-linf": ("robust-linf", None),
+    "robust-free": ("robust-free", None),
 }
 FINETUNED = ("alignet", "distillation", "direct")  # roles of the stage `finetune`
-TRAINED = dict.fromkeys(FINETUNED, "finetune") | dict.fromkeys(HARMONIZED, "harmonize")  # role -> its stage
+TRAINED = (  # role -> its stage
+    dict.fromkeys(FINETUNED, "finetune")
+    | dict.fromkeys(HARMONIZED, "harmonize")
+    | dict.fromkeys(ROBUST, "robust")
+)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ A node is a stage in a role. The four settings of a student are four ways throug
      index[images with maps] + index[maps] -> harmonize[role]     (the student, or finetune[alignet] before it)
      index[images] + weights -> saliency[model.images]            (what a row's own model looks at)
      index[images] + index[maps] -> stimuli[maps] -> embed[model:logits.stimuli.maps]
+     index[images] + their classes -> robust[role]                (the student, trained on attacked images)
+     index[images] + weights -> attack[model.images]              (the smallest changes that turn a row's own model)
      every setting -> evaluate[setting.dataset] -> report
 
 What somebody else has made enters in the place of a fit and is otherwise the same node: a published
@@ -26,7 +28,17 @@ embedding as `vice`, a map W, b as `distill[role]`, an answered set of triplets 
 from __future__ import annotations
 
 from alignet.config import AblationSettings, Config
-from alignet.pipeline.graph import data, evaluation, export, harmonizer, models, people, student, teacher
+from alignet.pipeline.graph import (
+    attack,
+    data,
+    evaluation,
+    export,
+    harmonizer,
+    models,
+    people,
+    student,
+    teacher,
+)
 from alignet.pipeline.graph.builder import GraphBuilder, Stage
 from alignet.pipeline.graph.nodes import Node
 
@@ -48,6 +60,8 @@ STAGES = (
     Stage("harmonize", 1, harmonizer.harmonize, named=False),
     Stage("saliency", 1, harmonizer.saliency),
     Stage("stimuli", 1, harmonizer.stimuli),
+    Stage("robust", 1, attack.robust, named=False),
+    Stage("attack", 1, attack.attack),
     Stage("export", 2, export.export, named=False),
     Stage("evaluate", 3, evaluation.evaluate, named=False),
     Stage("report", 3, evaluation.report, named=False),
@@ -73,6 +87,8 @@ def _ask_for_everything(graph: GraphBuilder) -> None:
         graph.node("finetune", role)
     for name in config.harmonize.roles if config.harmonize else ():
         graph.node("harmonize", name)
+    for name in config.robust.roles if config.robust else ():
+        graph.node("robust", name)
     for name, dataset in config.evaluate.datasets.items():
         for setting in dataset.settings:
             evaluation.evaluation(graph, setting, name)

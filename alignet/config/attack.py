@@ -1,0 +1,126 @@
+"""Adversarial attacks: conf's sections `attack` (measuring) and `robust` (training against them).
+
+Read by the stages of those names. Norms are over all pixels and channels of an image, in units of pixels in [0, 1], at
+the network's own resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from alignet.config.bounds import at_least, positive
+from alignet.config.harmonizer import LabelledTraining
+
+# roles of the stage `robust`: PGD in every step, in l2 and in l-inf | "free", in l-inf
+ROBUST = ("robust-l2", "robust-linf", "robust-free")
+FOOLBOX = ("ddn", "fmn", "deepfool", "carlini_wagner")  # by the package foolbox, extra `attacks`
+
+
+@dataclass(frozen=True)
+class PgdSearch:
+    """How PGD looks for the smallest norm that succeeds (Linsley et al., 2023)."""
+
+    surface: Literal["sphere", "ball"]  # norm equal to eps, or at most eps
+    step: float  # length of a step,
+    proportional: bool  # as a share of eps, or by itself
+    low: float  # smallest norm of the bisection
+    threshold: float  # its width at the end, of Algorithm 1
+    stages: Literal[1, 2]  # 1: bisect [low, high] | 2: high, then 1, then bisect on either side of 1
+    keep: Literal[
+        "midpoint", "bound"
+    ]  # the attack at the last midpoint, or at the smallest norm that succeeded
+
+    def __post_init__(self) -> None:
+        positive("attack.methods.search", step=self.step, low=self.low, threshold=self.threshold)
+
+
+@dataclass(frozen=True)
+class AttackMethod:
+    """One way to look for the smallest perturbation."""
+
+    algorithm: Literal["minimum_norm", "pgd", "ddn", "fmn", "deepfool", "carlini_wagner"]
+    norm: Literal["l2", "linf"]
+    steps: int  # forward and backward passes; of pgd, for each norm that is tried
+    high: float  # largest norm that is tried; an image that needs more counts as unbroken
+    images: int  # so many images of a set, drawn at random, those of fewer among those of more; 0 takes all
+    search: PgdSearch | None = None  # of pgd
+
+    def __post_init__(self) -> None:
+        at_least("attack.methods", 1, steps=self.steps)
+        at_least("attack.methods", 0, images=self.images)
+        positive("attack.methods", high=self.high)
+        if not math.isfinite(self.high):
+            raise ValueError(f"attack.methods.high: expected a finite number, found {self.high}")
+        if (self.algorithm == "pgd") != (self.search is not None):
+            raise ValueError(
+                f"attack.methods.search: expected {'a section' if self.algorithm == 'pgd' else 'null'} with "
+                f"algorithm={self.algorithm}, found {'null' if self.search is None else 'one'}"
+            )
+        if self.search is not None and not self.search.low < self.high:
+            raise ValueError(
+                f"attack.methods.search.low: expected less than high ({self.high:g}), found {self.search.low:g}"
+            )
+        if self.algorithm in ("ddn", "carlini_wagner") and self.norm != "l2":
+            raise ValueError(
+                f"attack.methods.norm: expected l2 with algorithm={self.algorithm}, found {self.norm}"
+            )
+
+
+@dataclass(frozen=True)
+class AttackSection:
+    """The attacks of the images of a set."""
+
+    logit: Literal[
+        "label", "top1"
+    ]  # label: images answered right, of which the class is known | top1: any answer
+    labels: Mapping[str, str]  # image set -> table with its classes; others by the WordNet ids of their names
+    column: str  # of these tables: the number of the class, as the classifier counts them
+    batch: int
+    shard: int
+    seed: int  # of the images that are drawn
+    method: str  # that of attack[<model>.<images>]; another one is attack[<model>:<method>.<images>]
+    methods: Mapping[str, AttackMethod]
+
+    def __post_init__(self) -> None:
+        at_least("attack", 1, batch=self.batch, shard=self.shard)
+        if self.method not in self.methods:
+            raise ValueError(
+                f"attack.method: expected one of attack.methods ({', '.join(self.methods)}), found {self.method!r}"
+            )
+
+
+@dataclass(frozen=True)
+class RobustRole:
+    """One adversarial training, which is a row of the table."""
+
+    norm: Literal["l2", "linf"]
+    eps: float  # norm of the perturbations that are trained against
+    steps: int  # of PGD for each batch; 1 where replays are above 0
+    step: float  # length of a step as a share of eps
+    replays: int  # 0: PGD of `steps` | m: "free", each batch m times, gradients by pixels from the same backward pass
+
+    def __post_init__(self) -> None:
+        at_least("robust.roles", 0, replays=self.replays)
+        at_least("robust.roles", 1, steps=self.steps)
+        positive("robust.roles", eps=self.eps, step=self.step)
+        if not math.isfinite(self.eps):
+            raise ValueError(f"robust.roles.eps: expected a finite number, found {self.eps}")
+        if self.replays and self.steps != 1:
+            raise ValueError(
+                f"robust.roles.steps: expected 1 with replays={self.replays}, of which each is a step of the attack, "
+                f"found {self.steps}"
+            )
+
+
+@dataclass(frozen=True)
+class RobustSection:
+    """What a student is trained on against attacks, and in which variants."""
+
+    images: str  # set of labelled images
+    labels: str | None  # table with their classes; null: by the WordNet ids of their names
+    column: str
+    roles: Mapping[str, RobustRole]
+    settings: LabelledTraining

@@ -1,0 +1,65 @@
+"""Adversarial attacks: the smallest changes that turn a model's answers, and training against such changes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from alignet.pipeline.graph.builder import GraphBuilder
+from alignet.pipeline.graph.data import first_name
+from alignet.pipeline.graph.models import base_model, model_section, model_weights, pixels_section, weights
+
+
+def attack(graph: GraphBuilder, role: str) -> str:
+    """The smallest perturbations found; role: <model>.<images>, or <model>:<method>.<images> for another method."""
+    named, _, images = role.partition(".")
+    model, _, method = named.partition(":")
+    settings = graph.config.attack
+    method = method or settings.method
+    if method not in settings.methods:
+        raise ValueError(
+            f"attack[{role}]: expected a method out of attack.methods ({', '.join(settings.methods)}), found {method!r}"
+        )
+    table = settings.labels.get(images)
+    images = first_name(graph.config, images)
+    _, base = base_model(graph, model)
+    if base.library in ("features", "pixels", "histogram"):
+        raise ValueError(
+            f"attack[{role}]: expected a network, found {model}, which is {base.library}; take the row out of the "
+            f"settings of this evaluation"
+        )
+    inputs = {"images": graph.node("index", images)} | model_weights(graph, model)
+    if (table or settings.labels.get(images)) is not None:
+        inputs["labels"] = graph.node("index", str(table or settings.labels[images]))
+    of_method = asdict(settings.methods[method])
+    section: dict[str, Any] = {
+        "model": model_section(base), "method": of_method, "pixels": pixels_section(graph.config),
+        "logit": settings.logit, "batch": settings.batch, "shard": settings.shard,
+        "column": settings.column if "labels" in inputs else "", "seed": settings.seed if of_method["images"] else 0,
+    }  # fmt: skip
+    ending = "" if method == settings.method else f":{method}"
+    return graph.add("attack", f"{model}{ending}.{images}", section, inputs)
+
+
+def robust(graph: GraphBuilder, role: str) -> str:
+    """The student's weights after adversarial training."""
+    config = graph.config
+    if config.robust is None:
+        raise ValueError(
+            "robust: expected labelled images to train on, since a row of this experiment is trained against attacks; "
+            "found null. Set robust, as experiment=attack does, or take these rows out"
+        )
+    section = config.robust
+    if role not in section.roles:
+        raise ValueError(
+            f"robust.roles: expected {role} among {', '.join(section.roles)}, found it as a row of an evaluation "
+            f"alone; add it there or take it out of the settings"
+        )
+    inputs = {"images": graph.node("index", section.images)} | weights(graph, "student")
+    if section.labels is not None:
+        inputs["labels"] = graph.node("index", section.labels)
+    made: dict[str, Any] = {
+        "settings": asdict(section.settings), "role": asdict(section.roles[role]), "column": section.column,
+        "model": model_section(config.models["student"]), "pixels": pixels_section(config),
+    }  # fmt: skip
+    return graph.add("robust", role, made, inputs)
