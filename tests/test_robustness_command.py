@@ -247,7 +247,7 @@ def test_bad_words_are_told_before_a_network_is_loaded(place, capsys, monkeypatc
     maps = np.random.default_rng(0).random((COUNT, 6, 6))
     write_maps(clicks=maps, gaze=maps)
     np.savez("apart.npz", ids=["a.png", "b.png"], maps=maps[:2])
-    monkeypatch.setattr(alignet.api, "load", lambda *_, **__: pytest.fail("a network was loaded"))
+    monkeypatch.setattr("alignet.api.load", lambda *_, **__: pytest.fail("a network was loaded"))
     assert expected in refused(capsys, "logit=top1", *more)
 
 

@@ -17,6 +17,8 @@ from alignet.stages._networks_given import Listed
 
 if TYPE_CHECKING:
     from alignet.config import Config
+    from alignet.evaluate.families.material import Material
+    from alignet.evaluate.result import Result
     from alignet.report.page import Page
     from alignet.runtime.artifacts import Artifact, Identity
 
@@ -62,6 +64,37 @@ def finished(
         metrics = make(work.folder)
         how = provenance(began, time.monotonic() - started, config.runtime, processes=1)
         return work.commit(metrics, how)
+
+
+def scored(
+    target: Path, command: str, family: Callable[[Material, Any], Result], setting: str, options: dict[str, Any],
+    inputs: dict[str, str], config: Config, *, dataset: str, files: Mapping[str, Path], nodes: Mapping[str, Path],
+    read: Callable[..., Any],
+) -> Result:  # fmt: skip
+    """What a family of evaluations makes of a network's folders, as it stands in the files of `target`.
+
+    inputs: digest of each thing that it is made from. files, nodes, read: as a Material has them; the family must read
+    neither features nor triplets.
+    """
+    from alignet.evaluate.families.material import Material
+    from alignet.evaluate.result import read_result, write_result
+    from alignet.runtime.artifacts import Identity, fingerprint
+
+    draws, seed = config.evaluate.bootstrap, config.seed
+    section = {"dataset": dataset, "options": options, "bootstrap": draws, "seed": seed}
+
+    def none(*_: Any) -> Any:
+        raise NotImplementedError(f"the evaluation of `{command}` reads neither features nor triplets")
+
+    def make(folder: Path) -> dict[str, Any]:
+        material = Material(dataset, setting, {}, files, nodes, {}, none, none, read, None, draws, seed)
+        result = family(material, options)
+        write_result(folder, result)
+        return {"scores": len(result.scores)}
+
+    identity = Identity(command, "scores", 1, section, inputs)
+    built_from = inputs | {"settings": fingerprint(section)}
+    return read_result(finished(target, identity, built_from, make, config, "scores", keep=False).folder)
 
 
 def check_output(output: Path, lock: str) -> None:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from alignet.backbones.embedding import GivenImages
     from alignet.backbones.gradients import Classifier
     from alignet.config import AttackMethod, Config
-    from alignet.evaluate.families.material import Material
     from alignet.evaluate.result import Result
     from alignet.report.attack_networks import Given
     from alignet.runtime.artifacts import Artifact
@@ -237,12 +236,9 @@ class _Run:
     def scores(self, one: Listed, attacks: Mapping[str, Artifact]) -> Result:
         """What the family `attack` makes of it, as it stands in its files."""
         from alignet.evaluate.families.attack import attack
-        from alignet.evaluate.result import read_result, write_result
-        from alignet.runtime.artifacts import Identity, fingerprint
-        from alignet.stages._networks_page import finished
+        from alignet.runtime.artifacts import fingerprint
+        from alignet.stages._networks_page import scored
 
-        draws, seed = self.config.evaluate.bootstrap, self.config.seed
-        section = {"dataset": self.dataset, "options": self.family, "bootstrap": draws, "seed": seed}
         attacks = {
             name: one_attack for name, one_attack in attacks.items()
             if name not in self.left_out.get(one.name, ())
@@ -251,17 +247,11 @@ class _Run:
         inputs |= {name: self.digests[name] for name in ("maps",) if name in self.digests}
         inputs |= {"common": fingerprint({"ids": self.counted})}
 
-        def make(folder: Path) -> dict[str, Any]:
-            nodes = {name: artifact.folder for name, artifact in attacks.items()}
-            result = attack(self._material(nodes), self.family)
-            write_result(folder, result)
-            return {"scores": len(result.scores)}
-
-        identity = Identity("robustness", "scores", 1, section, inputs)
-        built_from = inputs | {"settings": fingerprint(section)}
-        target = self.output / one.folder / "scores"
-        made = finished(target, identity, built_from, make, self.config, "scores", keep=False)
-        return read_result(made.folder)
+        return scored(
+            self.output / one.folder / "scores", "robustness", attack, "original", self.family, inputs, self.config,
+            dataset=self.dataset, nodes={name: artifact.folder for name, artifact in attacks.items()}, read=self.read,
+            files=({"maps": self.maps} if self.maps else {}) | ({"common": self.listing} if self.common else {}),
+        )  # fmt: skip
 
     def given(
         self, arrows: Sequence[tuple[str, str]], groups: Mapping[str, Sequence[str]], *, guessed: bool
@@ -356,18 +346,6 @@ class _Run:
         identity = Identity("robustness", target.name, 1, section, inputs)
         built_from = inputs | {"settings": fingerprint(compared)}
         return finished(target, identity, built_from, make, self.config, what, keep=what != "answers")
-
-    def _material(self, nodes: Mapping[str, Path]) -> Material:
-        from alignet.evaluate.families.material import Material
-
-        def none(*_: Any) -> Any:
-            raise NotImplementedError("the family `attack` reads neither features nor triplets")
-
-        files = ({"maps": self.maps} if self.maps else {}) | ({"common": self.listing} if self.common else {})
-        return Material(
-            self.dataset, "original", {}, files, nodes, {}, none, none, self.read, None,
-            self.config.evaluate.bootstrap, self.config.seed,
-        )  # fmt: skip
 
 
 # ---- what is written and said

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from alignet.backbones.embedding import GivenImages
     from alignet.backbones.gradients import Classifier
     from alignet.config import Config
-    from alignet.evaluate.families.material import Material
     from alignet.evaluate.result import Result
     from alignet.report.where_networks import Given
     from alignet.runtime.artifacts import Artifact
@@ -219,33 +218,11 @@ class _Run:
     ) -> Result:
         """What the family `where` makes of it, as it stands in its files."""
         from alignet.evaluate.families.where import where as evaluated
-        from alignet.evaluate.result import read_result, write_result
-        from alignet.runtime.artifacts import Identity, fingerprint
-        from alignet.stages._networks_page import finished
+        from alignet.stages._networks_page import scored
 
-        draws, seed = self.config.evaluate.bootstrap, self.config.seed
-        section = {"dataset": self.dataset, "options": options, "bootstrap": draws, "seed": seed}
-
-        def make(folder: Path) -> dict[str, Any]:
-            result = evaluated(self._material(setting, nodes), options)
-            write_result(folder, result)
-            return {"scores": len(result.scores)}
-
-        identity = Identity("where", "scores", 1, section, inputs)
-        built_from = inputs | {"settings": fingerprint(section)}
-        target = self.output / folder / "scores"
-        made = finished(target, identity, built_from, make, self.config, "scores", keep=False)
-        return read_result(made.folder)
-
-    def _material(self, setting: str, nodes: Mapping[str, Path]) -> Material:
-        from alignet.evaluate.families.material import Material
-
-        def none(*_: Any) -> Any:
-            raise NotImplementedError("the family `where` reads neither features nor triplets")
-
-        return Material(
-            self.dataset, setting, {}, {"maps": self.maps}, nodes, {}, none, none, self.read, None,
-            self.config.evaluate.bootstrap, self.config.seed,
+        return scored(
+            self.output / folder / "scores", "where", evaluated, setting, options, inputs, self.config,
+            dataset=self.dataset, files={"maps": self.maps}, nodes=nodes, read=self.read,
         )  # fmt: skip
 
 
