@@ -38,6 +38,7 @@ FILES = {  # name -> threads; the module is benchmarks.NAME
     "status": 2,
     "harmonizer": 1,
     "attacks": 1,
+    "invert": 1,
     "gpu": 16,
 }
 INTRODUCTION = """\

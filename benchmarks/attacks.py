@@ -31,7 +31,7 @@ def cases(quick: bool) -> Iterator[Case | Limit]:
     if not (Path(folder) / f"{NETWORK}.safetensors").is_file():
         return
     classify = network(Path(folder))
-    images, labels = right(classify, Path(folder), 8 if quick else 32)
+    images, labels = right(classify, Path(folder), 4 if quick else 16)
     found: dict[str, Tensor] = {}
     fast, ddn = ours(classify, images, labels, "fast", found), by_foolbox(classify, images, labels, found)
     count = len(images)
@@ -45,7 +45,7 @@ def cases(quick: bool) -> Iterator[Case | Limit]:
         [norms["mean norm, fast"] / norms["mean norm, ddn"]], 1.0,
         note=f"{norms['mean norm, fast']:.4f} and {norms['mean norm, ddn']:.4f} over {count} photographs",
     )  # fmt: skip
-    few, of_few = images[: 4 if quick else 16], labels[: 4 if quick else 16]
+    few, of_few = images[: 2 if quick else 8], labels[: 2 if quick else 8]
     batched = ours(classify, few, of_few, "algorithm1", found)
     for backward in (True, False):
         what = "loss.backward()" if backward else "gradients by pixels alone"

@@ -6,6 +6,7 @@ A command that belongs to none of these fails, so a renamed option, stage, role 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import re
 import runpy
@@ -38,6 +39,8 @@ NOT_HERE = {
 PLACEHOLDERS = {"student=NAME": "student=vit_small_16", "teacher=NAME": "teacher=siglip_base"}
 # what may stand after a stage without being an override
 WORDS = {"convert": ("levels", "maps"), "survey": ("import",), "status": ("prune", "remove")}
+# commands with words of their own for networks and images
+GIVEN = ("where", "robustness", "invariances", "four")
 # python that needs another library's exported folder, which tests/student/test_export.py makes
 ELSEWHERE = ("import open_clip", "from transformers")
 
@@ -127,8 +130,6 @@ def test_commands_compose(command: str) -> None:
     from alignet.pipeline.cli import load, product
     from alignet.pipeline.graph import build_graph
     from alignet.stages._embed_images import peel
-    from alignet.stages._robustness_given import peel as peel_robustness
-    from alignet.stages._where_given import peel as peel_where
     from alignet.stages.compare import jobs_of
     from alignet.stages.doctor import OWN as DATASET_KEYS
 
@@ -137,9 +138,10 @@ def test_commands_compose(command: str) -> None:
     if name == "embed":
         own, arguments = peel(arguments)
         check_embedding(own)
-    if name in ("where", "robustness"):
-        own, arguments = (peel_where if name == "where" else peel_robustness)(arguments)
-        check_networks(name, own)
+    if name in GIVEN:
+        given_words = importlib.import_module(f"alignet.stages._{name}_given")
+        own, arguments = given_words.peel(arguments)
+        check_networks(given_words.options_of(own)["model"])
     if name == "doctor" and any(item.startswith("dataset=") for item in arguments):
         arguments = [item for item in arguments if item.partition("=")[0] not in DATASET_KEYS]
     if arguments and arguments[0] in WORDS.get(name, ()):  # then files may follow
@@ -170,7 +172,7 @@ def test_keys_in_the_text_are_keys_of_the_configuration() -> None:
             walk(item, f"{prefix}.{name}" if prefix else str(name))
 
     data = ("world", "photos", "paper", "own", "own_dataset", "own_triplets")
-    for experiment in (*data, "attack", "ablation/direct"):
+    for experiment in (*data, "attack", "ingredients", "ablation/direct"):
         walk(compose([f"experiment={experiment}"]), "")
     sections = {name.partition(".")[0] for name in known}
     unknown = []
@@ -200,14 +202,11 @@ def check_embedding(own: dict[str, str]) -> None:
         assert tuple(architecture.split("/")) in open_clip.list_pretrained()
 
 
-def check_networks(stage: str, own: dict[str, str]) -> None:
-    """All words are there, and named models are some that timm knows; no file is looked for."""
+def check_networks(model: str) -> None:
+    """Named models are some that timm knows; no file is looked for."""
     import timm
 
-    from alignet.stages import _robustness_given, _where_given
-
-    given = {"where": _where_given, "robustness": _robustness_given}[stage]
-    for one in given.options_of(own)["model"].split(","):
+    for one in model.split(","):
         if one.startswith("timm:"):
             assert timm.is_model(one.removeprefix("timm:").partition("=")[0])
 

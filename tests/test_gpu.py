@@ -20,6 +20,12 @@ from alignet.attacks.train import adversarial_training
 from alignet.backbones import Backbone, Encoder, embed_images, load_encoder
 from alignet.backbones.gradients import Classifier
 from alignet.config import RobustRole
+from alignet.invariances.invert import invert, noise
+from alignet.invariances.invert import verified as verified_match
+from alignet.invariances.layers import EncoderLayers
+from alignet.invariances.perceptual import LayerDistance, Pixels
+from alignet.invariances.representation import Representation
+from alignet.invariances.trunks import stlpips_distance
 from alignet.pipeline.cli import load
 from alignet.pipeline.commands import print_status, run_pipeline
 from alignet.pipeline.torch_setup import set_up
@@ -34,6 +40,7 @@ from alignet.vice.fit import fit_vice
 from alignet.vice.graphed import GraphedEngine
 from alignet.vice.prior import SpikeSlab
 from alignet.vice.soft_labels import mean_probabilities
+from tests.attacks.test_ingredients import ROLES as INGREDIENTS
 from tests.attacks.test_train import SETTINGS as ROBUST
 from tests.attacks.test_train import labelled
 from tests.makers.toys import TOYS, pictures
@@ -285,3 +292,68 @@ def test_adversarial_training_takes_the_steps_of_a_cpu(replays: int) -> None:
         for device in ("cpu", "cuda")
     }
     np.testing.assert_allclose(losses["cpu"]["cross_entropy"], losses["cuda"]["cross_entropy"], rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["standard", "trades", "mart", "simclr", "simclr-adversarial"])
+def test_every_loss_takes_the_steps_of_a_cpu(name: str) -> None:
+    """As far as random starts, which each device draws by itself, and float32 let them."""
+    backbone = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
+    role, settings = INGREDIENTS[name], dataclasses.replace(ROBUST, mixup=0.0, smoothing=0.0)
+    losses = {
+        device: adversarial_training(
+            load_encoder(backbone, device, seed=0), labelled(), settings, role
+        ).curves
+        for device in ("cpu", "cuda")
+    }
+    for curve in set(losses["cpu"]) - {"right", "lr"}:
+        np.testing.assert_allclose(losses["cpu"][curve], losses["cuda"][curve], rtol=0.05, atol=1e-3)
+
+
+# ---- inputs that a network takes for the same
+
+
+@pytest.mark.parametrize("method", ["free", "human", "adversarial"])
+def test_what_is_found_on_a_gpu_matches_there_and_on_a_cpu(method: str) -> None:
+    """Searches go different ways, and end in a match by the same check."""
+    settings, side = load([]).invert.methods[method], (3, 32, 32)
+    images = np.random.default_rng(0).integers(0, 256, (4, *side)).astype(np.uint8)
+    starts = np.stack([[noise(settings.start, side, row)] for row in range(4)])
+    backbone = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
+    represent = {device: Representation(load_encoder(backbone, device, seed=0)) for device in ("cpu", "cuda")}
+    for device, one in represent.items():
+        pixels, begin = (torch.from_numpy(part).to(device, torch.float32) / 255 for part in (images, starts))
+        found = invert(
+            one.searching(), pixels, begin[:, 0], settings, keys=[(row,) for row in range(4)],
+            distance=Pixels() if settings.distance else None,
+        )  # fmt: skip
+        inverted = found.images.contiguous().cpu().numpy()[:, None]
+        arrays = {
+            "image": images,
+            "seed": starts,
+            "inverted": inverted,
+            "inverted8": np.round(inverted * 255),
+        }
+        arrays["inverted8"] = arrays["inverted8"].astype(np.uint8)
+        errors = {other: verified_match(one, arrays, 3) for other, one in represent.items()}
+        assert (errors[device]["error"] <= settings.stop).all(), (device, errors)
+        for name in ("error", "error8", "begin"):
+            np.testing.assert_allclose(errors["cpu"][name], errors["cuda"][name], rtol=1e-2)
+
+
+def test_distances_are_those_of_a_cpu() -> None:
+    backbone = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
+    first, second = torch.rand(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for make in (
+        lambda device: LayerDistance("layers", EncoderLayers(load_encoder(backbone, device, seed=0))),
+        lambda device: stlpips_distance("alex", "alex", device),
+        lambda device: Pixels(),
+    ):
+        found = {}
+        for device in ("cpu", "cuda"):
+            distance, a, b = make(device), first.to(device).requires_grad_(), second.to(device)
+            with torch.no_grad():
+                pairs = distance.between(distance.embed(a), distance.embed(b))
+            (gradient,) = torch.autograd.grad(distance(a, b).sum(), a)
+            found[device] = pairs, gradient
+        for own, other in zip(found["cuda"], found["cpu"]):
+            assert relative(own, other) < 1e-3

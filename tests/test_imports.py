@@ -21,7 +21,7 @@ FLOORS = (
     ("pipeline",),
     ("report",),
     ("evaluate",),
-    ("attacks",),
+    ("attacks", "invariances"),
     ("harmonizer",),
     ("student", "api"),
     ("teacher",),

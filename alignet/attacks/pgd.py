@@ -5,6 +5,8 @@ Shapes: (b, 3, H, W) pixels in [0, 1], eps (b,).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,13 +35,37 @@ def pgd(
     the sphere can end shorter than eps. start: perturbations to begin with, else none. first: the gradient at the start
     where it is known already, as (b, 3, H, W) with the sign of rising cross-entropy.
     """
+    return ascend(
+        lambda pixels: -margin_gradient(classify, pixels, labels, "cross_entropy").gradient, images, eps, norm=norm,
+        steps=steps, step=step, proportional=proportional, surface=surface, start=start, first=first,
+    )  # fmt: skip
+
+
+def ascend(
+    gradient: Callable[[Tensor], Tensor],
+    images: Tensor,
+    eps: Tensor,
+    *,
+    norm: str,
+    steps: int,
+    step: float,
+    proportional: bool = True,
+    surface: str = "ball",
+    start: Tensor | None = None,
+    first: Tensor | None = None,
+) -> Tensor:
+    """Images (b, 3, H, W) after `steps` steps that raise a function of them, as `pgd` takes them.
+
+    gradient: of the function by pixels (b, 3, H, W), of which the direction or the signs count; where it is zero, an
+    image stays where it is.
+    """
     perturbation = torch.zeros_like(images) if start is None else start
     lengths = step * eps if proportional else torch.full_like(eps, step)
     for number in range(steps):
         if number == 0 and first is not None:
             rising = first
         else:
-            rising = -margin_gradient(classify, images + perturbation, labels, "cross_entropy").gradient
+            rising = gradient(images + perturbation)
         moved = perturbation + each(lengths) * steepest(rising, norm)
         perturbation = (images + project(moved, eps, norm, surface)).clamp(0, 1) - images
     return (images + perturbation).clamp(0, 1)

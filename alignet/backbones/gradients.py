@@ -65,6 +65,10 @@ class Classifier:
         weights, bias = self.head
         return self.encoder.features(images) @ weights + bias
 
+    def features(self, pixels: Tensor) -> Tensor:
+        """Features (b, p) of pixels (b, 3, H, W) in [0, 1], on the network's device, with gradients where enabled."""
+        return self.encoder.features((pixels - self._mean) / self._std)
+
     def layers(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits, and what the named modules gave; ValueError for a name that no module has, with the nearest."""
         modules = dict(self.encoder.module.named_modules())

@@ -4,15 +4,7 @@ In: plain values, as Hydra composes them from conf/. Out: one `Config`, or a Val
 expected and found. Nothing here imports torch or numpy. Open first: config.py, whose `Config` holds every section.
 """
 
-from alignet.config.attack import (
-    FOOLBOX,
-    ROBUST,
-    AttackMethod,
-    AttackSection,
-    PgdSearch,
-    RobustRole,
-    RobustSection,
-)
+from alignet.config.attack import FOOLBOX, AttackMethod, AttackSection, PgdSearch
 from alignet.config.building import build
 from alignet.config.config import Config, parse
 from alignet.config.data import (
@@ -38,12 +30,15 @@ from alignet.config.harmonizer import (
     StimuliSection,
     StimuliSettings,
 )
+from alignet.config.invert import InvertMethod, InvertSection, Noise, Transformations
 from alignet.config.models import EmbedSettings, FeatureRows, ModelSettings, PixelsSettings
 from alignet.config.paths import PathsSettings
 from alignet.config.people import LevelsSection, SoftLabelsSettings, SurveySettings, ViceSection, ViceSettings
+from alignet.config.perceptual import PerceptualDistance, PerceptualSection
 from alignet.config.plan import GpuSettings, MachineSettings, PlanSettings, PlanSize
 from alignet.config.rehearse import RehearseSettings
 from alignet.config.report import ReportSettings
+from alignet.config.robust import INGREDIENTS, ROBUST, Augmentation, RobustRole, RobustSection, trained_role
 from alignet.config.runtime import RuntimeSettings, SlurmSettings
 from alignet.config.student import DirectSettings, ExportSection, FinetuneSection, FinetuneSettings
 from alignet.config.teacher import (
@@ -60,11 +55,13 @@ from alignet.config.world import PretrainSection, TrainingSettings, WorldSetting
 
 __all__ = [
     "FOOLBOX",
+    "INGREDIENTS",
     "ROBUST",
     "WORLD_FILES",
     "AblationSettings",
     "AttackMethod",
     "AttackSection",
+    "Augmentation",
     "ClusterSettings",
     "Config",
     "DataSettings",
@@ -87,6 +84,8 @@ __all__ = [
     "HarmonizeSection",
     "HarmonizeSettings",
     "ImagesSet",
+    "InvertMethod",
+    "InvertSection",
     "LabelledTraining",
     "LevelsSection",
     "LocalSettings",
@@ -95,9 +94,12 @@ __all__ = [
     "MapsSet",
     "Measure",
     "ModelSettings",
+    "Noise",
     "ObjectIds",
     "OtherMap",
     "PathsSettings",
+    "PerceptualDistance",
+    "PerceptualSection",
     "PgdSearch",
     "PixelsSettings",
     "PlanSettings",
@@ -117,6 +119,7 @@ __all__ = [
     "StimuliSettings",
     "SurveySettings",
     "TrainingSettings",
+    "Transformations",
     "TripletsSet",
     "TripletsSettings",
     "ViceSection",
@@ -124,4 +127,5 @@ __all__ = [
     "WorldSettings",
     "build",
     "parse",
+    "trained_role",
 ]

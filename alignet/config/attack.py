@@ -1,6 +1,6 @@
-"""Adversarial attacks: conf's sections `attack` (measuring) and `robust` (training against them).
+"""Adversarial attacks: conf's section `attack`.
 
-Read by the stages of those names. Norms are over all pixels and channels of an image, in units of pixels in [0, 1], at
+Read by the stage of that name. Norms are over all pixels and channels of an image, in units of pixels in [0, 1], at
 the network's own resolution.
 """
 
@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from alignet.config.bounds import at_least, positive
-from alignet.config.harmonizer import LabelledTraining
 
-# roles of the stage `robust`: PGD in every step, in l2 and in l-inf | "free", in l-inf
-ROBUST = ("robust-l2", "robust-linf", "robust-free")
 FOOLBOX = ("ddn", "fmn", "deepfool", "carlini_wagner")  # by the package foolbox, extra `attacks`
 
 
@@ -90,37 +87,3 @@ class AttackSection:
             raise ValueError(
                 f"attack.method: expected one of attack.methods ({', '.join(self.methods)}), found {self.method!r}"
             )
-
-
-@dataclass(frozen=True)
-class RobustRole:
-    """One adversarial training, which is a row of the table."""
-
-    norm: Literal["l2", "linf"]
-    eps: float  # norm of the perturbations that are trained against
-    steps: int  # of PGD for each batch; 1 where replays are above 0
-    step: float  # length of a step as a share of eps
-    replays: int  # 0: PGD of `steps` | m: "free", each batch m times, gradients by pixels from the same backward pass
-
-    def __post_init__(self) -> None:
-        at_least("robust.roles", 0, replays=self.replays)
-        at_least("robust.roles", 1, steps=self.steps)
-        positive("robust.roles", eps=self.eps, step=self.step)
-        if not math.isfinite(self.eps):
-            raise ValueError(f"robust.roles.eps: expected a finite number, found {self.eps}")
-        if self.replays and self.steps != 1:
-            raise ValueError(
-                f"robust.roles.steps: expected 1 with replays={self.replays}, of which each is a step of the attack, "
-                f"found {self.steps}"
-            )
-
-
-@dataclass(frozen=True)
-class RobustSection:
-    """What a student is trained on against attacks, and in which variants."""
-
-    images: str  # set of labelled images
-    labels: str | None  # table with their classes; null: by the WordNet ids of their names
-    column: str
-    roles: Mapping[str, RobustRole]
-    settings: LabelledTraining

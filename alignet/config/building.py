@@ -46,6 +46,7 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
             meant = f"; did you mean {near[0]!r}?" if near else f"; its keys are {', '.join(hints)}"
             raise ValueError(f"no configuration key {_join(where, name)!r}{meant}")
     own = {item.name: item.default for item in fields(kind) if item.default is not MISSING}  # what few need
+    own |= {item.name: item.default_factory() for item in fields(kind) if item.default_factory is not MISSING}
     value = own | dict(value)
     missing = [name for name in hints if name not in value]
     if missing:

@@ -10,18 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alignet.config.attack import ROBUST, AttackSection, RobustSection
+from alignet.config.attack import AttackSection
 from alignet.config.building import build
 from alignet.config.data import DataSettings
 from alignet.config.doctor import DoctorSettings
 from alignet.config.evaluate import AblationSettings, EvaluateSection
 from alignet.config.harmonizer import HARMONIZED, HarmonizeSection, SaliencySettings, StimuliSection
+from alignet.config.invert import InvertSection
 from alignet.config.models import EmbedSettings, ModelSettings, PixelsSettings
 from alignet.config.paths import PathsSettings
 from alignet.config.people import LevelsSection, SoftLabelsSettings, SurveySettings, ViceSection
+from alignet.config.perceptual import PerceptualSection
 from alignet.config.plan import PlanSettings
 from alignet.config.rehearse import RehearseSettings
 from alignet.config.report import ReportSettings
+from alignet.config.robust import INGREDIENTS, ROBUST, RobustSection, trained_role
 from alignet.config.runtime import RuntimeSettings
 from alignet.config.student import ExportSection, FinetuneSection
 from alignet.config.teacher import ClusterSettings, DistillSection, SmoothSettings, TripletsSettings
@@ -58,6 +61,8 @@ class Config:
     stimuli: StimuliSection
     attack: AttackSection
     robust: RobustSection | None
+    invert: InvertSection
+    perceptual: PerceptualSection
     export: ExportSection
     levels: LevelsSection
     evaluate: EvaluateSection
@@ -106,19 +111,21 @@ class Config:
                 f"evaluate.datasets: expected settings that finetune.roles makes, found {', '.join(sorted(unmade))} as "
                 f"well; add it to finetune.roles or take it out of the data sets"
             )
-        for section, roles, made in (
-            ("harmonize", HARMONIZED, self.harmonize.roles if self.harmonize else {}),
-            ("robust", ROBUST, self.robust.roles if self.robust else {}),
-        ):
-            missing = known & set(roles) - set(made)
-            if missing:
+        made = self.harmonize.roles if self.harmonize else {}
+        _check_made("harmonize", known & set(HARMONIZED) - set(made))
+        for name in made:
+            if name not in HARMONIZED:
+                raise ValueError(f"harmonize.roles: expected some of {', '.join(HARMONIZED)}, found {name!r}")
+        trained = {setting for setting in known if trained_role(setting)}
+        _check_made(
+            "robust", {one for one in trained if self.robust is None or self.robust.of_row(one) is None}
+        )
+        for name in self.robust.roles if self.robust else ():
+            if trained_role(name) != name:
                 raise ValueError(
-                    f"evaluate.datasets: expected settings that {section}.roles makes, found "
-                    f"{', '.join(sorted(missing))} as well; add it to {section}.roles or take it out of the data sets"
+                    f"robust.roles: expected some of {', '.join(ROBUST)}, or names that begin with one of "
+                    f"{', '.join(INGREDIENTS)}, in small letters, digits and hyphens, found {name!r}"
                 )
-            for name in made:
-                if name not in roles:
-                    raise ValueError(f"{section}.roles: expected some of {', '.join(roles)}, found {name!r}")
         for name, role in (self.harmonize.roles if self.harmonize else {}).items():
             if role.start == "alignet" and "alignet" not in self.finetune.roles:
                 raise ValueError(
@@ -130,6 +137,15 @@ class Config:
                 "smooth: expected null where finetune.settings.sampling is triplets, whose answers come from the "
                 "teacher as it is; add smooth=null"
             )
+
+
+def _check_made(section: str, missing: set[str]) -> None:
+    """ValueError for rows of evaluations that no training makes."""
+    if missing:
+        raise ValueError(
+            f"evaluate.datasets: expected settings that {section}.roles makes, found {', '.join(sorted(missing))} as "
+            f"well; add it to {section}.roles or take it out of the data sets"
+        )
 
 
 def parse(values: Mapping[str, Any]) -> Any:

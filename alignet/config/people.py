@@ -115,15 +115,22 @@ class LevelsSection:
 
 @dataclass(frozen=True)
 class SurveySettings:
-    """A page that asks people for odd-one-out choices, and what is made of their answers.
+    """A page that asks people for odd-one-out choices, or what an identically represented input (IRI) is most like, and
+    what is made of their answers.
 
-    images: an image set of data.sets, or a folder. objects: so many of its images at most, drawn at random; 0
-    takes all. after: ids of earlier surveys, whose images in their order are asked about again, and whose questions are
-    not. triplets: questions in all. trials: of these, asked of each participant.
+    kind: odd_one_out; of IRIs, `two`: target or seed, and `match`: which of three targets. images: an image set of
+    data.sets, or a folder. inverted: a folder of invert-*.npz, in place of images. similarity: a file of people's
+    similarities (n, n) of all inverted images, for hard triples. objects: so many of the images at most, drawn at
+    random; 0 takes all. after: ids of earlier surveys, whose images in their order are asked about again, and whose
+    questions are not. triplets: questions in all, or triples of `match`. trials: of these questions, asked of each
+    participant.
     """
 
     folder: str
+    kind: Literal["odd_one_out", "two", "match"]
     images: str
+    inverted: str | None
+    similarity: str | None
     objects: int
     after: tuple[str, ...]
     choose: Literal["random", "active"]
@@ -138,9 +145,10 @@ class SurveySettings:
     practice: int
     pixels: int
     quality: int
+    lossless: bool
     max_megabytes: float
     dead_ms: float
-    title: str
+    title: str | None
     consent: str
     consent_file: str | None
     hand_in: str
@@ -170,4 +178,21 @@ class SurveySettings:
         if self.slow_ms <= self.fast_ms:
             raise ValueError(
                 f"survey.slow_ms: expected more than fast_ms, {self.fast_ms}, found {self.slow_ms}"
+            )
+        asks = self.kind != "odd_one_out"
+        if asks != (self.inverted is not None):
+            raise ValueError(
+                f"survey.inverted: expected {'a folder of invert-*.npz' if asks else 'null'} with "
+                f"survey.kind={self.kind}, found {self.inverted}; the kinds two and match ask about inverted images, "
+                "odd_one_out about survey.images"
+            )
+        if asks and (self.after or self.choose == "active"):
+            raise ValueError(
+                f"survey.kind={self.kind}: expected survey.choose=random and no survey.after, found {self.choose} and "
+                f"{list(self.after)}; only odd-one-out questions can be chosen by earlier answers"
+            )
+        if self.similarity is not None and self.kind != "match":
+            raise ValueError(
+                f"survey.similarity: expected null with survey.kind={self.kind}, found {self.similarity}; it chooses "
+                "the triples of survey.kind=match"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from alignet.config import FOOLBOX, DatasetSettings
 from alignet.doctor.estimate_attack import method_of
@@ -68,7 +69,10 @@ def _evaluation(sources: Sources, name: str, dataset: DatasetSettings) -> Iterat
 def check_robust(sources: Sources, models: Models) -> Iterator[Finding]:
     """Images for every process of a step, passes over them, norms that are of pixels in [0, 1]."""
     section = sources.config.robust
-    roles = [node.role for node in sources.graph.values() if node.stage == "robust"]
+    made = [
+        node for node in sources.graph.values() if node.stage == "robust" and "snapshot" not in node.section
+    ]
+    roles = [node.role for node in made]
     if section is None or not roles:
         return
     settings, runtime = section.settings, sources.config.runtime
@@ -81,6 +85,13 @@ def check_robust(sources: Sources, models: Models) -> Iterator[Finding]:
     encoder = models.encoder("student") if "student" in models.networks() else None
     if encoder is not None:
         yield from _norms(sources, roles, math.prod(encoder.data_config["input_size"]))
+        yield from _beginning(sources, roles, encoder.module)
+    few = [role for role in roles if section.roles[role].loss == "simclr"]
+    if few and settings.batch < 2:
+        yield fault(
+            "robust.settings.batch", f"expected at least 2 images in a step of {', '.join(few)}, which tells the views "
+            f"of an image from those of others, found {settings.batch}", "Set it to at least 2",
+        )  # fmt: skip
     number = sources.images(section.images).number
     for role in roles:
         replays = max(section.roles[role].replays, 1)
@@ -88,10 +99,30 @@ def check_robust(sources: Sources, models: Models) -> Iterator[Finding]:
             passes = settings.steps / replays * settings.batch / number
             said = f"{role}: {settings.steps:,} steps of {settings.batch:,} images"
             said += f", each batch {replays} times" if replays > 1 else ""
+            said += (
+                f", {section.roles[role].loss.replace('_', '-')}"
+                if section.roles[role].loss != "adversarial"
+                else ""
+            )
             said += f": {passes:,.1f} times through {section.images}"
             about = "robust.settings.steps"
             fix = "Few images are seen at all: more steps, or more images a step"
             yield warning(about, said, fix) if passes < 0.5 else ok(about, said)
+
+
+def _beginning(sources: Sources, roles: list[str], module: Any) -> Iterator[Finding]:
+    """Whether batch normalisation has statistics where a training begins with random weights."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    section = sources.config.robust
+    assert section is not None
+    new = [role for role in roles if section.roles[role].begin == "random"]
+    normed = any(isinstance(one, _BatchNorm) for one in module.modules())
+    if new and normed and section.settings.batch_norm == "frozen":
+        yield fault(
+            "robust.settings.batch_norm", f"expected training for {', '.join(new)}, which begin with random weights, "
+            "found frozen: the statistics are those of no images", "Set it to training",
+        )  # fmt: skip
 
 
 def _norms(sources: Sources, roles: list[str], values: int) -> Iterator[Finding]:

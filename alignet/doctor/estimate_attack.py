@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from alignet.config import AttackMethod, build
+from alignet.config import AttackMethod, RobustRole, build
 from alignet.doctor.estimate_base import (
     HASH,
     KEPT,
@@ -67,6 +67,15 @@ def stored_bytes(values: int, stored: int) -> int:
     return values * (stored + 4 + 1) + BESIDE
 
 
+def attacks_of(role: RobustRole) -> str:
+    """How a training attacks images, in words."""
+    if not role.attacks:
+        return f"{role.loss.replace('_', '-')}, without attacks"
+    if role.replays:
+        return f"each batch {role.replays} times"
+    return f"{role.steps} of PGD in each{'' if role.loss == 'adversarial' else f', {role.loss}'}"
+
+
 class AttackEstimates(BaseEstimates):
     """Estimates of the stages attack and robust."""
 
@@ -105,6 +114,9 @@ class AttackEstimates(BaseEstimates):
         """Steps, measured with their attacks; images are read beforehand where they fit, as by fine-tuning."""
         section, forward = self.sources.config.robust, self.measured.forward("student")
         assert section is not None
+        if "snapshot" in node.section:
+            weights = forward.weights if forward is not None else 0
+            return self.small("weights that a training kept", weights / HASH, weights)
         role, settings = section.roles[node.role], section.settings
         step = self.measured.robust(role)
         if forward is None or step is None:
@@ -121,12 +133,12 @@ class AttackEstimates(BaseEstimates):
         seconds = settings.steps * step.seconds + self.while_reading(read, reading.seconds, 0.0)
         waiting = reading.size * (count.number if in_memory else settings.batch)
         grown = step.memory + on(self.measured.device, forward.weights)
-        what = f"each batch {replays} times" if role.replays else f"{role.steps} of PGD in each"
-        how = f"{settings.steps:,} steps of {duration(step.seconds)} ({step.how}), {what}"
+        how = f"{settings.steps:,} steps of {duration(step.seconds)} ({step.how}), {attacks_of(role)}"
         how += "" if in_memory else "; images are read anew in each step"
         carried = 4 * reading.size * settings.batch if role.replays else 0  # perturbations, in a checkpoint
         memory = many * (self.measured.baseline + grown.host + waiting)
+        kept = len(role.snapshots) * forward.weights  # beside the checkpoints, and then in the artifact
         return Estimate(
-            SMALL + forward.load + seconds, memory, forward.weights, how, extra_disk=KEPT * step.trained + 3 * carried,
-            gpu=grown.gpu, unknown=count.how == "unknown",
+            SMALL + forward.load + seconds, memory, forward.weights + kept, how,
+            extra_disk=KEPT * step.trained + 3 * carried + kept, gpu=grown.gpu, unknown=count.how == "unknown",
         )  # fmt: skip

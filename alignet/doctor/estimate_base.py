@@ -10,7 +10,7 @@ from alignet.doctor.measure import Measurements
 from alignet.doctor.models import NETWORKS
 from alignet.doctor.sources import Count, Sources
 from alignet.doctor.timing import cores
-from alignet.pipeline.graph import TRAINED
+from alignet.pipeline.graph import stage_of
 
 KEPT = 9  # a checkpoint holds what trains and Adam's two moments, and three lie there while one is written
 WIDTH = 1024  # features of a model that is not here
@@ -27,7 +27,7 @@ def of_role(role: str) -> tuple[str, str, str]:
 
 def base_of(model: str) -> str:
     """The configured model that a name is of: the student for what is trained from it."""
-    return "student" if model in TRAINED else model
+    return "student" if stage_of(model) else model
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alignet.config import DatasetSettings
 from alignet.doctor.estimate_attack import attacked_of, method_of
 from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate, base_of, of_role
-from alignet.pipeline.graph import SETTINGS, Node
+from alignet.pipeline.graph import Node, row_of
 
 ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and thousands of triplets
     "rsa": 0.1, "rsa_mean": 0.2, "nights": 1.0, "calibration": 0.1, "levels": 0.8, "hierarchy": 0.6, "space": 0.2,
@@ -30,7 +30,7 @@ class ResultEstimates(BaseEstimates):
     def evaluate(self, node: Node) -> Estimate:
         setting, _, name = node.role.partition(".")
         dataset = self.sources.config.evaluate.datasets[name]
-        model = SETTINGS[setting][0]
+        model = (row_of(setting) or (None, None))[0]
         if dataset.family == "where":
             return self._where(node, dataset)
         if dataset.family == "attack":

@@ -16,6 +16,7 @@ from alignet.doctor.config_checks import images_a_step
 from alignet.doctor.estimate_attack import AttackEstimates
 from alignet.doctor.estimate_base import HASH, KEPT, SMALL, Estimate, base_of, of_role, processes
 from alignet.doctor.estimate_harmonizer import HarmonizerEstimates
+from alignet.doctor.estimate_invert import InversionEstimates
 from alignet.doctor.estimate_results import ResultEstimates
 from alignet.doctor.findings import duration, plain, size
 from alignet.doctor.memory import on
@@ -29,7 +30,7 @@ EPOCHS = 0.2  # of the way from the earliest stop of VICE to max_epochs
 IMAGE = 115_000  # bytes of an image that is not here: the mean of ImageNet's training images
 
 
-class Estimates(HarmonizerEstimates, AttackEstimates, ResultEstimates):
+class Estimates(HarmonizerEstimates, AttackEstimates, InversionEstimates, ResultEstimates):
     """Estimates of the nodes of one configuration."""
 
     def of(self, key: str) -> Estimate:
@@ -41,7 +42,8 @@ class Estimates(HarmonizerEstimates, AttackEstimates, ResultEstimates):
             "distill": self._distill, "cluster": self._cluster, "triplets": self._triplets, "smooth": self._smooth,
             "finetune": self._finetune, "harmonize": self.harmonize, "saliency": self.saliency,
             "stimuli": self.stimuli, "levels": self.levels, "evaluate": self.evaluate, "export": self.export,
-            "report": self.report, "attack": self.attack, "robust": self.robust,
+            "report": self.report, "attack": self.attack, "robust": self.robust, "invert": self.invert,
+            "perceptual": self.perceptual,
         }  # fmt: skip
         if node.stage not in kinds:
             return self.small(f"no estimate for the stage {node.stage}: a few seconds", 5.0)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from alignet.config import DatasetSettings
 from alignet.doctor.findings import Finding, fault, ok, warning
@@ -67,6 +70,8 @@ def _opened(dataset: DatasetSettings) -> list[str]:
         return [part for part in parts if part == "real"]
     if dataset.family == "masking":
         return [part for part in parts if part == "human"]
+    if dataset.family == "invariance" and dataset.settings:
+        return [part for part in parts if part == "similarity" or part.partition(" ")[0] == "people"]
     if dataset.family in _TREES:
         return [part for part in parts if part in ("wordnet", "hierarchy", "labels")]
     if dataset.family == "few_shot" and dataset.options["labels"] == "table":
@@ -80,7 +85,12 @@ def _together(dataset: DatasetSettings, part: str) -> list[str]:
     """The parts that are read with one: the three files of BREEDS, the table that orders a matrix, an image's class."""
     if dataset.family == "breeds" and part == "hierarchy":
         return list(_BREEDS)
-    beside = {"matrix": ["order"], "wordnet": ["labels"], "hierarchy": ["labels"]}
+    beside = {
+        "matrix": ["order"],
+        "wordnet": ["labels"],
+        "hierarchy": ["labels"],
+        "similarity": ["order", "labels"],
+    }
     if dataset.family == "rsa_mean":
         beside = {part: [f"order {part}"]}
     return [part, *(one for one in beside.get(part, []) if one in dataset.data)]
@@ -99,6 +109,8 @@ def _described(sources: Sources, name: str, dataset: DatasetSettings, part: str)
         return _real(sources, name, dataset, path)
     if dataset.family == "masking":
         return _curve(path)
+    if dataset.family == "invariance":
+        return _alike(sources, name, dataset, part, path)
     if part == "hierarchy" or part == "wordnet":
         return _tree(sources, name, dataset, part, path)
     return _labelled(sources, dataset, part, path)
@@ -181,6 +193,45 @@ def _curve(path: Path) -> str:
     found = read_human(path)
     low, high = found["share"][0], found["share"][-1]
     return f"{path}: people's accuracy at {len(found['share'])} shares from {low:g} to {high:g}"
+
+
+def _alike(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:
+    """People's answers on inverted images, or their similarities of the targets."""
+    from alignet.evaluate.families.invariance_people import read_answers
+    from alignet.evaluate.families.invariance_read import read_similarity
+    from alignet.evaluate.families.material import Material
+
+    ids, settings = _inverted(sources, name, dataset), sources.config.invert
+    if part != "similarity":
+        answers = read_answers(path, ids, settings.draws)
+        said = ", ".join(f"{len(one):,} of the kind {kind}" for kind, one in answers.items())
+        return f"{path}: answers that count: {said or 'none'}"
+    files = {one: _path(sources, dataset, one) for one in _together(dataset, part)}
+    material = Material(name, "", {}, files, {}, {}, _unread, _unread, _unread, None, 0, 0)
+    matrix, _, note = read_similarity(material, dataset.options, ids)
+    said = f"{path}: similarities of {len(matrix):,} of {len(ids):,} inverted images"
+    return f"{said}; {note}" if note else said
+
+
+def _unread(*_: Any) -> Any:
+    raise AssertionError(
+        "the family invariance reads neither features nor triplets nor pictures of its files"
+    )
+
+
+def _inverted(sources: Sources, name: str, dataset: DatasetSettings) -> list[str]:
+    """The ids of the images that the stage invert draws from a set, as it draws them."""
+    graph, settings = sources.graph, sources.config.invert
+    key = graph[f"evaluate[{dataset.settings[0]}.{name}]"].inputs.get("node.invert")
+    node = graph[key] if key is not None else None
+    images = graph[node.inputs["images"]].role if node is not None and node.stage == "invert" else ""
+    ids = sources.set_ids(images) if images else None
+    if ids is None:
+        raise _AbsentError(images or "of the node `invert`")
+    if not settings.images:
+        return ids
+    rows = np.random.default_rng(settings.seed).permutation(len(ids))[: settings.images]
+    return [ids[row] for row in sorted(rows.tolist())]
 
 
 def _tree(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:

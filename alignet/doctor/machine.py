@@ -166,6 +166,10 @@ def _fits(about: str, key: str, needed: int, free: int, total: int) -> Finding:
         fix = "Lower saliency.batch or saliency.shard"
     elif key.startswith("attack"):
         fix = "Lower attack.batch or attack.shard"
+    elif key.startswith("invert"):
+        fix = "Lower invert.batch or invert.shard"
+    elif key.startswith("perceptual"):
+        fix = "Lower perceptual.batch or invert.images"
     elif key.startswith("robust"):
         fix = "Lower robust.settings.batch, or set runtime.recompute=true"
     if needed > total:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from alignet.doctor.measure_attacks import AttackMeasurements
+from alignet.doctor.measure_inversions import InversionMeasurements
 from alignet.doctor.memory import Memory, watched
 from alignet.doctor.timing import rate, seconds_of
 
@@ -28,7 +28,7 @@ def random_rows(m: int, n: int) -> np.ndarray:
     return rows
 
 
-class Measurements(AttackMeasurements):
+class Measurements(InversionMeasurements):
     """All measurements of one run of doctor, with those of maps, triplets, evaluations and the drawn world."""
 
     # ---- people

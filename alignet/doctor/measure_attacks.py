@@ -111,7 +111,7 @@ class AttackMeasurements(GradientMeasurements):
         passes = one.batch * forward_passes(role, recompute=self.sources.config.runtime.recompute)
         built = passes * forward.seconds * forward.built
         fixed = on(self.device, STATES * forward.weights)
-        kept = self._kept() / forward.built * one.batch
+        kept = self._kept() / forward.built * one.batch * views(role)
         reckoned = fixed + on(self.device, kept) + forward.memory_of(one.batch)
         least = min(4, one.batch)
         if built * least / one.batch * 3 > 4 * self.budget:
@@ -151,19 +151,30 @@ class AttackMeasurements(GradientMeasurements):
         m, draw = max(2, settings.batch), np.random.default_rng(0)
         images = torch.randint(0, 256, (1, *shape), dtype=torch.uint8).expand(m, *shape)
         data = Labelled(images, draw.integers(0, classes, m))
-        recompute = self.sources.config.runtime.recompute
+        recompute, section = self.sources.config.runtime.recompute, self.sources.config.robust
+        assert section is not None
+        augmentation = section.augmentations[role.augmentation] if role.augmentation else None
 
         def run(steps: int) -> float:
             short = dataclasses.replace(settings, steps=steps)
-            return seconds_of(lambda: adversarial_training(encoder, data, short, role, recompute=recompute))
+            return seconds_of(lambda: adversarial_training(
+                encoder, data, short, role, augmentation=augmentation, recompute=recompute
+            ))  # fmt: skip
 
         return rate(run, 1, 2 * self.budget, settings.steps - 1)[0]
 
 
-def forward_passes(role: RobustRole, *, recompute: bool) -> int:
-    """Forward passes, in products, that an image's part of a step of adversarial training takes.
+def views(role: RobustRole) -> int:
+    """Copies of an image that a step leads back to the weights: as it is and attacked, or two views of it."""
+    return 2 if role.loss in ("mart", "simclr") or (role.loss == "trades" and role.attacks) else 1
 
-    A step of PGD leads back to the pixels alone. recompute: each forward pass is made again for its gradient.
+
+def forward_passes(role: RobustRole, *, recompute: bool) -> int:
+    """Forward passes, in products, that an image's part of a step of training on labelled images takes.
+
+    A step of an attack leads back to the pixels alone; attacks on answers or features look at these first. recompute:
+    each forward pass is made again for its gradient.
     """
-    steps = 0 if role.replays else role.steps
-    return steps * (GRADIENT + recompute) + PLAIN + recompute
+    steps = role.steps if role.attacks and not role.replays else 0
+    before = role.attacks and role.loss in ("trades", "simclr")
+    return before + steps * (GRADIENT + recompute) + views(role) * (PLAIN + recompute)

@@ -15,7 +15,7 @@ from alignet.doctor.files import open_one, sample
 from alignet.doctor.findings import Finding, fault, ok, plain, warning
 from alignet.doctor.short import BLOCKS, Short, shortened
 from alignet.doctor.sources import Sources
-from alignet.pipeline.graph import TRAINED
+from alignet.pipeline.graph import TRAINED, Node, stage_of
 from alignet.runtime.memory import memory_left
 
 NETWORKS = ("timm", "open_clip", "transformers")  # libraries whose models are networks
@@ -47,9 +47,11 @@ class Models:
     def networks(self) -> dict[str, ModelSettings]:
         """Models that the graph embeds with or trains, and that are networks."""
         nodes = self.sources.graph.values()
-        stages = ("embed", "saliency", "attack")
+        stages = ("embed", "saliency", "attack", "invert")
         used = {re.split("[.:]", node.role)[0] for node in nodes if node.stage in stages}
-        if any(node.stage in TRAINED.values() for node in nodes):
+        compared = self.sources.config.perceptual.distances
+        used |= {compared[name].model for node in nodes for name in distances_of(node)}
+        if any(node.stage in TRAINED.values() for node in nodes) or any(map(stage_of, used)):
             used.add("student")
         models = {name: model for name, model in self.sources.config.models.items() if name in used}
         return {name: model for name, model in models.items() if model.library in NETWORKS}
@@ -75,6 +77,8 @@ class Models:
                 else None
             )
             return str(self.sources.path(model.weights_set)) if there is not None else None
+        if model.weights == "pretrain" and f"pretrain[{name}]" not in self.sources.graph:
+            return "random"  # every training begins with new ones
         if model.weights == "pretrain":
             from alignet.pipeline.payloads import weights_of
 
@@ -116,28 +120,42 @@ class Models:
             )
 
 
+def distances_of(node: Node) -> list[str]:
+    """Perceptual distances that a node computes or pushes up, by name."""
+    if node.stage == "perceptual":
+        return list(node.section["distances"])
+    return (
+        [node.section["method"]["distance"]] if node.stage == "invert" and "distance" in node.section else []
+    )
+
+
 def parameter_bytes(model: ModelSettings) -> int | None:
     """Bytes of a network's parameters, from its architecture alone; None where only building it can tell."""
+    module = on_meta(model)
+    if module is None:
+        return None
+    return sum(value.numel() * value.element_size() for value in module.parameters())
+
+
+def on_meta(model: ModelSettings) -> Any:
+    """A network as a module without memory for its weights; None where only building it can tell what it is."""
     import torch
 
     with torch.device("meta"):
         if model.library == "timm":
             import timm
 
-            if not timm.is_model(model.architecture):
-                return None
-            module = timm.create_model(model.architecture, **model.model_args)
-        elif model.library == "open_clip":
-            import open_clip
-
-            config = dict(open_clip.get_model_config(model.architecture) or {}) | dict(model.model_args)
-            if not config or "hf_model_name" in config.get("text_cfg", {}):
-                return None
-            kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
-            module = kind(**config)
-        else:
+            known = timm.is_model(model.architecture)
+            return timm.create_model(model.architecture, **model.model_args) if known else None
+        if model.library != "open_clip":
             return None
-    return sum(value.numel() * value.element_size() for value in module.parameters())
+        import open_clip
+
+        config = dict(open_clip.get_model_config(model.architecture) or {}) | dict(model.model_args)
+        if not config or "hf_model_name" in config.get("text_cfg", {}):
+            return None
+        kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+        return kind(**config)
 
 
 def load(model: ModelSettings, weights: str, where: str) -> Any:
@@ -175,11 +193,12 @@ def check_weights(sources: Sources, models: Models) -> Iterator[Finding]:
         encoder = models.encoder(name)
         if encoder is None:
             yield fault(name, models.failed[name])
-        elif model.weights in ("file", "random") or models.weights(name) == "":
+        elif model.weights in ("file", "random") or models.weights(name) in ("", "random"):
             short = models.short(name)
             count = sum(value.numel() for value in encoder.module.parameters())
             count = count if short is None else short.weights // 4
-            said = "random weights" if model.weights == "random" else f"weights fit ({model.weights})"
+            new = models.weights(name) == "random"
+            said = "random weights" if new else f"weights fit ({model.weights})"
             yield ok(name, f"{model.architecture}, {count / 1e6:,.1f} million parameters, {said}")
 
 

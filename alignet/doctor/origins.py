@@ -18,7 +18,7 @@ from alignet.pipeline.cli import conf_folder
 # Sections that decide what is computed; the others say where things are and how they are shown.
 METHOD = (
     "teacher", "student", "vice", "soft_labels", "distill", "cluster", "triplets", "smooth", "finetune", "harmonize",
-    "saliency", "stimuli", "attack", "robust",
+    "saliency", "stimuli", "attack", "robust", "invert", "perceptual",
 )  # fmt: skip
 GROUPS = ("teacher", "student")  # chosen whole by name
 # Sources of data/README.md by how their rows begin -> how it is known that a run reads them: a set of data below a
@@ -74,25 +74,38 @@ def values(composed: Mapping[str, Any], overrides: Sequence[str], folder: Path |
 
 def _decides(section: str, composed: Mapping[str, Any]) -> bool:
     """Whether anything is computed by a section: saliency and pictures shown in part are where there are maps, attacks
-    where an evaluation names them."""
+    and inversions where an evaluation names them."""
     if section == "stimuli":
         return bool(composed.get("stimuli", {}).get("maps"))
-    if section == "attack":
+    family = {"attack": "attack", "invert": "invariance", "perceptual": "invariance"}.get(section)
+    if family:
         datasets = composed.get("evaluate", {}).get("datasets", {}).values()
-        return any(one["family"] == "attack" and one["settings"] for one in datasets)
+        return any(one["family"] == family and one["settings"] for one in datasets)
     sets = composed.get("data", {}).get("sets", {})
     return section != "saliency" or any(one["kind"] == "maps" for one in sets.values())
 
 
 def _used(section: str, composed: Mapping[str, Any]) -> Any:
-    """A section, of `attack` with the methods alone that its nodes take."""
-    if section != "attack":
+    """A section; of `attack`, `invert` and `perceptual` with the methods and distances alone that nodes take."""
+    if section not in ("attack", "invert", "perceptual"):
         return composed.get(section)
     found = composed[section]
+    if section == "attack":
+        named = _named(composed, r"attack\[[^.\]]*:([^.\]]+)\.") | {found["method"]}
+        return {**found, "methods": {name: one for name, one in found["methods"].items() if name in named}}
+    named = _named(composed, r"invert\[.*\.([^.\]]+)\]")
+    methods = {name: one for name, one in composed["invert"]["methods"].items() if name in named}
+    if section == "invert":
+        return {**found, "methods": methods}
+    pushed = {one["distance"] for one in methods.values()}
+    named = {"pixels", *(found["use"] or found["distances"]), *pushed}
+    return {**found, "distances": {name: one for name, one in found["distances"].items() if name in named}}
+
+
+def _named(composed: Mapping[str, Any], pattern: str) -> set[str]:
+    """What the nodes of evaluations name, by a pattern."""
     nodes = [str(key) for one in composed["evaluate"]["datasets"].values() for key in one["nodes"].values()]
-    named = {match[1] for key in nodes if (match := re.match(r"attack\[[^.\]]*:([^.\]]+)\.", key))}
-    kept = {name: one for name, one in found["methods"].items() if name in named | {found["method"]}}
-    return {**found, "methods": kept}
+    return {match[1] for key in nodes if (match := re.match(pattern, key))}
 
 
 def active_files(folder: Path, overrides: Sequence[str], experiment: str) -> list[tuple[Path, str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ class Objective(ABC):
         self.carried: Tensor | None = (
             None  # what each of this process's places of a batch hands on to the next step
         )
+        self.head: nn.Module | None = None  # what is trained beside the network, and not kept
 
     @abstractmethod
     def backward(self, parts: Sequence[Part], step: int) -> Tensor:
@@ -122,17 +123,21 @@ class Objective(ABC):
     def _changed(
         self, part: Part, source: Source, step: int, row: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        settings, device = self.settings, self.classify.device
+        device = self.classify.device
         if not len(part.labels):
             side = self.classify.encoder.data_config["input_size"][1:]
             return torch.zeros(0, 3, *side, device=device), torch.zeros(0, self.classes, device=device), None
         images = self.classify.pixels(part.images.to(device))
         maps = part.maps.to(device, torch.float32) if part.maps is not None and self.use_maps else None
         stacked = images if maps is None else torch.cat([images, maps[:, None]], 1)
-        generator = torch.Generator().manual_seed(seed_of(settings.seed, 3, step, row))
-        stacked = augment(stacked, settings.flip, settings.crop, generator, (source.count, part.places))
+        stacked = self._augmented(stacked, source.count, part.places, step, row)
         targets = F.one_hot(part.labels, self.classes).to(device, torch.float32)
         return stacked[:, :3], targets, None if maps is None else stacked[:, 3]
+
+    def _augmented(self, images: Tensor, count: int, places: Tensor, step: int, row: int) -> Tensor:
+        """Images (b, channels, H, W), at places (b,) of the `count` of a step, changed at random."""
+        generator = torch.Generator().manual_seed(seed_of(self.settings.seed, 3, step, row))
+        return augment(images, self.settings.flip, self.settings.crop, generator, (count, places))
 
 
 def classes_of(encoder: Encoder) -> int:
@@ -178,13 +183,15 @@ def train(
     workers: int = 0,
     checkpoints: Checkpoints | None = None,
     recompute: bool = False,
+    snapshot: Callable[[int], None] | None = None,
 ) -> Trained:
     """Minimise the objective and the decay of weights. encoder: changed in place.
 
     what: the stage, in messages. advice: what to change where a figure is not finite. order: whose map each image with
     one gets. replays: steps in a row that have the same images. recompute: keep only what enters each block of the
-    network and compute the rest again: the same numbers, less memory. Interrupted work goes on at `checkpoints` and
-    ends in the same bytes. ValueError when a loss, a gradient or a weight is not finite.
+    network and compute the rest again: the same numbers, less memory. snapshot: called after each step with how many
+    are done, before a checkpoint of them is written. Interrupted work goes on at `checkpoints` and ends in the same
+    bytes. ValueError when a loss, a gradient or a weight is not finite.
     """
     everyone = objective.everyone
     encoder.module.requires_grad_(True)
@@ -201,11 +208,17 @@ def train(
             computed_again(block)
     loop = Training(what, settings.steps, checkpoints=checkpoints, processes=everyone, advice=advice)
     optimizer = optimizer_of(encoder.module, settings)
+    if objective.head is not None:
+        objective.head.requires_grad_(True)
+        for group in optimizer_of(objective.head, settings).param_groups:
+            optimizer.add_param_group({key: group[key] for key in ("params", "weight_decay")})
     curves = (*objective.curves, "lr")
     done, tensors, _ = loop.restored()
     curve = torch.zeros((settings.steps, len(curves)), dtype=torch.float64)
     if done:
         _restore(encoder.module, optimizer, tensors)
+        if objective.head is not None:
+            _restore(objective.head, optimizer, tensors, "head.")
         objective.restore(tensors)
         curve = tensors["curve"]
     loader: Any = torch.utils.data.DataLoader(
@@ -214,7 +227,8 @@ def train(
         collate_fn=_as_it_is, shuffle=False,
     )  # fmt: skip
     steps = iter(loader)
-    parameters = [held for held in encoder.module.parameters() if held.requires_grad]
+    trained = [encoder.module] if objective.head is None else [encoder.module, objective.head]
+    parameters = [held for module in trained for held in module.parameters() if held.requires_grad]
 
     def one_step(step: int) -> str:
         optimizer.zero_grad(set_to_none=True)
@@ -233,10 +247,13 @@ def train(
             for held in encoder.module.buffers():
                 everyone.copy(held)  # each saw its own images; the first one's statistics count, as DDP's do
         curve[step] = torch.tensor([*figures, rate], dtype=torch.float64)
+        if snapshot is not None:
+            snapshot(step + 1)
         return objective.note(figures)
 
     def tensors_now() -> dict[str, Tensor]:
-        return _tensors(encoder.module, optimizer) | objective.held() | {"curve": curve}
+        head = {} if objective.head is None else _tensors(objective.head, optimizer, "head.")
+        return _tensors(encoder.module, optimizer) | head | objective.held() | {"curve": curve}
 
     loop.run(one_step, tensors_now, dict, together=True)
     encoder.module.eval()
@@ -299,21 +316,23 @@ def optimizer_of(module: nn.Module, settings: LabelledTraining) -> torch.optim.O
     return torch.optim.SGD(used, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
 
 
-def _tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    held = {f"model.{name}": value for name, value in module.state_dict().items()}
+def _tensors(module: nn.Module, optimizer: torch.optim.Optimizer, prefix: str = "") -> dict[str, Tensor]:
+    held = {f"model.{prefix}{name}": value for name, value in module.state_dict().items()}
     for name, parameter in module.named_parameters():
         for key, value in optimizer.state[parameter].items():
             if isinstance(value, Tensor):
-                held[f"{key}.{name}"] = value
+                held[f"{key}.{prefix}{name}"] = value
     return held
 
 
-def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    module.load_state_dict({name: tensors[f"model.{name}"] for name in module.state_dict()})
+def _restore(
+    module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str = ""
+) -> None:
+    module.load_state_dict({name: tensors[f"model.{prefix}{name}"] for name in module.state_dict()})
     for name, parameter in module.named_parameters():
         for key in _STATE:
-            if f"{key}.{name}" in tensors:
-                value = tensors[f"{key}.{name}"]
+            if f"{key}.{prefix}{name}" in tensors:
+                value = tensors[f"{key}.{prefix}{name}"]
                 like = torch.empty_like(parameter) if value.ndim else value.to(parameter.device)
                 optimizer.state[parameter][key] = like.copy_(value)  # in the parameter's order of memory
 

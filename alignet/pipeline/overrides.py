@@ -57,7 +57,8 @@ def _based(overrides: Sequence[str]) -> list[str]:
 # keys whose values are text whatever they look like, and of these the ones that name a file or a folder
 _TEXT = re.compile(r"role|survey\.(title|consent|hand_in)")
 _PATH = re.compile(
-    r"paths\.\w+|data\.sets\.[\w-]+\.(path|ids|under)|survey\.(images|folder|posterior|consent_file)|runtime\.slurm\.logs"
+    r"paths\.\w+|data\.sets\.[\w-]+\.(path|ids|under)|runtime\.slurm\.logs"
+    r"|survey\.(images|inverted|similarity|folder|posterior|consent_file)"
 )
 _SWEEP = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\(.*\)")
 

@@ -184,8 +184,11 @@ def opener(run: StageRun, source: ImageSource) -> Callable[..., Image.Image]:
     return partial(source.open, **reading(run.section["pixels"]))
 
 
-def encoder(run: StageRun, weights: Path | str) -> Encoder:
-    """The backbone of a stage's `model` section with the given weights: a file, a folder, or '' (the hub's)."""
+def encoder(run: StageRun, weights: Path | str, seed: int = 0) -> Encoder:
+    """The backbone of a stage's `model` section with the given weights: a file, a folder, '' (the hub's) or "random".
+
+    seed: of random weights.
+    """
     from alignet.backbones import Backbone, load_encoder
 
     model = run.section["model"]
@@ -198,7 +201,7 @@ def encoder(run: StageRun, weights: Path | str) -> Encoder:
         feature=model["feature"],
         tag=model["tag"],
     )
-    return load_encoder(backbone, device=run.runtime.device, seed=0)
+    return load_encoder(backbone, device=run.runtime.device, seed=seed)
 
 
 def base_weights(run: StageRun) -> Path | str:

@@ -33,7 +33,7 @@ from alignet.runtime.distributed import current
 from alignet.runtime.interrupt import Stopped, stop_if_asked
 
 # stages that all processes of a run work on; the others are the first one's
-SHARED = ("attack", "embed", "finetune", "harmonize", "robust", "saliency", "stimuli")
+SHARED = ("attack", "embed", "finetune", "harmonize", "invert", "perceptual", "robust", "saliency", "stimuli")
 
 
 @dataclass

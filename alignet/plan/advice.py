@@ -23,6 +23,8 @@ DEALT = (
     "embed",
     "finetune",
     "harmonize",
+    "invert",
+    "perceptual",
     "robust",
     "saliency",
     "stimuli",

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from alignet.doctor.estimate_attack import HELD, POLISHED, attacked_of, method_of, passes_of, stored_bytes
+from alignet.doctor.estimate_attack import (
+    HELD,
+    POLISHED,
+    attacked_of,
+    attacks_of,
+    method_of,
+    passes_of,
+    stored_bytes,
+)
 from alignet.doctor.estimate_base import KEPT, SMALL, base_of, of_role
-from alignet.doctor.measure_attacks import FORWARDS, forward_passes
+from alignet.doctor.measure_attacks import FORWARDS, forward_passes, views
 from alignet.pipeline.graph import Node
 from alignet.plan import formulas
 from alignet.plan.costs import CONTEXT, NAME, PROCESS, BaseCosts, Cost, kept_bytes, pass_images
@@ -43,12 +51,15 @@ class AttackCosts(BaseCosts):
     def _robust(self, node: Node) -> Cost:
         section = self.config.robust
         assert section is not None
+        if "snapshot" in node.section:
+            weights = 4 * self.sizes.network("student").parameters
+            return self._fixed(node, weights / 1e8, "weights that a training kept", weights)
         one, role, network = section.settings, section.roles[node.role], self.sizes.network("student")
         recompute, on = self.config.runtime.recompute, self.machine.gpu is not None
         kept, images = kept_bytes(network, False, recompute), self.sizes.images(section.images)
         step = formulas.robust_step(
             one.batch, forward_passes(role, recompute=recompute) * network.forward, network.parameters, kept,
-            1 if role.replays else 1 + role.steps, network.kind,
+            views(role) + (role.steps if role.attacks and not role.replays else 0), network.kind,
         )  # fmt: skip
         work, pixels = step.times(one.steps), 3 * network.size**2
         fits = pixels * images <= self.machine.settings.memory / 4
@@ -58,11 +69,12 @@ class AttackCosts(BaseCosts):
         )
         seconds, bound = self._while_reading(work, reading, fits, False)
         weights = 4 * network.parameters
-        gpu = 4 * weights + one.batch / self.machine.count * kept  # weights, gradient, momentum, the result
+        # weights, gradient, momentum, the result
+        gpu = 4 * weights + views(role) * one.batch / self.machine.count * kept
         host = weights + pixels * (images if fits else (1 + 2 * self.workers) * one.batch)
-        what = f"each batch {role.replays} times" if role.replays else f"{role.steps} of PGD in each"
-        how = f"{one.steps:,} steps of {one.batch:,} images, {what}"
+        how = f"{one.steps:,} steps of {one.batch:,} images, {attacks_of(role)}"
         how += "" if fits else "; images are read anew in each step"
         carried = 4 * pixels * one.batch if role.replays else 0
         return Cost(node.stage, node.role, work + reading, SMALL + seconds, bound, PROCESS + host + (0 if on else gpu),
-                    CONTEXT + gpu if on else 0, weights + KEPT * weights + 3 * carried, how)  # fmt: skip
+                    CONTEXT + gpu if on else 0, weights * (1 + KEPT + 2 * len(role.snapshots)) + 3 * carried,
+                    how)  # fmt: skip

@@ -160,6 +160,13 @@ def robust_step(b: float, flops: float, trained: float, kept: float, passes: int
     return work + Work(6 * trained, 4 * SGD_ARRAYS * trained, {"parameter": trained})
 
 
+def compared(pairs: float, values: float) -> Work:
+    """Squared differences of pairs of images, of each of which so many numbers are kept."""
+    return Work(
+        3 * pairs * values, 8 * pairs * values, {"label value": 2 / 3 * pairs * values}
+    )  # of three rows there
+
+
 def ridge(images: float, q: float, p: float) -> Work:
     """Ridge regression of p features on q predictors with leave-one-out errors, in float64."""
     least = min(images, q)

@@ -16,12 +16,13 @@ from alignet.config import Config
 from alignet.doctor.estimate_base import KEPT, SMALL, base_of, of_role
 from alignet.doctor.estimate_results import ASSUMED
 from alignet.doctor.estimates import EPOCHS
-from alignet.pipeline.graph import SETTINGS, TRAINED, Node, build_graph
+from alignet.pipeline.graph import TRAINED, Node, build_graph, row_of
 from alignet.plan import formulas
 from alignet.plan.attack import AttackCosts
 from alignet.plan.costs import CONTEXT, IDENTITY, NAME, PROCESS, Cost, embed_bytes, kept_bytes, pass_images
 from alignet.plan.formulas import Work
 from alignet.plan.harmonizer import HarmonizerCosts
+from alignet.plan.invert import InversionCosts
 from alignet.plan.machines import Machine
 from alignet.plan.sizes import MissingSize, Sizes
 
@@ -50,7 +51,7 @@ def plan_nodes(config: Config, machine: Machine) -> list[Cost]:
 
 
 @dataclass
-class _Planner(HarmonizerCosts, AttackCosts):
+class _Planner(HarmonizerCosts, AttackCosts, InversionCosts):
     def of(self, node: Node) -> Cost:
         kinds: Mapping[str, Callable[[Node], Cost]] = {
             "index": self._index, "vice": self._vice, "reliability": self._reliability,
@@ -58,7 +59,7 @@ class _Planner(HarmonizerCosts, AttackCosts):
             "triplets": self._triplets, "smooth": self._smooth, "finetune": self._finetune, "pretrain": self._pretrain,
             "world": self._world, "evaluate": self._evaluate, "export": self._export, "report": self._report,
             "saliency": self._saliency, "stimuli": self._stimuli, "harmonize": self._harmonize,
-            "attack": self._attack, "robust": self._robust,
+            "attack": self._attack, "robust": self._robust, "invert": self._invert, "perceptual": self._perceptual,
         }  # fmt: skip
         return kinds.get(node.stage, self._other)(node)
 
@@ -291,7 +292,7 @@ class _Planner(HarmonizerCosts, AttackCosts):
         return triplets in self.sizes.assumed or self.config.data.drawn(triplets)
 
     def _width(self, setting: str) -> int:
-        model = SETTINGS[setting][0]
+        model = (row_of(setting) or (None, None))[0]
         return self.sizes.width("student" if model is None else base_of(model))
 
     def _export(self, node: Node) -> Cost:

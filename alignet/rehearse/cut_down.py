@@ -37,6 +37,7 @@ def cut_down(config: Config, folder: Path) -> CutDown:
         for pattern, value in rules["values"].items()
         for line in _replace(values, pattern.split("."), value, "")
     ]
+    replaced += _snapshots(values)
     if not config.rehearse.models:
         for name in ("teacher", "student"):
             replaced += _random(values, name, rules["smaller"])
@@ -73,6 +74,21 @@ def _replace(values: Any, keys: list[str], rule: Any, where: str) -> Iterator[st
         if old is not None and _plain(new) != _plain(old):
             values[key] = new
             yield f"{place}: {_plain(old)} -> {_plain(new)}"
+
+
+def _snapshots(values: dict[str, Any]) -> Iterator[str]:
+    """Weights that trainings keep on their way, after the first steps in place of later ones, and the rows of these."""
+    robust = values["robust"] or {"roles": {}}
+    for name, role in robust["roles"].items():
+        kept = tuple(range(1, len(role["snapshots"]) + 1))
+        if kept == tuple(role["snapshots"]):
+            continue
+        rows = {f"{name}@{old}": f"{name}@{new}" for old, new in zip(role["snapshots"], kept, strict=True)}
+        yield f"robust.roles.{name}.snapshots: {_plain(role['snapshots'])} -> {_plain(kept)}"
+        role["snapshots"] = kept
+        robust["settings"]["steps"] = max(robust["settings"]["steps"], len(kept))
+        for dataset in values["evaluate"]["datasets"].values():
+            dataset["settings"] = tuple(rows.get(one, one) for one in dataset["settings"])
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,8 @@ from alignet.report.blocks import Block, Cell, Section, Table, Text
 from alignet.report.cross_dataset import across
 from alignet.report.dataset_results import SETTINGS, TITLES, Gathered, Row
 from alignet.report.files import slug
-from alignet.report.formatting import BOLD, best_of
+from alignet.report.formatting import BOLD, best_of, setting_title
+from alignet.report.four import TITLE, four
 from alignet.report.load_results import gather, merged
 from alignet.report.metric_styles import better_if_larger, hidden, number, title_of
 from alignet.report.page import Page
@@ -77,13 +78,13 @@ def gathered_runs(runs: Sequence[Run]) -> list[Gathered]:
 
 def _identity(run: Run, model: str) -> tuple[str, ...]:
     """Fingerprints of the evaluations of one model."""
-    from alignet.report.dataset_results import ROWS
+    from alignet.report.dataset_results import row_of
 
     return tuple(
         sorted(
             one.manifest["fingerprint"]
             for one in run.evaluated
-            if ROWS[one.manifest["identity"]["section"]["setting"]][0] == model
+            if (row_of(one.manifest["identity"]["section"]["setting"]) or ("",))[0] == model
         )
     )
 
@@ -100,6 +101,7 @@ def compare_page(runs: Sequence[Run]) -> Page:
         *([Section("differences", "Differences", differences(*runs))] if len(runs) == 2 else []),
         *overview(gathered),
         Section("settings", "All settings", tables),
+        Section("four", TITLE, four(gathered, first["headline"])),
         Section(
             "published", "The paper's tables", published_blocks(gathered, first["published"], "measured here")
         ),
@@ -221,7 +223,7 @@ def _different(first: Run, second: Run) -> tuple[list[list[Cell | str]], int]:
                 if (score.value, score.low, score.high) == (other.value, other.low, other.high):
                     same += 1
                     continue
-                named = f"{row.model} {TITLES.get(row.setting, row.setting)}"
+                named = f"{row.model} {setting_title(row.setting)}"
                 rows.append([title_of(metric), score.dataset, named, *_difference(score, other)])
     return rows, same
 

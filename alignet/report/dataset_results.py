@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alignet.config import trained_role
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Columns, Result
 
@@ -41,6 +42,37 @@ ROWS = {  # setting of the configuration -> (model, setting) as tables print the
 }
 
 
+_LOSSES = {"standard": "standard", "adversarial": "adversarial training", "trades": "TRADES", "mart": "MART",
+           "simclr": "SimCLR"}  # fmt: skip
+_ENDINGS = {"adversarial-none": "adversarial training, no augmentation", "standard-none": "standard, no augmentation",
+            "standard-strong": "standard, strong augmentation", "simclr-no-colour": "SimCLR without colour",
+            "simclr-adversarial": "SimCLR, adversarial augmentation"}  # fmt: skip
+
+
+def title_of(setting: str) -> str:
+    """A setting as tables print it, also one that a configuration names itself: trades-6, standard@50."""
+    if setting in TITLES or trained_role(setting) is None:
+        return TITLES.get(setting, setting)
+    name, _, steps = setting.partition("@")
+    loss, _, ending = name.partition("-")
+    title = TITLES.get(name) or _ENDINGS.get(name) or _LOSSES[loss]
+    if ending and title == _LOSSES.get(loss):
+        words = ending.replace("-", " ")
+        title += f", beta {words}" if loss in ("trades", "mart") and ending.isdigit() else f", {words}"
+    return f"{title}, step {int(steps):,}" if steps else title
+
+
+def row_of(setting: str) -> tuple[str, str] | None:
+    """What ROWS says of a setting, also of one that a configuration names itself; None for what is no row."""
+    return ROWS.get(setting) or (("student", setting) if trained_role(setting) else None)
+
+
+def in_rows(settings: Iterable[str]) -> list[str]:
+    """Settings in the order of the table: those of ROWS, then others as they come, snapshots by their steps."""
+    order = {setting: place for place, setting in enumerate(ROWS)}
+    return sorted(settings, key=lambda one: order.get(one, len(order)))
+
+
 @dataclass(frozen=True)
 class Row:
     """A model in a setting. model: `student`, `teacher` or `baseline`; on a page of several students their names."""
@@ -51,7 +83,7 @@ class Row:
     @property
     def title(self) -> str:
         """As text."""
-        return f"{self.model} {TITLES.get(self.setting, self.setting)}"
+        return f"{self.model} {title_of(self.setting)}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from alignet.report.blocks import Cell
-from alignet.report.dataset_results import TITLES, Row
+from alignet.report.dataset_results import Row, title_of
 
 if TYPE_CHECKING:
     from alignet.evaluate.bootstrap import Score
@@ -72,7 +72,7 @@ def p_text(p: float) -> str:
 
 def setting_title(setting: str) -> str:
     """A setting as tables print it."""
-    return TITLES.get(setting, setting)
+    return title_of(setting)
 
 
 def count(scores: Iterable[Score]) -> str:

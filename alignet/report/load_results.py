@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from alignet.report.dataset_results import ROWS, Gathered, Row
+from alignet.report.dataset_results import ROWS, Gathered, Row, in_rows, row_of
 
 if TYPE_CHECKING:
     from alignet.evaluate.result import Result
@@ -23,7 +23,7 @@ def gather(evaluated: Iterable[Artifact], names: Mapping[str, str]) -> list[Gath
     found: dict[str, tuple[str, Mapping[str, Any], dict[str, Result]]] = {}
     for artifact in evaluated:
         section = artifact.manifest["identity"]["section"]
-        if section["setting"] not in ROWS:
+        if row_of(section["setting"]) is None:
             raise ValueError(
                 f"the page: expected a setting out of {', '.join(ROWS)}, found {section['setting']!r}; name it in "
                 "alignet.report.dataset_results.ROWS"
@@ -38,9 +38,9 @@ def gather(evaluated: Iterable[Artifact], names: Mapping[str, str]) -> list[Gath
 
 def _rows(results: Mapping[str, Result], names: Mapping[str, str]) -> dict[Row, Result]:
     rows = {}
-    for setting, (model, title) in ROWS.items():
-        if setting in results:
-            rows[Row(names.get(model, model), title)] = results[setting]
+    for setting in in_rows(results):
+        model, title = row_of(setting) or ("student", setting)
+        rows[Row(names.get(model, model), title)] = results[setting]
     return rows
 
 

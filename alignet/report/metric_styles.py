@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -48,6 +49,8 @@ STYLES = {
     "accuracy": Style("accuracy on these images, %", 100, 1, True),
     "tolerance": Style("perturbation tolerance", best=True),
     "attack_alignment": Style("perturbations as people's maps, rho", best=True),
+    "two": Style("inverted images nearer the target (2AFC), %", 100, 1, True),
+    "match": Style("inverted images matched (clustering), %", 100, 1, True),
     "masked_area": Style("accuracy as pixels are revealed, area", best=True),
     "intact_accuracy": Style("accuracy on intact images, %", 100, 1),
     "human_distance": Style("distance from people's curve"),
@@ -62,6 +65,11 @@ HIDDEN = (  # told in the notes of the scores they belong to, or on the page; ke
     "tolerance_median", "tolerance_rms", "tolerance_8bit", "unbroken", "masked", "attack_alignment_max",
     "attack_alignment_mean", "attack_centre_bias", "attack_over_centre",
 )  # fmt: skip
+
+
+_INVERTED = re.compile(
+    r"(\w+_)?(two|match|match_hard|error8?|matched8?)(_.+)?"
+)  # of identically represented inputs
 
 
 def style_of(metric: str) -> Style:
@@ -85,7 +93,12 @@ def better_if_larger(metric: str) -> bool:
 
 
 def hidden(metric: str) -> bool:
-    """Whether the table leaves this metric to the notes; of attacks also what further ones and each norm add."""
+    """Whether the table leaves this metric to the notes.
+
+    Of attacks also what further ones and each norm add, of inverted images what each distance and method adds.
+    """
     if metric in HIDDEN or metric.startswith("robust_"):
+        return True
+    if metric not in STYLES and _INVERTED.fullmatch(metric):
         return True
     return metric.endswith(("_against", "_tolerance", "_alignment")) and metric != "attack_alignment"

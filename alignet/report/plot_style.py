@@ -6,11 +6,13 @@ every page, a model one marker and one line style within a figure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignet.config import INGREDIENTS, trained_role
 from alignet.report.blocks import Look
 from alignet.report.dataset_results import SETTINGS
 
@@ -45,10 +47,15 @@ _DASHED = {
     "robust-free": 3,
     "shuffled-maps": 1,
 }  # robust hues are like others
+_INGREDIENTS = dict(
+    zip(INGREDIENTS, (0, 3, 5, 6, 7), strict=True)
+)  # by the loss that a row's name begins with
 
 
 def hue_of(setting: str, look: Look) -> str:
-    """The colour of a setting; baselines are faint."""
+    """The colour of a setting; of an ingredient that of its loss; baselines are faint."""
+    if trained_role(setting) and setting not in _HUES:
+        return look.hues[_INGREDIENTS.get(re.split("[-@]", setting)[0], _HUES["robust-l2"])]
     return look.hues[_HUES[setting]] if setting in _HUES else look.faint
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from alignet.report.blocks import Block, Section, Text
 from alignet.report.cross_dataset import across
 from alignet.report.dataset_results import Gathered
+from alignet.report.four import TITLE, four
 from alignet.report.page import Page
 from alignet.report.published import published_blocks
 from alignet.report.sections import BUILDERS, SECTIONS, TOGETHER
@@ -37,6 +38,7 @@ def run_page(
         Section("settings", "All settings", [
             settings_block(rows, "Every measure in every setting"), *across(gathered),
         ]),
+        Section("four", TITLE, four(gathered, section["headline"])),
         Section("features", "Features", list(before)),
         Section("published", "The paper's tables", published_blocks(
             gathered, section["published"], f"this run{synthetic}"

@@ -15,6 +15,7 @@ from alignet.report.calibration import calibration
 from alignet.report.dataset_results import Gathered
 from alignet.report.examples import examples_blocks
 from alignet.report.hierarchy import hierarchy, relations
+from alignet.report.invariance import invariance
 from alignet.report.levels import levels
 from alignet.report.levels_people import levels_people
 from alignet.report.masking import masking
@@ -32,6 +33,7 @@ SECTIONS = {  # key -> title, in the order of the page
     "similarity": "Similarity judgments",
     "where": "Where networks and people look",
     "attack": "Adversarial attacks: tolerance and alignment",
+    "invariance": "Identically represented inputs: what may change unnoticed",
     "generalisation": "Generalisation",
     "representations": "Representations",
     "triplets": "Triplets",
@@ -61,4 +63,5 @@ TOGETHER: dict[
     "rsa_mean": ("similarity", rsa),
     "where": ("where", where),
     "attack": ("attack", attack),
+    "invariance": ("invariance", invariance),
 }

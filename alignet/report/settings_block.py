@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from alignet.report.blocks import Cell, Table
-from alignet.report.dataset_results import TITLES
+from alignet.report.dataset_results import title_of
 from alignet.report.settings_table import STUDENT, Row, measures
 
 NAME = "all"
@@ -31,7 +31,7 @@ def settings_block(rows: Sequence[Row], title: str, name: str = NAME) -> Table:
             text = f"{value} {spread}".strip()
             cells.append(Cell(text, score.value, score.low, score.high, best=index in one.best))
         lines.append([*cells, *(one.closed, one.ceiling, one.chance, one.n)])
-    header = ["measure", "data set", *(TITLES.get(rows[index].setting, rows[index].setting) for index in order),
+    header = ["measure", "data set", *(title_of(rows[index].setting) for index in order),
               "closed, %", "ceiling", "chance", "n"]  # fmt: skip
     groups = [("", 2), *_runs(rows[index].model for index in order), ("", 4)]
     said = (

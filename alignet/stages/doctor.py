@@ -136,6 +136,7 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         evaluations,
         files,
         harmonizer_checks,
+        invariance_checks,
         machine,
     )
     from alignet.doctor import models as networks
@@ -169,6 +170,9 @@ def _checks(sources: Any, models: Any) -> list[Any]:
         ("harmonize", lambda: harmonizer_checks.check_harmonize(sources, models)),
         ("attacks", lambda: attack_checks.check_attacks(sources)),
         ("robust", lambda: attack_checks.check_robust(sources, models)),
+        ("inversions", lambda: invariance_checks.check_inversions(sources, models)),
+        ("distances", lambda: invariance_checks.check_distances(sources, models)),
+        ("invariance", lambda: invariance_checks.check_invariance(sources)),
     ]
 
 

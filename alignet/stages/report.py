@@ -80,18 +80,39 @@ def _scores(evaluated: Mapping[str, Artifact], datasets: Sequence[str] = ()) -> 
     return found
 
 
+def _robust(figures: Mapping[str, Any]) -> str:
+    """How the losses of a training of the stage `robust` went."""
+    loss = figures.get("loss", "adversarial")
+    about, right = {
+        "cross_entropy": ("", "answered right"), "adversarial": ("of attacked images, ", "answered right"),
+        "trades": ("", "answered right, not attacked"), "mart": ("", "answered right under attack"),
+        "simclr": ("", "views nearest to their partner"),
+    }[loss]  # fmt: skip
+    names = {"cross_entropy": "cross-entropy", "boosted_cross_entropy": "boosted cross-entropy of attacked images",
+             "divergence": "divergence", "nt_xent": "NT-Xent"}  # fmt: skip
+    went = [
+        f"{title} {figures[f'{name}_first']:.3f} to {figures[f'{name}_last']:.3f}"
+        for name, title in names.items()
+        if f"{name}_first" in figures
+    ]
+    return f"{about}{', '.join(went)}, {right} {figures['right_first']:.1%} to {figures['right_last']:.1%}"
+
+
 def _is_label_score(score: Score) -> bool:
     return score.metric.startswith(("teachers_disagree", "label_entropy"))
 
 
 def _rows(scores: dict[str, list[Score]]) -> list[Row]:
-    from alignet.report.dataset_results import ROWS
+    from alignet.report.dataset_results import in_rows, row_of
     from alignet.report.settings_table import Row
 
+    found = {
+        setting: [one for one in scores[setting] if not _is_label_score(one)] for setting in in_rows(scores)
+    }
     return [
-        Row(*ROWS[setting], [score for score in scores[setting] if not _is_label_score(score)])
-        for setting in ROWS
-        if setting != "data" and any(not _is_label_score(score) for score in scores.get(setting, []))
+        Row(*(row_of(setting) or ("student", setting)), kept)
+        for setting, kept in found.items()
+        if setting != "data" and kept
     ]
 
 
@@ -126,9 +147,7 @@ def _notes(banner: str, labels: list[Score], metrics: Mapping[str, Mapping[str, 
             said.append(
                 f"{setting_title(name.removeprefix('robust.'))}: {figures['steps']:,} steps, "
                 f"{figures['image_passes']:,} image passes, attacks included, {figures['images']:,} images; "
-                f"of attacked images, cross-entropy {figures['cross_entropy_first']:.3f} to "
-                f"{figures['cross_entropy_last']:.3f}, answered right {figures['right_first']:.1%} to "
-                f"{figures['right_last']:.1%}"
+                + _robust(figures)
             )
     if "smooth" in metrics:
         figures = metrics["smooth"]

@@ -1,17 +1,20 @@
-"""Ask people which of three images is the odd one out: make the survey's page, or import what it collected.
+"""Ask people which of three images is the odd one out, or what an inverted image is most like: make the survey's page,
+or import what it collected.
 
     python -m alignet.stages.survey [survey.images=NAME or FOLDER] [survey.choose=active ...]
+    python -m alignet.stages.survey survey.kind=two survey.inverted=FOLDER   # or match
     python -m alignet.stages.survey import answers/*.json
 
-reads   images; for survey.choose=active posterior.npz of a VICE fit; for the import the files of participants
+reads   images; for survey.choose=active posterior.npz of a VICE fit; of the kinds two and match invert-*.npz; for the
+        import the files of participants
 writes  survey.folder/<id>/page.html and survey.json (which the import needs: keep it);
-        import: survey.folder/imported/ triplets.npy, train.npy, validation.npy, objects.csv, trials.csv, summary.json
+        import: survey.folder/imported/ triplets.npy, train.npy, validation.npy, objects.csv, trials.csv, summary.json;
+        of the kinds two and match choices.csv and summary.json
 cost    seconds
 """
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 from alignet.config import Config
 from alignet.pipeline.cli import main
+from alignet.stages._survey_files import (
+    check_some,
+    csv_bytes,
+    drawn,
+    replaced,
+    say_import,
+    texts,
+    write,
+    write_survey,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,55 +43,41 @@ if TYPE_CHECKING:
     from alignet.survey.survey import Survey
 
 
-SAID = {"yes": "used", "catch trial": "catch trials", "participant set aside": "of participants set aside"}
-
-
 def build(config: Config) -> None:
     """Make the page of one survey."""
-    from alignet.survey.page import Texts, build_page
+    from alignet.stages._survey_inverted import build_inverted
+    from alignet.survey.page import build_page
 
     settings = config.survey
+    if settings.kind != "odd_one_out":
+        return build_inverted(settings)
     ids, open_one = _images(config)
     earlier = [_survey(config, name) for name in settings.after]
-    objects = list(earlier[0].objects) if earlier else _drawn(ids, settings.objects, settings.seed)
+    objects = list(earlier[0].objects) if earlier else drawn(ids, settings.objects, settings.seed)
     for one in earlier:
         if list(one.objects) != objects:
             raise ValueError(
                 f"survey.after: expected surveys about the same images, "
                 f"found {earlier[0].id} and {one.id}, which differ"
             )
-    consent = settings.consent
-    if settings.consent_file:
-        consent = _text(Path(settings.consent_file))
     html, survey = build_page(
-        objects, open_one, _triplets(config, objects, earlier), texts=Texts(settings.title, consent, settings.hand_in),
-        trials=settings.trials, catch=settings.catch, practice=settings.practice, pixels=settings.pixels,
-        quality=settings.quality, max_megabytes=settings.max_megabytes, dead_ms=settings.dead_ms,
-        seed=settings.seed,
+        objects, open_one, _triplets(config, objects, earlier), texts=texts(settings), trials=settings.trials,
+        catch=settings.catch, practice=settings.practice, pixels=settings.pixels, quality=settings.quality,
+        max_megabytes=settings.max_megabytes, dead_ms=settings.dead_ms, seed=settings.seed,
     )  # fmt: skip
-    folder = Path(settings.folder) / survey.id
-    folder.mkdir(parents=True, exist_ok=True)
-    survey.save(folder / "survey.json")
-    _write(folder / "page.html", html.encode())
-    print(
-        f"survey {survey.id}: {len(survey.triplets):,} questions about {len(objects):,} images, {survey.trials} of "
-        f"them and {len(survey.catch)} catch trials for each participant\n"
-        f"page: {folder / 'page.html'} ({len(html.encode()) / 1e6:.1f} MB, works offline)\n"
-        f"keep: {folder / 'survey.json'} (the import needs it, participants do not)\n"
-        f"next: give the page to participants (about {_participants(len(survey.triplets), survey.trials)}, for an "
-        "answer to nine in ten questions), collect the files that it saves, and: "
-        f"python -m alignet.stages.survey import FOLDER/*.json survey.folder={shlex.quote(settings.folder)}"
+    count = len(survey.triplets)
+    about = (
+        f"{count:,} questions about {len(objects):,} images, {survey.trials} of them and {len(survey.catch)} catch "
+        "trials for each participant"
     )
-
-
-def _participants(questions: int, trials: int) -> int:
-    """How many people who each answer some of the questions, drawn at random, leave one in ten unanswered."""
-    return 1 if trials >= questions else math.ceil(math.log(0.1) / math.log1p(-trials / questions))
+    write_survey(settings, survey, html, about, count)
 
 
 def import_files(config: Config, files: Sequence[Path]) -> None:
-    """Turn participants' files into triplets."""
-    from alignet.survey.answers import Rules, import_answers
+    """Turn participants' files into triplets, or into choices about inverted images."""
+    from alignet.stages._survey_inverted import save_choices
+    from alignet.survey.answers import ImportedChoices, Rules, import_answers
+    from alignet.survey.survey import load_survey
 
     settings = config.survey
     root = Path(settings.folder)
@@ -88,7 +87,7 @@ def import_files(config: Config, files: Sequence[Path]) -> None:
             f"survey.folder: expected a survey's survey.json below {root}, found none; give the folder where the "
             "survey was built."
         )
-    surveys = {path.parent.name: _survey(config, path.parent.name) for path in found}
+    surveys = {path.parent.name: load_survey(path) for path in found}
     rules = Rules(
         settings.catch_accuracy, settings.max_misses, settings.fast_ms, settings.slow_ms, settings.incomplete
     )
@@ -98,7 +97,8 @@ def import_files(config: Config, files: Sequence[Path]) -> None:
         print(
             f"{folder}: what was imported before is replaced; name all files of answers to keep them together"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(result, ImportedChoices):
+        return save_choices(result, folder)
     _save(result, folder, settings.validation, settings.seed)
     _tell(config, result, folder)
 
@@ -135,16 +135,6 @@ def _images(config: Config) -> tuple[list[str], Callable[[str], Image.Image]]:
     say_left_out(root / under, listed.left_out)
     options = reading(asdict(config.pixels) | {"orientation": "exif"})  # people see what every viewer shows
     return ids, lambda item: open_image(root / item, **options)
-
-
-def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
-    """At most `count` ids (0: all) in their order."""
-    import numpy as np
-
-    if not 0 < count < len(ids):
-        return ids
-    rows = np.random.default_rng(seed).choice(len(ids), count, replace=False)
-    return [ids[row] for row in sorted(rows)]
 
 
 def _triplets(config: Config, objects: Sequence[str], earlier: Sequence[Survey]) -> np.ndarray:
@@ -229,42 +219,25 @@ def _check_objects(path: Path, names: Sequence[str]) -> None:
 
 
 def _survey(config: Config, name: str) -> Survey:
-    from alignet.survey.survey import load_survey
+    """An earlier survey about odd ones out."""
+    from alignet.survey.survey import Survey, load_survey
 
-    return load_survey(Path(config.survey.folder) / name / "survey.json")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Through a temporary name, so that readers see the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"survey.consent_file: expected a UTF-8 text file, found {error}") from None
+    found = load_survey(Path(config.survey.folder) / name / "survey.json")
+    if not isinstance(found, Survey):
+        raise ValueError(
+            f"survey.after: expected surveys about odd ones out, found {name}, of the kind {found.kind}"
+        )
+    return found
 
 
 def _objects_table(names: Sequence[str]) -> bytes:
     """objects.csv: an object for each image, in order."""
-    return _csv(
+    return csv_bytes(
         [
             ["index", "unique_id", "category", "photo", "split"],
             *([row, name, "", name, "survey"] for row, name in enumerate(names)),
         ]
     )
-
-
-def _csv(lines: Sequence[Sequence[object]]) -> bytes:
-    import csv
-    import io
-
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue().encode()
 
 
 def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
@@ -275,18 +248,9 @@ def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
     from alignet.runtime.artifacts import write_json
     from alignet.survey.answers import split_triplets
 
-    if not len(result.triplets):
-        why = ", ".join(f"{count} {name}" for name, count in result.summary["set_aside"].items())
-        raise ValueError(
-            f"survey import: expected at least one participant whose answers count, found none of "
-            f"{result.summary['participants']} (set aside: {why or 'none'}); collect more, or loosen "
-            "survey.catch_accuracy, survey.max_misses or survey.incomplete"
-        )
+    check_some(len(result.triplets), result.summary)
     train, validation = split_triplets(result.triplets, share=share, seed=seed)
-    for name, rows in (("triplets", result.triplets), ("train", train), ("validation", validation)):
-        file = io.BytesIO()
-        np.save(file, rows.astype(np.int32))
-        _write(folder / f"{name}.npy", file.getvalue())
+    arrays = {"triplets": result.triplets, "train": train, "validation": validation}
     trials: list[list[object]] = [
         ["survey", "participant", "trial", "first", "second", "odd", "place", "rt_ms", "used"]
     ]
@@ -303,26 +267,24 @@ def _save(result: Imported, folder: Path, share: float, seed: int) -> None:
         ]
         for row in result.trials
     ]
-    _write(folder / "objects.csv", _objects_table(result.objects))
-    _write(folder / "trials.csv", _csv(trials))
     result.summary["train"], result.summary["validation"] = len(train), len(validation)
-    write_json(folder / "summary.json", result.summary)
+
+    def write_all() -> None:
+        for name, rows in arrays.items():
+            file = io.BytesIO()
+            np.save(file, rows.astype(np.int32))
+            write(folder / f"{name}.npy", file.getvalue())
+        write(folder / "objects.csv", _objects_table(result.objects))
+        write(folder / "trials.csv", csv_bytes(trials))
+        write_json(folder / "summary.json", result.summary)
+
+    replaced(folder, [*(f"{name}.npy" for name in arrays), "objects.csv", "trials.csv"], write_all)
 
 
 def _tell(config: Config, result: Imported, folder: Path) -> None:
     summary = result.summary
-
-    def listed(counts: dict[str, int]) -> str:
-        return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
-
-    for line in summary["damaged"]:
-        print(f"skipped: {line}")
+    say_import(summary)
     print(
-        f"{summary['files']} files: {len(summary['damaged'])} damaged, {summary['repeated_files']} repeated, "
-        f"{len(summary['contradictory_participants'])} participants with contradictory files\n"
-        f"{summary['participants']} participants, {summary['used_participants']} used; set aside: "
-        f"{listed(summary['set_aside'])}\n"
-        f"answers: {listed({SAID.get(name, name): count for name, count in summary['trials'].items()})}\n"
         f"{summary['triplets']:,} choices about {summary['questions']:,} questions; {summary['objects_judged']} of "
         f"{summary['objects']} images were judged; {summary['train']:,} to fit, "
         f"{summary['validation']:,} to measure on\n"

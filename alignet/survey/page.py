@@ -1,8 +1,10 @@
 """The survey's page: one HTML file that holds its pictures and needs no network, no library and no server.
 
     images, triplets to ask -> page.html, survey.json -> participants -> a JSON file from each -> import
+    identically represented inputs, an InvertedSurvey -> the same
 
-The page itself, its style and its script are in `page.html`; here its pictures are made and its data is put in.
+The page itself, its style and its script are in `page.html`, a template of Jinja, in which the kinds of surveys differ
+by some lines; here its pictures are made and its data is put in.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from alignet.runtime.progress import progress
-from alignet.survey.survey import Survey, plan_survey
+from alignet.survey.matching import Inverted
+from alignet.survey.survey import InvertedSurvey, Survey, plan_survey
 
 TEMPLATE = Path(__file__).with_name("page.html")
 PLACE = "{{survey}}"
@@ -83,17 +86,70 @@ def build_page(
         "survey": "", "pixels": pixels, "dead_ms": dead_ms, **dataclasses.asdict(texts), "trials": trials,
         "shared": [[own[item] for item in row] for row in plan.triplets],
         "everyone": [sorted(row) for row in plan.catch], "practice": plan.practice,
-        "pictures": ["data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for jpeg in pictures],
+        "pictures": [_url("jpeg", jpeg) for jpeg in pictures],
     }  # fmt: skip
-    # a letter first: a command line must not take it for a number
-    name = "s" + hashlib.sha256((_template() + _script_json(content)).encode()).hexdigest()[:11]
-    html = _template().replace(PLACE, _script_json(content | {"survey": name}))
+    name, html = _filled("odd_one_out", content)
     _check_size(len(html.encode()), len(pictures), pixels, max_megabytes)
     return html, dataclasses.replace(plan, id=name)
 
 
-def _template() -> str:
-    return TEMPLATE.read_text(encoding="utf-8")
+def build_matching_page(
+    inverted: Inverted,
+    plan: InvertedSurvey,
+    *,
+    texts: Texts,
+    pixels: int,
+    quality: int,
+    lossless: bool,
+    max_megabytes: float,
+    dead_ms: float = 0,
+) -> tuple[str, InvertedSurvey]:
+    """The page's HTML of a survey that `plan_matching` drew about `inverted`, and that survey with its id.
+
+    lossless: pictures are PNG, every pixel as it is stored, unless they are larger than `pixels`; else JPEG of
+    `quality`. The rest as in `build_page`.
+    """
+    unique = list(dict.fromkeys(plan.pictures))
+    encoded = []
+    with progress("survey pictures", len(unique), "images") as advance:
+        for one in unique:
+            picture = _fitted(inverted.picture(one), pixels)
+            encoded.append(_url("png", _png(picture)) if lossless else _url("jpeg", _jpeg(picture, quality)))
+            advance()
+    place = {one: number for number, one in enumerate(unique)}
+    content: dict[str, Any] = {
+        "survey": "", "pixels": pixels, "dead_ms": dead_ms, **dataclasses.asdict(texts), "trials": plan.trials,
+        "catch": plan.catch, "blocks": [one._asdict() for one in plan.blocks], "practice": plan.practice,
+        "shows": [place[one] for one in plan.pictures], "pictures": encoded,
+    }  # fmt: skip
+    name, html = _filled(plan.kind, content)
+    if len(html.encode()) > max_megabytes * 1e6 and lossless:
+        raise ValueError(
+            f"the survey's page: expected at most {max_megabytes:g} MB, found {len(html.encode()) / 1e6:.1f} MB for "
+            f"{len(unique)} pictures; ask about fewer (survey.triplets, survey.objects), store them as JPEG "
+            "(survey.lossless=false), or raise survey.max_megabytes."
+        )
+    _check_size(len(html.encode()), len(unique), pixels, max_megabytes)
+    return html, dataclasses.replace(plan, id=name)
+
+
+def _filled(kind: str, content: dict[str, Any]) -> tuple[str, str]:
+    """A survey's id, a hash of its page, and the page with it."""
+    template = _template(kind)
+    # a letter first: a command line must not take it for a number
+    name = "s" + hashlib.sha256((template + _script_json(content)).encode()).hexdigest()[:11]
+    return name, template.replace(PLACE, _script_json(content | {"survey": name}))
+
+
+def _template(kind: str) -> str:
+    """The page of a kind, its data still to be put in."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return page.render(kind=kind, survey=PLACE)
 
 
 def _script_json(content: Any) -> str:
@@ -114,6 +170,16 @@ def _cropped(image: Image.Image) -> Image.Image:
     width, height = image.size
     x, y = int(width * _CROP), int(height * _CROP)
     return image.crop((x, y, width - x, height - y))
+
+
+def _url(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:

@@ -148,7 +148,7 @@ def test_every_attack_of_the_world_is_estimated(tmp_path):
         assert not row.estimate.unknown, row
         assert "no estimate for" not in row.estimate.how
     attacked, robust = (rows[key].estimate for key in ("attack[student.mapped_test]", "robust[robust-l2]"))
-    assert attacked.how.startswith("20 images, all attacked: assumed; at most 4 forward and backward passes")
+    assert attacked.how.startswith("20 images, all attacked: assumed; at most 10 forward and backward passes")
     assert attacked.disk == pytest.approx(20 * 6 * 3 * 64**2, rel=0.01)
     assert robust.disk == one.measured.forward("student").weights
     free = rows["robust[robust-free]"].estimate

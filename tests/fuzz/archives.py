@@ -231,6 +231,63 @@ def read_embedding(path: Path) -> Any:
     return {"loc": found.loc} | ({} if found.scale is None else {"scale": found.scale})
 
 
+@cache
+def _inverted() -> dict[str, bytes]:
+    images = np.arange(2 * 2 * 12, dtype=np.uint8).reshape(2, 2, 3, 2, 2)
+    errors = np.array([[0.01, 0.02], [0.03, 0.2]])
+    arrays = {
+        "image": images[:, 0], "seed": images, "inverted": (images / 255).astype(np.float32), "inverted8": images,
+        "error": errors, "error8": 2 * errors, "begin": 10 * errors, "steps": np.array([[3, 4], [5, 9]]),
+        "label": np.array([-1, -1]), "box": np.tile([0.0, 0, 1, 1], (2, 1)), "layer": np.array(""),
+        "regulariser": np.array("free"), "distance": np.array(""), "weight": np.array(0.0),
+    }  # fmt: skip
+    return {f"{name}.npy": npy_bytes(array) for name, array in arrays.items()}
+
+
+def _load_inverted(path: Path) -> Any:
+    from alignet.evaluate.families.invariance_read import ids_of, read_inverted
+    from tests.makers.inverted import material
+
+    path.with_name("ids-00000.txt").write_text("a\nb\n")
+    given = material({"invert": path.parent})
+    found = read_inverted(given, "invert", None)
+    if ids_of(given, "invert") != found.ids:
+        raise AssertionError("ids and rows differ")
+    return {"error": found.error, "error8": found.error8, "begin": found.begin, "steps": found.steps}
+
+
+def _are_errors(found: dict[str, np.ndarray], size: int) -> str:
+    shapes = {one.shape for one in found.values()}
+    least = min(found[name].min(initial=0) for name in ("error", "error8", "begin"))
+    good = len(shapes) == 1 and next(iter(shapes))[0] == 2 and least >= 0
+    return all_finite(found, size) or ("" if good else f"no errors of two images but {shapes}")
+
+
+@cache
+def _distances() -> dict[str, bytes]:
+    every = np.array([[[0.1, 0.5], [0.2, 0.4]], [[0.6, 0.3], [0.7, 0.2]]], np.float32)
+    arrays = {
+        "to_target": np.stack([every[row, :, row] for row in range(2)]), "to_targets": every,
+        "to_seed": np.array([[0.3, 0.2], [0.1, 0.9]], np.float32), "optimised": np.array(False),
+        "between_targets": np.array([[0, 1], [1, 0]], np.float32),
+    }  # fmt: skip
+    return {f"{name}.npy": npy_bytes(array) for name, array in arrays.items()}
+
+
+def _load_distances(path: Path) -> Any:
+    from alignet.evaluate.families.invariance_read import read_distances
+
+    found = read_distances(path)
+    return {name: getattr(found, name) for name in ("to_target", "to_seed", "to_targets")}
+
+
+def _are_distances(found: dict[str, np.ndarray], size: int) -> str:
+    (n, k), every = found["to_target"].shape, found["to_targets"].shape
+    good = found["to_seed"].shape == (n, k) and every == (n, k, n)
+    good &= all((one >= 0).all() for one in found.values())
+    return all_finite(found, size) or ("" if good else f"no distances but {n, k} and {every}")
+
+
 def readers(kind: str) -> tuple[Reader, ...]:
     """Every seed of a kind that is here, with its reader."""
     dataset = lambda found, size: are_triplets(found["triplets"], 6) or wrong_array(found["similarities"])  # noqa: E731
@@ -243,5 +300,9 @@ def readers(kind: str) -> tuple[Reader, ...]:
             Reader("a.npz", zip_of(_map()), _load_map, all_finite, sealed=True, made=_zip_maker(_map)),
             Reader("a.npz", zip_of(_posterior(), zipfile.ZIP_STORED), read_embedding, all_finite, sealed=True,
                    made=_zip_maker(_posterior)),
+            Reader("invert-00000.npz", zip_of(_inverted(), zipfile.ZIP_STORED), _load_inverted, _are_errors,
+                   made=_zip_maker(_inverted)),
+            Reader("pixels.npz", zip_of(_distances(), zipfile.ZIP_STORED), _load_distances, _are_distances,
+                   made=_zip_maker(_distances)),
         )  # fmt: skip
     return ()

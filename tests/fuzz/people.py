@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,109 @@ def _are_answers(found: Any, size: int) -> str:
     return "" if good else "answers out of range"
 
 
+@cache
+def _inverted() -> Any:
+    from alignet.survey.matching import Inverted
+
+    pixels = np.arange(4 * 2 * 3 * 2 * 2).reshape(4, 2, 3, 2, 2).astype(np.uint8)
+    return Inverted(("a", "b", "c", "d"), pixels[:, 0], pixels + 1, pixels + 2)
+
+
+@cache
+def _matching(kind: Any) -> Any:
+    from dataclasses import replace
+
+    from alignet.survey.matching import plan_matching
+
+    planned = plan_matching(
+        _inverted(), kind=kind, questions=4, triples=None, trials=12, catch=2, practice=1, seed=0
+    )
+    return replace(planned, id="s1")
+
+
+def _matching_bytes(kind: str) -> bytes:
+    from dataclasses import asdict
+
+    from alignet.survey.survey import FORMAT
+
+    return json.dumps({"format": FORMAT, "version": 1, **asdict(_matching(kind))}).encode()
+
+
+def _load_matching(path: Path) -> Any:
+    from alignet.survey.survey import load_survey
+
+    found = load_survey(path)
+    return found, found.length
+
+
+def _matching_sheet_bytes(kind: str) -> bytes:
+    from alignet.survey.answers import FORMAT
+
+    trials = [
+        {"pictures": list(question), "choice": 1, "rt": 800.5, "early": 0}
+        for question in _matching(kind).questions
+    ]
+    content = {"format": FORMAT, "version": 1, "survey": "s1", "participant": "0" * 32, "complete": False}
+    return json.dumps({**content, "trials": trials[:5]}).encode()
+
+
+def _read_matching(kind: str, path: Path) -> Any:
+    from alignet.survey.answers import read_sheet
+
+    return read_sheet(path, {"s1": _matching(kind)})
+
+
+def _are_matches(found: Any, size: int) -> str:
+    good = all(trial.place < len(trial.options) and 0 <= trial.rt < float("inf") for trial in found.trials)
+    return "" if good else "answers out of range"
+
+
+def _shard_bytes() -> bytes:
+    one, file = _inverted(), io.BytesIO()
+    np.savez(file, image=one.image, seed=one.seed, inverted8=one.inverted, error=np.zeros((4, 2)))
+    return file.getvalue()
+
+
+def _shard(path: Path) -> Any:
+    from alignet.survey.matching import read_inverted
+
+    path.with_name("ids-00000.txt").write_text("a\nb\nc\nd\n")
+    found = read_inverted(path.parent, lambda ids: ids)
+    return {"image": found.image, "seed": found.seed, "inverted": found.inverted}
+
+
+def _are_images(found: Any, size: int) -> str:
+    whole = all(one.dtype == np.uint8 and len(one) == 4 for one in found.values())
+    return "" if whole and found["seed"].shape == found["inverted"].shape else "no images of 8 bit"
+
+
+_CHOICES = (
+    b"survey,participant,trial,kind,image,draw,options,choice,right,rt_ms,used\n"
+    b"s1,p1,1,two,a,0,,target,1,900,yes\ns1,p1,2,two,b,1,,seed,0,800.5,yes\ns1,p1,3,match,c,0,a|b|c,c,1,700,yes\n"
+    b"s1,p2,1,match,a,1,a|b|d,b,0,700,yes\ns1,p2,2,two,d,0,,target,1,100,too fast\n"
+)
+
+
+def _choices(path: Path) -> Any:
+    from alignet.evaluate.families.invariance_people import read_answers
+
+    names = ("image", "draw", "right", "chosen", "options")
+    found = read_answers(path, ["a", "b", "c", "d"], 2)
+    return {kind: {name: getattr(one, name) for name in names} for kind, one in found.items()}
+
+
+def _are_choices(found: Any, size: int) -> str:
+    for kind, one in found.items():
+        near = all(0 <= image < 4 and 0 <= draw < 2 for image, draw in zip(one["image"], one["draw"]))
+        own = all(
+            chosen in (0, 1) if kind == "two" else chosen in shown
+            for chosen, shown in zip(one["chosen"], one["options"])
+        )
+        if not near or not own or len({len(values) for values in one.values()}) != 1:
+            return "answers out of range"
+    return ""
+
+
 def readers(kind: str) -> tuple[Reader, ...]:
     """Every seed of a kind that is here, with its reader."""
     if kind == "csv":
@@ -162,13 +265,30 @@ def readers(kind: str) -> tuple[Reader, ...]:
             Reader("a.csv", _trials_csv(), _trials, _are_trials, text=True),
             Reader("a.csv", _NIGHTS, _nights, nothing_wrong, text=True),
             Reader("a.csv", _SPLIT, _split, nothing_wrong, text=True),
+            Reader("choices.csv", _CHOICES, _choices, _are_choices, text=True),
         )
     if kind == "json":
         return (
             Reader("real.json", b"[[1, 2], [], [9]]", _real, nothing_wrong, text=True),
             Reader("survey.json", _survey_bytes(), _load_survey, nothing_wrong, text=True),
             Reader("sheet.json", _sheet_bytes(), _sheet, _are_answers, text=True),
+            *(
+                Reader("survey.json", _matching_bytes(asks), _load_matching, nothing_wrong, text=True)
+                for asks in ("two", "match")
+            ),
+            *(
+                Reader(
+                    "sheet.json",
+                    _matching_sheet_bytes(asks),
+                    partial(_read_matching, asks),
+                    _are_matches,
+                    text=True,
+                )
+                for asks in ("two", "match")
+            ),
         )
+    if kind == "npz":
+        return (Reader("invert-00000.npz", _shard_bytes(), _shard, _are_images),)
     if kind == "parquet":
         return (Reader("a.parquet", _trials_parquet(), _trials, _are_trials),)
     return ()

@@ -36,6 +36,18 @@ ATTACK = [
     "robust.settings.steps=4", "robust.settings.warmup=1", "robust.settings.batch=8",
 ]  # fmt: skip
 
+# The same with students trained for their invariances, and images that they take for the same: in the place of ATTACK.
+INVARIANCE = [
+    *(one.replace("experiment=attack", "experiment=invariance") for one in ATTACK),
+    "invert.images=4", "invert.draws=2", "invert.batch=4", "invert.shard=2", "invert.methods.free.steps=4",
+    "invert.methods.adversarial.steps=4", "invert.methods.adversarial.finish=1", "perceptual.batch=3",
+    "+robust.roles.simclr-adversarial={loss: simclr, temperature: 0.5, projection: 8, norm: l2, eps: 0.5, steps: 1, "
+    "step: 0.5, begin: random, snapshots: [2]}",
+    "+robust.roles.trades-6={loss: trades, beta: 6.0, norm: l2, eps: 0.5, steps: 1, step: 0.5}",
+    "evaluate.datasets.invariance.settings=[original, trades-6, simclr-adversarial, simclr-adversarial@2]",
+    "robust.settings.batch_norm=training",
+]  # fmt: skip
+
 # Evaluations of which one run is enough: most tests leave them out, and the page of what is left has few figures.
 FURTHER = (
     "various", "within", "cichy", "king1", "king2", "levels", "participants", "certainty", "few", "kinds", "tree",

@@ -27,7 +27,7 @@ from alignet.pipeline.cli import load
 from alignet.pipeline.commands import run_stage
 from alignet.pipeline.runner import Pipeline
 from alignet.runtime.artifacts import ArtifactError
-from tests.makers.worlds import ATTACK, MAPS, everything, overrides
+from tests.makers.worlds import ATTACK, INVARIANCE, MAPS, everything, overrides
 
 ALL = os.environ.get("ALIGNET_FAULTS") == "all"
 # one node of every stage, and what is to be said beyond the tiny world for it to be in the graph
@@ -40,6 +40,9 @@ NODES = {
     "export[alignet]": [], "report": [],
     "harmonize[alignet-and-harmonized]": MAPS, "saliency[student.mapped_test]": MAPS, "stimuli[mapped_test_maps]": MAPS,
     "robust[robust-free]": ATTACK, "attack[student.mapped_test]": ATTACK,
+    "robust[simclr-adversarial]": INVARIANCE, "robust[simclr-adversarial@2]": INVARIANCE,
+    "invert[student.mapped_test.adversarial]": INVARIANCE, "perceptual[student.mapped_test.adversarial]": INVARIANCE,
+    "evaluate[original.invariance]": INVARIANCE,
 }  # fmt: skip
 _EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 

@@ -11,6 +11,7 @@ from alignet.data.concepts import load_concepts
 from alignet.data.hierarchy import read_hypernyms
 from alignet.data.triplets import load_triplets
 from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph
 from alignet.pipeline.runner import Pipeline
 from alignet.rehearse import wordnet
 from alignet.rehearse.cut_down import MARK, cut_down
@@ -62,14 +63,29 @@ def test_what_is_replaced_is_said_and_nothing_else_changes(tmp_path):
     assert real.config.student == config.student
 
 
-@pytest.mark.parametrize(
-    "experiment", ["world", "harmonize", "attack", "photos", "own", "own_dataset", "own_triplets", "paper"]
-)
+EXPERIMENTS = [
+    "world", "harmonize", "attack", "invariance", "four", "ingredients", "photos", "own", "own_dataset", "own_triplets",
+    "paper",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_rule_is_a_key_of_some_configuration_and_the_result_is_valid(experiment, tmp_path):
     paths = [f"paths.{name}=/nowhere" for name in ("photos", "images", "map", "dataset", "people")]
     small = cut_down(load([f"experiment={experiment}", *paths]), tmp_path)
     assert small.replaced
     assert small.config.rehearse.active
+
+
+def test_weights_that_a_training_keeps_on_its_way_are_those_of_its_first_steps(tmp_path):
+    rows = "[standard, standard@100, standard@400]"
+    given = ["experiment=ingredients", "+robust.roles.standard.snapshots=[100, 400]"]
+    config = load([*given, f"evaluate.datasets.fine.settings={rows}"])
+    small = cut_down(config, tmp_path)
+    assert small.config.robust.roles["standard"].snapshots == (1, 2)
+    assert small.config.evaluate.datasets["fine"].settings == ("standard", "standard@1", "standard@2")
+    assert "robust.roles.standard.snapshots: [100, 400] -> [1, 2]" in small.replaced
+    assert {"robust[standard@1]", "robust[standard@2]"} <= set(build_graph(small.config))
 
 
 def test_breeds_four_tasks_and_wordnets_offsets(tmp_path):

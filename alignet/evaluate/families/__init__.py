@@ -14,6 +14,7 @@ from alignet.evaluate.families.choices import agreement, odd_one_out, teacher_la
 from alignet.evaluate.families.classification import linear_probe, top1, zero_shot
 from alignet.evaluate.families.examples import examples
 from alignet.evaluate.families.generalisation import breeds, few_shot, transfer
+from alignet.evaluate.families.invariance import invariance
 from alignet.evaluate.families.levels import levels, levels_people
 from alignet.evaluate.families.masking import masking
 from alignet.evaluate.families.material import Family, Material
@@ -47,6 +48,7 @@ FAMILIES: dict[str, Family] = {
     "where": where,
     "masking": masking,
     "attack": attack,
+    "invariance": invariance,
 }
 
 

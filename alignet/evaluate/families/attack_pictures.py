@@ -34,9 +34,9 @@ class Pictures:
             return
         change, scale = signed(attacked - image)
         self.found[name] = {
-            "image": _colour(image) if self.photographs else b"", "human": b"" if human is None else grey(human),
+            "image": small_jpeg(image) if self.photographs else b"", "human": b"" if human is None else grey(human),
             "magnitude": grey(where), "perturbation": change,
-            "attacked": _colour(attacked) if self.photographs else b"", "scale": scale, "norm": norm,
+            "attacked": small_jpeg(attacked) if self.photographs else b"", "scale": scale, "norm": norm,
             "spearman": spearman,
         }  # fmt: skip
 
@@ -60,7 +60,8 @@ def signed(change: np.ndarray) -> tuple[bytes, float]:
     return _as_jpeg(0.5 + scale * small), scale
 
 
-def _colour(image: np.ndarray) -> bytes:
+def small_jpeg(image: np.ndarray) -> bytes:
+    """An image (3, H, W) in [0, 1] as JPEG, its sides averaged down to SIDE pixels at most."""
     return _as_jpeg(_small(image))
 
 

@@ -101,6 +101,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "where": ("keys ceiling splits reductions scales blur", "photographs"),
     "masking": ("animals", "label"),
     "attack": ("reduction", "key eps photographs"),
+    "invariance": (
+        "matched",
+        "photographs distances people_of mean_over order_column format kind key set under sorted",
+    ),
 }
 
 WHOLE, NUMBER, TEXT = Kind("a whole number", least=1), Kind("a number", above=0), Kind("text")
@@ -116,6 +120,7 @@ KINDS: dict[str, Kind] = {
     "center": Kind("true or false"),
     "count": WHOLE,
     "distance": Kind(words=("euclidean", "angle")),
+    "distances": Kind("text", listed=True),
     "draws": WHOLE,
     "eps": Kind("a number", above=0, listed=True),
     "few": Kind(words=("stop", "skip")),
@@ -133,6 +138,7 @@ KINDS: dict[str, Kind] = {
     "label": TEXT,
     "labels": MAPPING,
     "library": Kind(words=("timm", "open_clip", "transformers")),
+    "matched": NUMBER,
     "mean_over": TEXT,
     "merge": MAPPING,
     "min_votes": Kind("a number", least=0),
@@ -143,6 +149,7 @@ KINDS: dict[str, Kind] = {
     "order_column": TEXT,
     "pairs": WHOLE,
     "photographs": Kind("true or false"),
+    "people_of": TEXT,
     "per_class": Kind("a whole number", least=1, null=True),
     "per_subclass": Kind("a whole number", least=1, null=True),
     "pixels": WHOLE,

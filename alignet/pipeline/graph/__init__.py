@@ -5,7 +5,16 @@ file for what it is about (data, people, models, teacher, student, evaluation, e
 inputs, and one line in STAGES. Open first: stages.py, then teacher.py.
 """
 
-from alignet.pipeline.graph.nodes import FINETUNED, HARMONIZED, SETTINGS, TRAINED, Node, upstream
+from alignet.pipeline.graph.nodes import (
+    FINETUNED,
+    HARMONIZED,
+    SETTINGS,
+    TRAINED,
+    Node,
+    row_of,
+    stage_of,
+    upstream,
+)
 from alignet.pipeline.graph.stages import STAGES, VERSIONS, build_graph
 
 __all__ = [
@@ -17,5 +26,7 @@ __all__ = [
     "VERSIONS",
     "Node",
     "build_graph",
+    "row_of",
+    "stage_of",
     "upstream",
 ]

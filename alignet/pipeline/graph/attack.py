@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from alignet.config import RobustRole
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.data import first_name
 from alignet.pipeline.graph.models import base_model, model_section, model_weights, pixels_section, weights
@@ -42,7 +43,7 @@ def attack(graph: GraphBuilder, role: str) -> str:
 
 
 def robust(graph: GraphBuilder, role: str) -> str:
-    """The student's weights after adversarial training."""
+    """The student's weights after training on labelled images; role: one of robust.roles, or <role>@<steps>."""
     config = graph.config
     if config.robust is None:
         raise ValueError(
@@ -50,16 +51,38 @@ def robust(graph: GraphBuilder, role: str) -> str:
             "found null. Set robust, as experiment=attack does, or take these rows out"
         )
     section = config.robust
-    if role not in section.roles:
+    chosen = section.of_row(role)
+    name, _, steps = role.partition("@")
+    if chosen is None and steps and name in section.roles:
+        raise ValueError(
+            f"robust.roles.{name}.snapshots: expected {steps} among {list(section.roles[name].snapshots)}, found it as "
+            f"a row of an evaluation alone; add it there or take {role} out of the settings"
+        )
+    if chosen is None:
         raise ValueError(
             f"robust.roles: expected {role} among {', '.join(section.roles)}, found it as a row of an evaluation "
             f"alone; add it there or take it out of the settings"
         )
-    inputs = {"images": graph.node("index", section.images)} | weights(graph, "student")
+    if steps:  # what that training kept on its way
+        taken = {"snapshot": int(steps), "model": model_section(config.models["student"])}
+        return graph.add("robust", role, taken, {"training": graph.node("robust", name)})
+    inputs = {"images": graph.node("index", section.images)}
+    if chosen.begin == "student":
+        inputs |= weights(graph, "student")
     if section.labels is not None:
         inputs["labels"] = graph.node("index", section.labels)
     made: dict[str, Any] = {
-        "settings": asdict(section.settings), "role": asdict(section.roles[role]), "column": section.column,
+        "settings": asdict(section.settings), "role": _role(chosen), "column": section.column,
         "model": model_section(config.models["student"]), "pixels": pixels_section(config),
     }  # fmt: skip
+    if chosen.augmentation:
+        made["augmentation"] = asdict(section.augmentations[chosen.augmentation])
     return graph.add("robust", role, made, inputs)
+
+
+def _role(role: RobustRole) -> dict[str, Any]:
+    """A role as a section: the attack always, other options where they are set, as before there was a choice."""
+    attack = {"norm", "eps", "steps", "step", "replays"}
+    usual = asdict(RobustRole("l2", 1.0, 1, 1.0))
+    found = asdict(role) | {"augmentation": ""}  # stored with its values, not by its name
+    return {name: value for name, value in found.items() if name in attack or value != usual[name]}

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.data import object_ids
 from alignet.pipeline.graph.models import pixels_section
-from alignet.pipeline.graph.nodes import SETTINGS
+from alignet.pipeline.graph.nodes import row_of, rows_text
 
 
 def evaluation(graph: GraphBuilder, setting: str, name: str) -> str:
     """The node that measures a setting on a data set."""
-    if setting not in SETTINGS:
+    if row_of(setting) is None:
         raise ValueError(
-            f"evaluate.datasets.{name}.settings: expected some of {', '.join(SETTINGS)}, found {setting!r}"
+            f"evaluate.datasets.{name}.settings: expected some of {rows_text()}, found {setting!r}"
         )
     return graph.node("evaluate", f"{setting}.{name}")
 
@@ -35,7 +35,7 @@ def evaluate(graph: GraphBuilder, role: str) -> str:
             inputs["map" if kind == "map" else f"features.{part}"] = key
     inputs |= {f"data.{part}": graph.node("index", item) for part, item in dataset.data.items()}
     # {model}: what a stage made for this row's own model
-    model, mapping = SETTINGS[setting]
+    model, mapping = row_of(setting) or (None, None)
     if mapping and any("{model}" in item for item in dataset.nodes.values()):
         raise ValueError(
             f"evaluate.datasets.{name}.settings: expected rows that are networks, found {setting}, which is a map of "
@@ -59,7 +59,7 @@ def evaluate(graph: GraphBuilder, role: str) -> str:
 
 def features(graph: GraphBuilder, setting: str, images: str) -> dict[str, str]:
     """Inputs that give a table row's features of an image set: raw rows and perhaps a map."""
-    model, mapping = SETTINGS[setting]
+    model, mapping = row_of(setting) or (None, None)
     if model is None:
         raise ValueError(
             f"evaluate: expected no images in the setting {setting}, which has no model, found {images!r}"

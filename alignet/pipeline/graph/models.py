@@ -8,7 +8,7 @@ from typing import Any
 from alignet.config import Config
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.data import first_name
-from alignet.pipeline.graph.nodes import TRAINED
+from alignet.pipeline.graph.nodes import stage_of
 
 
 def pretrain(graph: GraphBuilder, role: str) -> str:
@@ -55,7 +55,7 @@ def embed(graph: GraphBuilder, role: str) -> str:
 
 def base_model(graph: GraphBuilder, model: str) -> tuple[str, Any]:
     """The configured model that a name is of, the student for what is trained from it, and its settings."""
-    base = "student" if model in TRAINED else model
+    base = "student" if stage_of(model) else model
     settings = graph.config.models.get(base)
     if settings is None:
         raise ValueError(f"no model {base!r}: expected one of {', '.join(graph.config.models)}")
@@ -64,8 +64,9 @@ def base_model(graph: GraphBuilder, model: str) -> tuple[str, Any]:
 
 def model_weights(graph: GraphBuilder, model: str) -> dict[str, str]:
     """The input `weights` of a node that runs a model or what was trained from the student."""
-    if model in TRAINED:
-        return {"weights": graph.node(TRAINED[model], model)}
+    stage = stage_of(model)
+    if stage is not None:
+        return {"weights": graph.node(stage, model)}
     return weights(graph, model)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alignet.config.attack import ROBUST
 from alignet.config.harmonizer import HARMONIZED
+from alignet.config.robust import INGREDIENTS, ROBUST, trained_role
 
 # A row of the table: the model whose features are read, and the node whose affine map is applied to them.
 SETTINGS: dict[str, tuple[str | None, str | None]] = {
@@ -38,6 +38,23 @@ TRAINED = (  # role -> its stage
     | dict.fromkeys(HARMONIZED, "harmonize")
     | dict.fromkeys(ROBUST, "robust")
 )
+
+
+def row_of(setting: str) -> tuple[str | None, str | None] | None:
+    """What SETTINGS says of a row, also of the rows that a configuration names itself (trades-6, standard@50)."""
+    if setting in SETTINGS:
+        return SETTINGS[setting]
+    return (setting, None) if trained_role(setting) else None
+
+
+def stage_of(model: str) -> str | None:
+    """The stage that trains a model from the student, None for a model that no stage trains from it."""
+    return TRAINED.get(model) or ("robust" if trained_role(model) else None)
+
+
+def rows_text() -> str:
+    """All rows, as messages list them."""
+    return f"{', '.join(SETTINGS)}, or roles of robust.roles, which begin with {', '.join(INGREDIENTS)}"
 
 
 @dataclass(frozen=True)

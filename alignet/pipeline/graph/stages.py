@@ -19,6 +19,8 @@ A node is a stage in a role. The four settings of a student are four ways throug
      index[images] + index[maps] -> stimuli[maps] -> embed[model:logits.stimuli.maps]
      index[images] + their classes -> robust[role]                (the student, trained on attacked images)
      index[images] + weights -> attack[model.images]              (the smallest changes that turn a row's own model)
+     index[images] + weights -> invert[model.images.method]       (inputs that a row's own model takes for the same)
+     invert[model.images.method] + weights -> perceptual[...]     (how far inverted images are from what they look like)
      every setting -> evaluate[setting.dataset] -> report
 
 What somebody else has made enters in the place of a fit and is otherwise the same node: a published
@@ -34,8 +36,10 @@ from alignet.pipeline.graph import (
     evaluation,
     export,
     harmonizer,
+    invert,
     models,
     people,
+    perceptual,
     student,
     teacher,
 )
@@ -62,6 +66,8 @@ STAGES = (
     Stage("stimuli", 1, harmonizer.stimuli),
     Stage("robust", 1, attack.robust, named=False),
     Stage("attack", 1, attack.attack),
+    Stage("invert", 1, invert.invert),
+    Stage("perceptual", 1, perceptual.perceptual),
     Stage("export", 2, export.export, named=False),
     Stage("evaluate", 3, evaluation.evaluate, named=False),
     Stage("report", 3, evaluation.report, named=False),
