@@ -280,7 +280,9 @@ def _summary(networks: Mapping[str, Result]) -> Summary:
             if score.low is None or score.high is None
             else f" [{100 * score.low:.0f}, {100 * score.high:.0f}]"
         )
-        numbers.append(Number(f"2AFC, {title}", f"{100 * score.value:.0f}%", f"{name}{ends}, highest"))
+        alike = len(found) > 1 and all(one.value == score.value for one in found.values())
+        said = "of every network" if alike else f"{name}{ends}, highest"
+        numbers.append(Number(f"2AFC, {title}", f"{100 * score.value:.0f}%", said))
     unmatched = [name for name in networks if any(
         (one := score_of(networks[name], f"{prefix}matched")) is not None and one.value < 1
         for prefix in _methods(networks)

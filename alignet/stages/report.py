@@ -146,8 +146,9 @@ def _notes(banner: str, labels: list[Score], metrics: Mapping[str, Mapping[str, 
         if name.startswith("robust."):
             said.append(
                 f"{setting_title(name.removeprefix('robust.'))}: {figures['steps']:,} steps, "
-                f"{figures['image_passes']:,} image passes, attacks included, {figures['images']:,} images; "
-                + _robust(figures)
+                f"{figures['image_passes']:,} image passes, "
+                f"{'' if figures.get('loss') == 'cross_entropy' else 'attacks included, '}"
+                f"{figures['images']:,} images; {_robust(figures)}"
             )
     if "smooth" in metrics:
         figures = metrics["smooth"]
