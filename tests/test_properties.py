@@ -49,7 +49,8 @@ def test_the_order_within_the_pair_changes_no_similarity_but_its_place(scene):
     features, triplets = scene
     sims, swapped = (algebra.similarities(features, one) for one in (triplets, triplets[:, [1, 0, 2]]))
     torch.testing.assert_close(swapped, sims[:, [0, 2, 1]], rtol=1e-12, atol=1e-12)
-    assert torch.equal(algebra.correct(swapped), algebra.correct(sims[:, [0, 2, 1]]))
+    clear = algebra.near_largest(sims.T).sum(0) == 1  # rounding may break a tie of equal images either way
+    assert torch.equal(algebra.correct(swapped)[clear], algebra.correct(sims[:, [0, 2, 1]])[clear])
     assert algebra.accuracy(sims) == algebra.correct(sims).double().mean().item()
 
 

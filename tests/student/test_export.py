@@ -198,4 +198,7 @@ def test_a_folder_that_does_not_name_its_classifier_is_exported(tmp_path):
     model = timm.create_model(f"local-dir:{tmp_path / 'again'}", pretrained=True, num_classes=0).eval()
     images = torch.rand(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(model(images), features_of(given.module, images, given.backbone))
+        wanted = features_of(given.module, images, given.backbone)
+        torch.testing.assert_close(
+            model(images), wanted, rtol=1e-5, atol=1e-6
+        )  # the last bits may differ by address
