@@ -13,6 +13,7 @@ from alignet.pipeline.cli import load
 from alignet.stages._four_given import options_of, peel, plan, several, words
 from alignet.stages._networks_given import networks_of
 from alignet.stages.four import main
+from tests.makers import commands
 from tests.makers.small_networks import drawn_photos, network
 
 COUNT = 6
@@ -41,14 +42,7 @@ def run(*more: str) -> None:
 
 def refused(capsys, *more: str) -> str:
     """The one message of a run that ends with status 1."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        run(*more)
-    said = capsys.readouterr().err.strip()
-    assert ended.value.code == 1
-    assert said.startswith("error: "), said
-    assert "Traceback" not in said
-    return said
+    return commands.refused(capsys, main, [*GIVEN, "output=out", *more])
 
 
 def rows(path: str) -> list[dict[str, str]]:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +16,7 @@ from alignet.stages import perceptual
 from alignet.stages._invariances_given import TAKEN, options_of, peel, people_of
 from alignet.stages._networks_given import networks_of
 from alignet.stages.invariances import main
+from tests.makers import commands
 from tests.makers.inverted import write_choices
 from tests.makers.small_networks import drawn_photos, network, payload
 
@@ -41,20 +38,12 @@ def place(tmp_path: Path, monkeypatch) -> Path:
 
 
 def run(*more: str) -> None:
-    given = {one.partition("=")[0]: one for one in (*GIVEN, "output=out", *more)}
-    main(list(given.values()))
+    main(commands.once(*GIVEN, "output=out", *more))
 
 
 def refused(capsys, *more: str) -> str:
     """The one message of a run that ends with status 1."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        run(*more)
-    said = capsys.readouterr().err.strip()
-    assert ended.value.code == 1
-    assert said.startswith("error: "), said
-    assert "Traceback" not in said
-    return said
+    return commands.refused(capsys, main, commands.once(*GIVEN, "output=out", *more))
 
 
 def scores(output: str = "out") -> dict[tuple[str, str], dict[str, str]]:
@@ -109,9 +98,7 @@ def test_scores_are_those_of_what_is_stored(place, capsys) -> None:
     html = Path("out/invariances.html").read_text(encoding="utf-8")
     for text in ("Only 4 images counted", "All networks", "Tests between networks", "Inverted images"):
         assert text in html
-    assert not re.search(r"""(src|href)=["'](https?:)?//""", html)
-    for link in re.findall(r'href="((?:tables|figures)/[^"]+)"', html):
-        assert Path("out", link).is_file()
+    commands.check_links(Path("out"), html)
     written = json.loads(Path("out/invariances.json").read_text())
     assert [one["name"] for one in written["models"]] == ["net", "other"]
     assert written["distances"] == {
@@ -121,29 +108,10 @@ def test_scores_are_those_of_what_is_stored(place, capsys) -> None:
     assert set(written["methods"]) == {"free", "adversarial"}
 
 
-KILLED = """
-import os, signal
-from alignet.stages import _image_shards
-from alignet.stages.invariances import main
-kept, calls = _image_shards._write, []
-def write(*given):
-    calls.append(given)
-    if len(calls) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    kept(*given)
-_image_shards._write = write
-main({argv!r})
-"""
-
-
 def test_a_killed_run_goes_on_and_more_words_begin_from_what_is_there(place, monkeypatch) -> None:
     monkeypatch.setattr("alignet.stages._networks_page.publish", lambda *_: None)  # drawn in the test above
     run("output=whole")
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED.format(argv=[*GIVEN, "output=out"])], capture_output=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
-    assert ended.returncode == -signal.SIGKILL
+    commands.killed("invariances", [*GIVEN, "output=out"], 2)
     assert Path("out/net/invert-free.partial/invert-00000.npz").is_file()
     kept, measured, written = shards._write, perceptual.write_distance, []
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from alignet.stages import _image_shards as shards
 from alignet.stages._networks_given import networks_of
 from alignet.stages._robustness_given import TAKEN, groups_of, kind_of, options_of, peel
 from alignet.stages.robustness import main
+from tests.makers import commands
 from tests.makers.small_networks import drawn_photos, network, payload
 
 COUNT = 9
@@ -69,20 +67,12 @@ def first_answers(name: str) -> np.ndarray:
 
 
 def run(*more: str) -> None:
-    given = {one.partition("=")[0]: one for one in (*GIVEN, "output=out", *more)}
-    main(list(given.values()))
+    main(commands.once(*GIVEN, "output=out", *more))
 
 
 def refused(capsys, *more: str) -> str:
     """The one message of a run that ends with status 1."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        run(*more)
-    said = capsys.readouterr().err.strip()
-    assert ended.value.code == 1
-    assert said.startswith("error: "), said
-    assert "Traceback" not in said
-    return said
+    return commands.refused(capsys, main, commands.once(*GIVEN, "output=out", *more))
 
 
 def scores(output: str = "out") -> dict[tuple[str, str], dict[str, str]]:
@@ -119,9 +109,7 @@ def test_what_is_written_and_said(place, capsys) -> None:
         "Do other attacks agree?",
     ):
         assert text in html
-    assert not re.search(r"""(src|href)=["'](https?:)?//""", html)
-    for link in re.findall(r'href="((?:tables|figures)/[^"]+)"', html):
-        assert Path("out", link).is_file()
+    commands.check_links(Path("out"), html)
     written = json.loads(Path("out/robustness.json").read_text())
     assert [one["name"] for one in written["models"]] == ["net", "other"]
     assert list(written["methods"]) == ["fast", "linf"]
@@ -167,29 +155,10 @@ def test_networks_compare_on_images_that_all_name_right(place, capsys) -> None:
     assert not Path("out/common.txt").exists()
 
 
-KILLED = """
-import os, signal
-from alignet.stages import _image_shards
-from alignet.stages.robustness import main
-kept, calls = _image_shards._write, []
-def write(*given):
-    calls.append(given)
-    if len(calls) == {calls}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    kept(*given)
-_image_shards._write = write
-main({argv!r})
-"""
-
-
 def test_a_killed_run_goes_on_and_more_networks_begin_from_what_is_there(place, monkeypatch) -> None:
     run("logit=top1", "output=whole")
     argv = [*GIVEN, "logit=top1", "output=resumed"]
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED.format(calls=11, argv=argv)], capture_output=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
-    assert ended.returncode == -signal.SIGKILL
+    commands.killed("robustness", argv, 11)
     assert Path("resumed/net/attack/MANIFEST.json").is_file()
     assert Path("resumed/other/attack.partial/attack-00000.npz").is_file()
     kept, written = shards._write, []

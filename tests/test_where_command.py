@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +20,7 @@ from alignet.stages import _image_shards as stage
 from alignet.stages._networks_given import arrows_of, networks_of
 from alignet.stages._where_given import options_of, peel
 from alignet.stages.where import main
+from tests.makers import commands
 from tests.makers.small_networks import SIZE, drawn_photos, network, payload
 from tests.report.test_where import result
 
@@ -49,20 +46,12 @@ def place(tmp_path: Path, monkeypatch) -> Path:
 
 
 def run(*more: str) -> None:
-    given = {one.partition("=")[0]: one for one in (*GIVEN, "output=out", *more)}
-    main(list(given.values()))
+    main(commands.once(*GIVEN, "output=out", *more))
 
 
 def refused(capsys, *more: str) -> str:
     """The one message of a run that ends with status 1."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        run(*more)
-    said = capsys.readouterr().err.strip()
-    assert ended.value.code == 1
-    assert said.startswith("error: "), said
-    assert "Traceback" not in said
-    return said
+    return commands.refused(capsys, main, commands.once(*GIVEN, "output=out", *more))
 
 
 def scores(output: str = "out") -> dict[tuple[str, str, str], dict[str, str]]:
@@ -87,9 +76,7 @@ def test_what_is_written_and_said(place, capsys) -> None:
     assert "Gradients of the predicted class" in html
     assert "Only 9 images" in html
     assert "Published values: ClickMe" in html
-    assert not re.search(r"""(src|href)=["'](https?:)?//""", html)
-    for link in re.findall(r'href="((?:tables|figures)/[^"]+)"', html):
-        assert Path("out", link).is_file()
+    commands.check_links(Path("out"), html)
     found = scores()
     assert {name for name, _, _ in found} == {"", "net", "other"}
     row = found["net", "clicks", "where"]
@@ -160,29 +147,10 @@ def test_classes_give_accuracy_and_their_own_gradients(place, capsys) -> None:
     assert "the predicted class" in capsys.readouterr().out
 
 
-KILLED = """
-import os, signal
-from alignet.stages import _image_shards
-from alignet.stages.where import main
-kept, calls = _image_shards._write, []
-def write(*given):
-    calls.append(given)
-    if len(calls) == {calls}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    kept(*given)
-_image_shards._write = write
-main({argv!r})
-"""
-
-
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(place, monkeypatch) -> None:
     run("output=whole")
     argv = [*GIVEN, "output=resumed"]
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED.format(calls=5, argv=argv)], capture_output=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
-    assert ended.returncode == -signal.SIGKILL
+    commands.killed("where", argv, 5)
     assert Path("resumed/net/saliency/MANIFEST.json").is_file()
     assert Path("resumed/other/saliency.partial/saliency-00000.npz").is_file()
     assert not Path("resumed/where.html").exists()

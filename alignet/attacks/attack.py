@@ -60,7 +60,7 @@ def attack(
     attacked[rows[found.broken]] = found.images[found.broken]
     no_gradient[rows] = found.no_gradient
     blind[rows] = _blind(classify, clean, answers, found, method)
-    eight = (pixels * 255).round().to(torch.uint8)
+    eight = _levels(pixels)
     eight[rows] = _eight_bit(classify, clean, answers, found)
     stored = images if images.dtype == torch.uint8 else pixels
     made = {
@@ -153,14 +153,19 @@ def _blind(
     return turned
 
 
+def _levels(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 1] at the nearest of 256 levels, uint8."""
+    return (pixels * 255).round().to(torch.uint8)
+
+
 def _eight_bit(classify: Classifier, images: Tensor, labels: Tensor, found: Found) -> Tensor:
     """The perturbation lengthened until the image rounded to levels of 1/255 is answered otherwise: uint8, the rounded
     image where none of these is, or nothing was found in float."""
-    best = (images * 255).round().to(torch.uint8)
+    best = _levels(images)
     whole = found.images - images
 
     def turned(rows: Tensor, scale: Tensor) -> Tensor:
-        levels = ((images[rows] + each(scale) * whole[rows]).clamp(0, 1) * 255).round().to(torch.uint8)
+        levels = _levels((images[rows] + each(scale) * whole[rows]).clamp(0, 1))
         kept = broken(lead(classify(levels.to(torch.float32) / 255), labels[rows]))
         best[rows[kept]] = levels[kept]
         return kept

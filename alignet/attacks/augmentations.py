@@ -59,7 +59,8 @@ def _changed(image: Tensor, how: Augmentation, seed: int) -> Tensor:
         image = F.rgb_to_grayscale(image, 3)
     if draws[14] < how.blur:
         sigma = how.sigma[0] + (how.sigma[1] - how.sigma[0]) * draws[15]
-        image = F.gaussian_blur(image, [max(3, int(_KERNEL * side)) | 1 for side in (high, wide)], [sigma])
+        kernel = [max(3, int(_KERNEL * side)) | 1 for side in (wide, high)]  # in torchvision's order
+        image = F.gaussian_blur(image, kernel, [sigma])
     return image.clamp(0, 1)
 
 

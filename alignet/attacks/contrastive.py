@@ -2,8 +2,10 @@
 
     images -> two views of each, changed at random -> features -> projection head -> NT-Xent over all views of a step
 
-Adversarial augmentation (Kim et al., 2020; Nanda et al., 2023): the first view is moved within eps to where its
-features are farthest from what they were. The head is thrown away; features are what it was given.
+Adversarial augmentation (Kim et al., 2020; Nanda et al., 2023): a view is moved within eps to where its features are
+farthest from what they were, in l2, as the paper prints (C); its published code takes the relative distance of what the
+head makes of them, and moves both views. Here the first view alone is moved [ours]. The head is thrown away; features
+are what it was given.
 
 Shape suffixes: b images of this process, n of the step, p features, d values of an embedding, H and W pixels.
 """

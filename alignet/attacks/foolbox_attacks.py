@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from alignet.attacks.minimum_norm import Found
-from alignet.attacks.perturbation import broken, margin_gradient, margins, norms, project
+from alignet.attacks.perturbation import broken, margin_gradient, margins, norms, project, without_direction
 from alignet.backbones.gradients import Classifier
 from alignet.config import AttackMethod
 
@@ -46,9 +46,8 @@ def by_foolbox(classify: Classifier, images: Tensor, labels: Tensor, method: Att
     usable = torch.isfinite(attacked).flatten(1).all(1)
     attacked = torch.where(usable.view(-1, 1, 1, 1), attacked, images)
     gradient = margin_gradient(classify, images, labels).gradient
-    flat = ~(torch.isfinite(gradient).flatten(1).all(1) & (norms(gradient, "l2") > 0))
     near = norms(attacked - images, method.norm) <= method.high
-    return Found(attacked, broken(margins(classify, attacked, labels)) & near, flat)
+    return Found(attacked, broken(margins(classify, attacked, labels)) & near, without_direction(gradient))
 
 
 def _made(attacks: Any, method: AttackMethod) -> Any:

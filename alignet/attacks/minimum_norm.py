@@ -25,6 +25,7 @@ from alignet.attacks.perturbation import (
     project,
     steepest,
     unit,
+    without_direction,
 )
 from alignet.backbones.gradients import Classifier
 
@@ -94,7 +95,7 @@ class _Search:
         images = (clean + self.perturbation[rows]).clamp(0, 1)
         margin, gradient = margin_gradient(classify, images, labels[rows], loss)
         turned = self._record(images, margin, rows)
-        flat = ~(torch.isfinite(gradient).flatten(1).all(1) & (norms(gradient, "l2") > 0))
+        flat = without_direction(gradient)
         self.no_gradient[rows[flat]] = True
         best, eps = self.length[rows], self.eps[rows]
         if done > 0:

@@ -44,6 +44,11 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     return unit(gradient) if norm == "l2" else gradient.sign()
 
 
+def without_direction(gradient: Tensor) -> Tensor:
+    """Whether a gradient (b, 3, H, W) leads nowhere, (b,) bool: it is 0, or a value of it is not finite."""
+    return ~(torch.isfinite(gradient).flatten(1).all(1) & (norms(gradient, "l2") > 0))
+
+
 def project(perturbation: Tensor, eps: Tensor, norm: str, surface: str = "ball") -> Tensor:
     """The nearest perturbation of norm at most eps (b,), or with surface "sphere" of norm eps in l2.
 

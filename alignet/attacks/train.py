@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from alignet.attacks.contrastive import Contrastive
 from alignet.attacks.objective import Ingredient
 from alignet.attacks.supervised import Adversarial, CrossEntropy, Mart, Trades
@@ -19,16 +17,23 @@ from alignet.backbones import Encoder
 from alignet.backbones.gradients import Classifier
 from alignet.config import Augmentation, LabelledTraining, RobustRole
 from alignet.harmonizer.batches import Labelled, Source
-from alignet.harmonizer.labelled import Trained, begin, check_labels, check_shares, classes_of, train
+from alignet.harmonizer.labelled import (
+    Trained,
+    batch_normalised,
+    begin,
+    check_labels,
+    check_shares,
+    classes_of,
+    train,
+)
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.distributed import Processes, current
 
-__all__ = ["LOSSES", "Adversarial", "adversarial_training", "passes_of"]
+__all__ = ["LOSSES", "adversarial_training", "passes_of"]
 
 LOSSES: dict[str, type[Ingredient]] = {
     "cross_entropy": CrossEntropy, "adversarial": Adversarial, "trades": Trades, "mart": Mart, "simclr": Contrastive,
 }  # fmt: skip
-_BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
 
 
 def adversarial_training(
@@ -60,8 +65,8 @@ def adversarial_training(
     check_labels("robust", data, classes)
     if not len(data):
         raise ValueError("robust: expected labelled images to train on, found none; check robust.images.")
-    norms = any(isinstance(one, _BATCH_NORM) for one in encoder.module.modules())
-    if role.begin == "random" and norms and settings.batch_norm == "frozen":
+    normed = batch_normalised(encoder.module)
+    if role.begin == "random" and normed and settings.batch_norm == "frozen":
         raise ValueError(
             "robust.settings.batch_norm: expected training where a network with batch normalisation begins with random "
             "weights, found frozen: its statistics are those of no images."

@@ -6,14 +6,19 @@ the network's own resolution.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from alignet.config.bounds import at_least, positive
+from alignet.config.bounds import at_least, finite, positive
 
 FOOLBOX = ("ddn", "fmn", "deepfool", "carlini_wagner")  # by the package foolbox, extra `attacks`
+SPLIT, FINE, COARSE = (
+    1.0,
+    0.01,
+    0.1,
+)  # published code's two stages: the norm between them, widths at their ends
+FINEST = 1e-6  # smallest width of a bisection as a share of the largest norm: float32 tells 1e-7 apart
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class PgdSearch:
     ]  # the attack at the last midpoint, or at the smallest norm that succeeded
 
     def __post_init__(self) -> None:
+        finite("attack.methods.search", step=self.step, low=self.low, threshold=self.threshold)
         positive("attack.methods.search", step=self.step, low=self.low, threshold=self.threshold)
 
 
@@ -49,8 +55,7 @@ class AttackMethod:
         at_least("attack.methods", 1, steps=self.steps)
         at_least("attack.methods", 0, images=self.images)
         positive("attack.methods", high=self.high)
-        if not math.isfinite(self.high):
-            raise ValueError(f"attack.methods.high: expected a finite number, found {self.high}")
+        finite("attack.methods", high=self.high)
         if (self.algorithm == "pgd") != (self.search is not None):
             raise ValueError(
                 f"attack.methods.search: expected {'a section' if self.algorithm == 'pgd' else 'null'} with "
@@ -60,9 +65,24 @@ class AttackMethod:
             raise ValueError(
                 f"attack.methods.search.low: expected less than high ({self.high:g}), found {self.search.low:g}"
             )
+        if self.search is not None:
+            self._check_width(self.search)
         if self.algorithm in ("ddn", "carlini_wagner") and self.norm != "l2":
             raise ValueError(
                 f"attack.methods.norm: expected l2 with algorithm={self.algorithm}, found {self.norm}"
+            )
+
+    def _check_width(self, search: PgdSearch) -> None:
+        """ValueError where the bisection would end at a width that float32 cannot tell from 0."""
+        if search.stages == 1 and search.threshold < FINEST * self.high:
+            raise ValueError(
+                f"attack.methods.search.threshold: expected at least {FINEST:g} of high ({self.high:g}), since norms "
+                f"are float32, found {search.threshold:g}"
+            )
+        if search.stages == 2 and self.high > COARSE / FINEST:
+            raise ValueError(
+                f"attack.methods.high: expected at most {COARSE / FINEST:g} with search.stages=2, whose bisection ends "
+                f"at a width of {COARSE:g} and whose norms are float32, found {self.high:g}"
             )
 
 

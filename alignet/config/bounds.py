@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def at_least(where: str, low: float, **values: float) -> None:
     """ValueError for a value below `low`, naming the key below `where`."""
@@ -15,6 +17,13 @@ def positive(where: str, **values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{where}.{name}: expected a positive number, found {value}")
+
+
+def finite(where: str, **values: float) -> None:
+    """ValueError for a value that is infinite or NaN."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{where}.{name}: expected a finite number, found {value}")
 
 
 def between(where: str, low: float, high: float, **values: float) -> None:

@@ -24,7 +24,7 @@ from alignet.config.perceptual import PerceptualSection
 from alignet.config.plan import PlanSettings
 from alignet.config.rehearse import RehearseSettings
 from alignet.config.report import ReportSettings
-from alignet.config.robust import INGREDIENTS, ROBUST, RobustSection, trained_role
+from alignet.config.robust import RobustSection, trained_role
 from alignet.config.runtime import RuntimeSettings
 from alignet.config.student import ExportSection, FinetuneSection
 from alignet.config.teacher import ClusterSettings, DistillSection, SmoothSettings, TripletsSettings
@@ -120,12 +120,6 @@ class Config:
         _check_made(
             "robust", {one for one in trained if self.robust is None or self.robust.of_row(one) is None}
         )
-        for name in self.robust.roles if self.robust else ():
-            if trained_role(name) != name:
-                raise ValueError(
-                    f"robust.roles: expected some of {', '.join(ROBUST)}, or names that begin with one of "
-                    f"{', '.join(INGREDIENTS)}, in small letters, digits and hyphens, found {name!r}"
-                )
         for name, role in (self.harmonize.roles if self.harmonize else {}).items():
             if role.start == "alignet" and "alignet" not in self.finetune.roles:
                 raise ValueError(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from alignet.config.bounds import at_least, positive
+from alignet.config.bounds import at_least, finite, positive
 from alignet.config.harmonizer import LabelledTraining
 
 # roles of the stage `robust`: PGD in every step, in l2 and in l-inf | "free", in l-inf
@@ -38,7 +38,7 @@ def trained_role(setting: str) -> str | None:
 class Augmentation:
     """How images are changed at random before a network trains on them, in this order."""
 
-    crop: float  # least share of the area in a random crop, resized back; 1 for none
+    crop: float  # least share of the area in a random crop before its sides are cut to the image, resized back; 1: none
     shift: float  # moved by up to this share of the side each way, black where nothing is left
     flip: float  # probability of mirroring
     rotation: float  # degrees, at most, either way
@@ -94,8 +94,7 @@ class RobustRole:
     def __post_init__(self) -> None:
         where = "robust.roles"
         at_least(where, 0, eps=self.eps, steps=self.steps, replays=self.replays, beta=self.beta)
-        if not math.isfinite(self.eps) or not math.isfinite(self.beta):
-            raise ValueError(f"{where}: expected finite numbers eps and beta, found {self.eps}, {self.beta}")
+        finite(where, eps=self.eps, beta=self.beta, step=self.step, temperature=self.temperature)
         if self.attacks:
             at_least(where, 1, steps=self.steps)
             positive(where, eps=self.eps, step=self.step)
@@ -160,6 +159,11 @@ class RobustSection:
 
     def __post_init__(self) -> None:
         for name, role in self.roles.items():
+            if trained_role(name) != name:
+                raise ValueError(
+                    f"robust.roles: expected some of {', '.join(ROBUST)}, or names that begin with one of "
+                    f"{', '.join(INGREDIENTS)}, in small letters, digits and hyphens, found {name!r}"
+                )
             where = f"robust.roles.{name}"
             if role.augmentation and role.augmentation not in self.augmentations:
                 raise ValueError(

@@ -58,8 +58,8 @@ class Objective(ABC):
         self.classify, self.settings, self.sources = classify, settings, sources
         self.classes, self.everyone, self.use_maps = classes, everyone, use_maps
         self.batch = sum(source.count for source in sources)
-        norms = any(isinstance(one, _BATCH_NORM) for one in classify.encoder.module.modules())
-        self.together = settings.batch_norm == "training" and norms  # statistics of all images at once
+        normed = batch_normalised(classify.encoder.module)
+        self.together = settings.batch_norm == "training" and normed  # statistics of all images at once
         self.carried: Tensor | None = (
             None  # what each of this process's places of a batch hands on to the next step
         )
@@ -143,6 +143,11 @@ class Objective(ABC):
 def classes_of(encoder: Encoder) -> int:
     """How many classes the network's classifier knows."""
     return int(encoder.module.num_classes)  # type: ignore[arg-type]
+
+
+def batch_normalised(module: nn.Module) -> bool:
+    """Whether a network has batch normalisation."""
+    return any(isinstance(one, _BATCH_NORM) for one in module.modules())
 
 
 def check_labels(what: str, data: Labelled, classes: int) -> None:

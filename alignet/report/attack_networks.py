@@ -7,7 +7,6 @@ attack_networks_figures), the tables of alignet.report.attack, tests between net
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,13 +15,14 @@ from alignet.evaluate.result import Result
 from alignet.report import attack as blocks_of
 from alignet.report.attack_figures import BROKEN
 from alignet.report.attack_networks_figures import figures
-from alignet.report.attack_networks_given import Given, Measure, measure, score_of
+from alignet.report.attack_networks_given import Given, Measure, measure
 from alignet.report.attack_networks_tests import between_groups, between_networks, over_networks
 from alignet.report.attack_published import published
 from alignet.report.blocks import Block, Cell, Pictures, Section, Table, Text
 from alignet.report.dataset_results import Gathered, Row
 from alignet.report.formatting import counted, score_cell, spread
 from alignet.report.network_points import Network
+from alignet.report.network_tables import details, options_text, score_of
 from alignet.report.page import Page
 from alignet.report.sections import SECTIONS
 from alignet.report.summary import Number, Summary
@@ -186,29 +186,11 @@ def _side(over: Score | None) -> str:
 
 
 def _details(given: Given) -> Table:
-    columns = list(dict.fromkeys(name for one in given.details.values() for name in one))
-    rows: list[list[Cell | str]] = [
-        [name, *(one.get(column, "") for column in columns)] for name, one in given.details.items()
-    ]
-    methods = "; ".join(f"{name}: {_pairs(settings)}" for name, settings in given.methods.items())
-    return Table(
-        "networks", "What was attacked", ["", *columns], rows,
-        f"Kind: vit where a network has attention blocks. Methods: {methods}. Options: {_pairs(given.options)}.",
+    methods = "; ".join(f"{name}: {options_text(settings)}" for name, settings in given.methods.items())
+    return details(
+        "What was attacked", given.details,
+        f"Kind: vit where a network has attention blocks. Methods: {methods}. Options: {options_text(given.options)}.",
     )  # fmt: skip
-
-
-def _pairs(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_text(value)}" for name, value in options.items() if value not in ("", None))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"({_pairs(value)})"
-    if isinstance(value, (list, tuple)):
-        return "/".join(map(_text, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _pictures(gathered: Gathered) -> Pictures | None:

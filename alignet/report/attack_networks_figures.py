@@ -10,11 +10,11 @@ import numpy as np
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report.attack_figures import CENTRE, FRONT, PIXELS, centre_lines, same_images
-from alignet.report.attack_networks_given import Given, Measure, score_of
-from alignet.report.attack_networks_tests import pairs_of
+from alignet.report.attack_networks_given import Given, Measure
 from alignet.report.blocks import Figure, Look
 from alignet.report.formatting import apart, counted, met
 from alignet.report.network_points import LONG, Network, Points, front, name_points, named, scatter
+from alignet.report.network_tables import pairs_of, score_of
 from alignet.report.plot_style import LINES, dress, legend, log_norms, panels
 
 OWN_HUES = 8  # networks of which each has a hue of its own; of more, each kind
@@ -98,7 +98,7 @@ def _survival(given: Given, networks: Mapping[str, Result], how: Measure) -> Fig
     seen += f"; its interval overlaps those of {_listed(tied)}." if tied else "."
     if not same_images(result.tables["images"] for result in networks.values()):
         seen += " Rows are means over different images, those that each answers right"
-        seen += "; the table of tests compares the same images." if pairs_of(given, networks) else "."
+        seen += "; the table of tests compares the same images." if pairs_of(given.arrows, networks) else "."
     if how.differ and how.norm == "l2":
         seen += " Curves of different resolutions do not compare."
     lines = "" if own else " Colours are kinds of networks."

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report.attack import MAIN, nodes_of
 from alignet.report.attack_figures import NORMS, PIXELS
@@ -75,11 +74,6 @@ class Measure:
     def norm_title(self) -> str:
         """The norm as text."""
         return NORMS[self.norm]
-
-
-def score_of(result: Result, metric: str) -> Score | None:
-    """The score of a metric."""
-    return next((one for one in result.scores if one.metric == metric), None)
 
 
 def measure(given: Given, networks: Mapping[str, Result]) -> Measure:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
 
 import numpy as np
 
 from alignet.evaluate.result import Result
-from alignet.report.attack import least_p, nodes_of
-from alignet.report.attack_networks_given import Given, Measure, alignments, score_of, tolerances
+from alignet.report import network_tables
+from alignet.report.attack import nodes_of
+from alignet.report.attack_networks_given import Given, Measure, alignments, tolerances
 from alignet.report.blocks import Block, Cell, Table, Text
-from alignet.report.formatting import counted, p_text, spread
+from alignet.report.formatting import p_text, spread
+from alignet.report.network_tables import score_of
 
-PAIRED = 10  # networks of which all pairs are tested; of more, arrows alone
 CORRELATED = 4  # networks from which on measures are correlated over them
 SEED, DRAWS = (
     0,
@@ -21,50 +21,14 @@ SEED, DRAWS = (
 )  # of random sign-flips, splits and permutations; resamples behind intervals over networks
 
 
-def pairs_of(given: Given, networks: Mapping[str, Result]) -> list[tuple[str, str]]:
-    """Which pairs are tested: those of arrows, or all of up to PAIRED networks."""
-    return list(given.arrows) or (list(combinations(networks, 2)) if len(networks) <= PAIRED else [])
-
-
 def between_networks(given: Given, networks: Mapping[str, Result], how: Measure) -> Block | None:
     """Pairs of networks on the images that both have: all pairs, or those of arrows; None for one network."""
-    from alignet.evaluate.attack import holm, paired_test
-
-    pairs = pairs_of(given, networks)
-    if len(networks) < 2:
-        return None
-    if not pairs:
-        return Text(
-            f"Of more than {PAIRED} networks no pairs are tested; name those that matter as arrows=FROM>TO."
-        )
-    measures = {how.title: tolerances(networks, how), "alignment": alignments(networks, given)}
-    done: list[tuple[str, str, str, float, float, int]] = []
-    for start, end in pairs:
-        for title, values in measures.items():
-            both = [one for one in values[start] if one in values[end]]
-            if both:
-                a, b = (np.array([values[name][one] for one in both]) for name in (start, end))
-                mean, p, n = paired_test(a, b, seed=SEED)
-                done.append((start, end, title, mean, p, n))
-    if not done:
-        return Text("No two networks were attacked on a common image, so that none are tested.")
-    adjusted = holm([one[4] for one in done])
-    lines: list[list[Cell | str]] = [
-        [start, end, title, Cell(f"{n:,}", n), Cell(f"{mean:+.3f}", mean), Cell(p_text(p), p), Cell(p_text(own), own)]
-        for (start, end, title, mean, p, n), own in zip(done, adjusted, strict=True)
-    ]  # fmt: skip
-    below = sum(p < 0.05 for p in adjusted)
-    few = least_p([one[5] for one in done], "fewer networks or arrows= leave fewer tests")
     aligned = "; of alignment over those that both were broken on" if given.maps else ""
-    return Table(
-        "pairs_of_networks", "Tests between networks",
-        ["from", "to", "measure", "images", "change", "p", "p, adjusted"], lines,
+    return network_tables.between_networks(
+        given.arrows, list(networks),
+        {how.title: tolerances(networks, how), "alignment": alignments(networks, given)},
         "The change from one network to another on the same images: of tolerance over the images that both were "
-        "attacked on; tolerances are cut at the smallest of all networks' largest norms"
-        f"{aligned}. Two-sided permutation test, the sign of each image's change flipped; adjusted by Holm's method "
-        f"for all {counted(len(done), 'test')} of this table, of which {below} {'is' if below == 1 else 'are'} below "
-        f".05.{few}",
-        folded=len(lines) > 12,
+        f"attacked on; tolerances are cut at the smallest of all networks' largest norms{aligned}",
     )  # fmt: skip
 
 

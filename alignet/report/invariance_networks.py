@@ -8,30 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
-
-import numpy as np
 
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report import invariance as blocks_of
-from alignet.report.attack import least_p
 from alignet.report.blocks import Block, Cell, Figure, Look, Pictures, Section, Table, Text
 from alignet.report.dataset_results import Gathered, Row
-from alignet.report.formatting import counted, p_text, score_cell
+from alignet.report.formatting import counted, score_cell
 from alignet.report.invariance_figures import by_distance, methods_of
 from alignet.report.invariance_published import published
 from alignet.report.network_points import Network, Points, front, name_points, named, scatter
+from alignet.report.network_tables import between_networks, details, options_text, score_of
 from alignet.report.page import Page
 from alignet.report.plot_style import dress, legend, panels
 from alignet.report.sections import SECTIONS
 from alignet.report.summary import Number, Summary
 
 FEW = 30  # images below which a page says so
-PAIRED = 10  # networks of which all pairs are tested; of more, arrows alone
 PICTURED = 6  # networks whose inverted images are shown
-SEED = 0  # of random sign-flips
 
 
 @dataclass(frozen=True)
@@ -53,11 +48,6 @@ class Given:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def score_of(result: Result, metric: str) -> Score | None:
-    """The score of a metric."""
-    return next((one for one in result.scores if one.metric == metric), None)
-
-
 def page(given: Given, networks: Mapping[str, Result], dataset: str) -> Page:
     """The page; networks: name -> result of the family `invariance`, in the order of tables. dataset: name of the
     scores' data set."""
@@ -66,7 +56,7 @@ def page(given: Given, networks: Mapping[str, Result], dataset: str) -> Page:
     found: list[Block | None] = [
         Text(counting(given)), blocks_of.unmatched(gathered), _overview(given, networks), by_distance(gathered),
         *_against_match(given, networks), blocks_of.matching(gathered), blocks_of.alike(gathered, "two"),
-        blocks_of.alike(gathered, "match"), blocks_of.people(gathered), between_networks(given, networks),
+        blocks_of.alike(gathered, "match"), blocks_of.people(gathered), tested(given, networks),
         _pictures(gathered), *published(),
     ]  # fmt: skip
     return Page(
@@ -142,78 +132,30 @@ def _overview(given: Given, networks: Mapping[str, Result]) -> Table:
     )  # fmt: skip
 
 
-def pairs_of(given: Given, networks: Mapping[str, Result]) -> list[tuple[str, str]]:
-    """Which pairs are tested: those of arrows, or all of up to PAIRED networks."""
-    return list(given.arrows) or (list(combinations(networks, 2)) if len(networks) <= PAIRED else [])
-
-
-def between_networks(given: Given, networks: Mapping[str, Result]) -> Block | None:
+def tested(given: Given, networks: Mapping[str, Result]) -> Block | None:
     """Pairs of networks on the same images: all pairs, or those of arrows; None for one network."""
-    from alignet.evaluate.attack import holm, paired_test
-
-    pairs = pairs_of(given, networks)
-    if len(networks) < 2:
-        return None
-    if not pairs:
-        return Text(
-            f"Of more than {PAIRED} networks no pairs are tested; name those that matter as arrows=FROM>TO."
-        )
-    done: list[tuple[str, str, str, float, float, int]] = []
-    for start, end in pairs:
-        for title, column in (("2AFC", "two_mean"), ("clustering", "match_mean")):
-            tables = [networks[name].tables["images"] for name in (start, end)]
-            if not all(column in table for table in tables):
-                continue
-            first, second = (blocks_of.by_image(table, column) for table in tables)
-            both = [one for one in first if one in second]
-            a, b = (np.array([values[one] for one in both]) for values in (first, second))
-            done.append((start, end, title, *paired_test(a, b, seed=SEED)))
-    if not done:
-        return None
-    adjusted = holm([one[4] for one in done])
-    lines: list[list[Cell | str]] = [
-        [start, end, title, Cell(f"{n:,}", n), Cell(f"{100 * mean:+.1f}", mean), Cell(p_text(p), p),
-         Cell(p_text(own), own)]
-        for (start, end, title, mean, p, n), own in zip(done, adjusted, strict=True)
-    ]  # fmt: skip
-    below = sum(p < 0.05 for p in adjusted)
-    return Table(
-        "pairs_of_networks", "Tests between networks",
-        ["from", "to", "measure", "images", "change, points", "p", "p, adjusted"], lines,
+    measures = {
+        title: {
+            name: blocks_of.by_image(result.tables["images"], column)
+            for name, result in networks.items()
+            if column in result.tables["images"]
+        }
+        for title, column in (("2AFC", "two_mean"), ("clustering", "match_mean"))
+    }
+    return between_networks(
+        given.arrows, list(networks), measures,
         "The change from one network to another on the same images, inverted by the first method; mean over starts and "
-        "over the distances that were not optimised. Two-sided permutation test, the sign of each image's change "
-        f"flipped; adjusted by Holm's method for all {counted(len(done), 'test')} of this table, of which {below} "
-        f"{'is' if below == 1 else 'are'} below .05."
-        f"{least_p([one[5] for one in done], 'fewer networks or arrows= leave fewer tests')}",
-        folded=len(lines) > 12,
+        "over the distances that were not optimised", change="change, points", scale=100, digits=1,
     )  # fmt: skip
 
 
 def _details(given: Given) -> Table:
-    columns = list(dict.fromkeys(name for one in given.details.values() for name in one))
-    rows: list[list[Cell | str]] = [
-        [name, *(one.get(column, "") for column in columns)] for name, one in given.details.items()
-    ]
-    methods = "; ".join(f"{name}: {_pairs(settings)}" for name, settings in given.methods.items())
+    methods = "; ".join(f"{name}: {options_text(settings)}" for name, settings in given.methods.items())
     distances = "; ".join(f"{name}: {text}" for name, text in given.distances.items())
-    return Table(
-        "networks", "What was inverted", ["", *columns], rows,
-        f"Methods: {methods}. Distances: {distances}. Options: {_pairs(given.options)}.",
+    return details(
+        "What was inverted", given.details,
+        f"Methods: {methods}. Distances: {distances}. Options: {options_text(given.options)}.",
     )  # fmt: skip
-
-
-def _pairs(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_text(value)}" for name, value in options.items() if value not in ("", None))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"({_pairs(value)})"
-    if isinstance(value, (list, tuple)):
-        return "/".join(map(_text, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # ---- figures and pictures

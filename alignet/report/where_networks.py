@@ -12,11 +12,12 @@ from typing import Any
 
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
-from alignet.report.blocks import Block, Cell, Figure, Look, Section, Table, Text
+from alignet.report.blocks import Block, Figure, Look, Section, Table, Text
 from alignet.report.dataset_results import Gathered, Row
 from alignet.report.formatting import counted, met
 from alignet.report.network_points import Network, Points, front, name_points, named
 from alignet.report.network_points import scatter as scatter_networks
+from alignet.report.network_tables import details
 from alignet.report.page import Page
 from alignet.report.plot_style import dress, errors, legend, panels
 from alignet.report.sections import SECTIONS
@@ -84,14 +85,8 @@ def kinds_text(count: int) -> str:
 
 
 def _details(given: Given) -> Table:
-    columns = list(dict.fromkeys(name for one in given.details.values() for name in one))
-    rows: list[list[Cell | str]] = [
-        [name, *(one.get(column, "") for column in columns)] for name, one in given.details.items()
-    ]
     options = ", ".join(f"{name} {_text(value)}" for name, value in given.options.items() if name != "keys")
-    return Table(
-        "networks", "What was put through people's maps", ["", *columns], rows, f"Options: {options}."
-    )
+    return details("What was put through people's maps", given.details, f"Options: {options}.")
 
 
 def _text(value: Any) -> str:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignet.stages import _networks_given as given
 from alignet.stages._networks_given import (
     Listed,
     arrows_of,
-    check_given,
-    check_words,
-    expand,
-    folder_name,
     networks_of,
     split,
 )
@@ -56,44 +53,23 @@ class Plan:
 
 def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The arguments of OWN that are given, by key, and the others, which are configuration."""
-    own, rest = {}, []
-    for item in argv:
-        key, equals, value = item.partition("=")
-        if equals and key in OWN:
-            own[key] = value
-        elif equals and key in SHORT:
-            rest += [f"{one}={value}" for one in SHORT[key]]
-        else:
-            rest.append(item)
-    return own, rest
+    return given.peel(argv, OWN, SHORT)
 
 
 def options_of(own: Mapping[str, str]) -> dict[str, str]:
     """OWN with its defaults; ValueError for what is missing or unknown."""
-    options = OWN | dict(own)
-    expand(options, ("images", "maps", "labels", "output"))
-    check_given(
-        options,
-        {
-            "images": "a folder of images",
-            "model": "networks: LIBRARY:NAME, LIBRARY:NAME=FILE.safetensors or folders, separated by commas",
-        },
-    )
-    check_words(options, {"common": ("true", "false"), "photographs": ("true", "false")})
+    options = given.begun(own, OWN, "four", paths=("maps", "labels"), words={"common": ("true", "false")})
     skipped = split(options["skip"], "skip") if options["skip"] else []
     unknown = next((one for one in skipped if one not in COMMANDS), None)
     if unknown is not None:
         raise ValueError(
             f"skip: expected some of {', '.join(COMMANDS)}, found {unknown!r}; name commands that are not to run."
         )
-    if options["key"] and not options["maps"]:
-        raise ValueError(f"key: expected maps=... beside key={options['key']}, found none; add maps=...")
     if options["maps"] and Path(options["maps"]).resolve() == Path(options["images"]).resolve():
         raise ValueError(
             f"maps: expected a file or a folder of their own, found the folder of images {options['images']}; put "
             "them elsewhere, since every picture there is inverted."
         )
-    options["output"] = options["output"] or f"four/{folder_name(Path(options['images']).absolute().name)}"
     return options
 
 

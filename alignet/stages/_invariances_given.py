@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING
 from alignet.stages import _networks_given as given
 from alignet.stages._networks_given import (
     Listed,
-    check_given,
-    check_words,
-    expand,
-    folder_name,
     networks_of,
     split,
 )
@@ -66,17 +62,11 @@ def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def options_of(own: dict[str, str]) -> dict[str, str]:
     """OWN with its defaults; ValueError for what is missing or unknown."""
-    options = OWN | own
-    expand(options, ("images", "similarity", "order", "output"))
-    check_given(
-        options,
-        {
-            "images": "a folder of images",
-            "model": "networks: LIBRARY:NAME, LIBRARY:NAME=FILE.safetensors or folders, separated by commas",
-            **({"order": "a table with a column id, in the order of similarity="} if options["similarity"] else {}),
-        },
+    order = "a table with a column id, in the order of similarity="
+    options = given.begun(
+        own, OWN, "invariances", paths=("similarity", "order"),
+        words={"kind": ("similarity", "dissimilarity")}, needed={"order": order} if own.get("similarity") else {},
     )  # fmt: skip
-    check_words(options, {"photographs": ("true", "false"), "kind": ("similarity", "dissimilarity")})
     for name in ("similarity", "order"):
         if options[name] and not Path(options[name]).is_file():
             raise ValueError(f"{name}: expected a file, found none at {options[name]}; check the path.")
@@ -88,9 +78,6 @@ def options_of(own: dict[str, str]) -> dict[str, str]:
         raise ValueError(
             f"matched: expected a relative error above 0 and below 1, found {options['matched']}; set it to 0.05."
         )
-    options["output"] = (
-        options["output"] or f"invariances/{folder_name(Path(options['images']).absolute().name)}"
-    )
     return options
 
 

@@ -1,6 +1,7 @@
 """What is given to a command that lists networks on images: its words, networks, arrows, images, maps and classes.
 
-Read by `stages.where` and `stages.robustness`. Everything that can be said before a network is loaded is said here.
+Read by `stages.where`, `robustness`, `invariances` and `four`. Everything that can be said before a network is loaded
+is said here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,16 +39,48 @@ class Listed:
 
 
 def peel(
-    argv: Sequence[str], own: Mapping[str, str], short: Mapping[str, str]
+    argv: Sequence[str], own: Mapping[str, str], short: Mapping[str, str | Sequence[str]]
 ) -> tuple[dict[str, str], list[str]]:
     """The arguments of a command's own words, by key, and the others, which are configuration.
 
-    own: key -> what stands there where it is not given. short: word -> the key of the configuration that it stands for.
+    own: key -> what stands there where it is not given. short: word -> the keys of the configuration that it sets.
     """
     pairs = [item.partition("=") for item in argv]
     given = {key: value for key, equals, value in pairs if equals and key in own}
-    others = [(key, equals, value) for key, equals, value in pairs if not (equals and key in own)]
-    return given, ["".join([short.get(key, key), *more]) for key, *more in others]
+    others: list[str] = []
+    for key, equals, value in pairs:
+        if not (equals and key in own):
+            keys = short.get(key, key)
+            others += [f"{one}{equals}{value}" for one in ([keys] if isinstance(keys, str) else keys)]
+    return given, others
+
+
+def begun(
+    own: Mapping[str, str], defaults: Mapping[str, str], command: str, *, paths: Sequence[str],
+    words: Mapping[str, Sequence[str]], needed: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:  # fmt: skip
+    """A command's own words with their defaults; ValueError for what is missing or unknown.
+
+    paths: words that name a file or a folder. words: key -> what it takes. needed: key -> what it means, beside images
+    and model.
+    """
+    options = {**defaults, **own}
+    expand(options, (*paths, "images", "output"))
+    check_given(
+        options,
+        {
+            "images": "a folder of images",
+            "model": "networks: LIBRARY:NAME, LIBRARY:NAME=FILE.safetensors or folders, separated by commas",
+            **needed,
+        },
+    )
+    check_words(options, {**words, "photographs": ("true", "false")})
+    if options.get("key") and not options["maps"]:
+        raise ValueError(f"key: expected maps=... beside key={options['key']}, found none; add maps=...")
+    options["output"] = (
+        options["output"] or f"{command}/{folder_name(Path(options['images']).absolute().name)}"
+    )
+    return options
 
 
 def expand(options: dict[str, str], names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.stages import _networks_given as given
-from alignet.stages._networks_given import Listed, check_given, check_words, expand, folder_name, split
+from alignet.stages._networks_given import Listed, split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,25 +36,10 @@ def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def options_of(own: dict[str, str]) -> dict[str, str]:
     """OWN with its defaults; ValueError for what is missing or unknown."""
-    options = OWN | own
-    expand(options, ("images", "maps", "labels", "output"))
-    check_given(
-        options,
-        {
-            "images": "a folder of images",
-            "model": "networks: LIBRARY:NAME, LIBRARY:NAME=FILE.safetensors or folders, separated by commas",
-        },
-    )
-    check_words(
-        options,
-        {"reduction": ("mean", "max"), "common": ("true", "false"), "photographs": ("true", "false")},
-    )
-    if options["key"] and not options["maps"]:
-        raise ValueError(f"key: expected maps=... beside key={options['key']}, found none; add maps=...")
-    options["output"] = (
-        options["output"] or f"robustness/{folder_name(Path(options['images']).absolute().name)}"
-    )
-    return options
+    return given.begun(
+        own, OWN, "robustness", paths=("maps", "labels"),
+        words={"reduction": ("mean", "max"), "common": ("true", "false")},
+    )  # fmt: skip
 
 
 def methods_of(section: AttackSection, also: str) -> dict[str, AttackMethod]:

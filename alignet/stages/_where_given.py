@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignet.stages import _networks_given as given
-from alignet.stages._networks_given import check_given, check_words, expand, folder_name, split
+from alignet.stages._networks_given import split
 
 # key -> what stands there where it is not given; the rest of a command line is configuration
 OWN = {
@@ -48,24 +48,15 @@ def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def options_of(own: dict[str, str]) -> dict[str, str]:
     """OWN with its defaults; ValueError for what is missing or unknown."""
-    options = OWN | own
-    expand(options, ("images", "maps", "labels", "output"))
-    check_given(
-        options,
-        {
-            "images": "a folder of images", "maps": "people's maps (.npz, a folder, .tar)",
-            "model": "networks: LIBRARY:NAME, LIBRARY:NAME=FILE.safetensors or folders, separated by commas",
-        },
-    )  # fmt: skip
-    check_words(
-        options,
-        {"reduction": ("max", "mean", "abs_mean"), "blur": ("none", "published"), "photographs": ("true", "false")},
+    options = given.begun(
+        own, OWN, "where", paths=("maps", "labels"),
+        words={"reduction": ("max", "mean", "abs_mean"), "blur": ("none", "published")},
+        needed={"maps": "people's maps (.npz, a folder, .tar)"},
     )  # fmt: skip
     if not options["splits"].isdigit() or not int(options["splits"]):
         raise ValueError(
             f"splits: expected a number of split halves, found {options['splits']!r}; give 1000, for example."
         )
-    options["output"] = options["output"] or f"where/{folder_name(Path(options['images']).absolute().name)}"
     return options
 
 

@@ -9,7 +9,7 @@ reads   images; networks; those whose layers are distances; people's answers and
 writes  output: invariances.html (one page, which works offline), invariances.csv and invariances.json (all scores with
         intervals), tables/, figures/, and of each network <name>/invert-<method>, <name>/perceptual-<method>/<distance>
         and <name>/scores
-cost    images x draws x at most 300 forward and backward passes of every network by every method; 2 MB an image and
+cost    images x draws x at most 500 forward and backward passes of every network by every method; 2 MB an image and
         method of 224 pixels with 2 draws. What is finished is not made again
 """
 

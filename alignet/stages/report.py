@@ -98,6 +98,11 @@ def _robust(figures: Mapping[str, Any]) -> str:
     return f"{about}{', '.join(went)}, {right} {figures['right_first']:.1%} to {figures['right_last']:.1%}"
 
 
+def _attacked(figures: Mapping[str, Any]) -> bool:
+    """Whether a training of the stage `robust` attacked its images; older artifacts do not say so for other losses."""
+    return bool(figures.get("attacked", figures.get("loss", "adversarial") == "adversarial"))
+
+
 def _is_label_score(score: Score) -> bool:
     return score.metric.startswith(("teachers_disagree", "label_entropy"))
 
@@ -147,7 +152,7 @@ def _notes(banner: str, labels: list[Score], metrics: Mapping[str, Mapping[str, 
             said.append(
                 f"{setting_title(name.removeprefix('robust.'))}: {figures['steps']:,} steps, "
                 f"{figures['image_passes']:,} image passes, "
-                f"{'' if figures.get('loss') == 'cross_entropy' else 'attacks included, '}"
+                f"{'attacks included, ' if _attacked(figures) else ''}"
                 f"{figures['images']:,} images; {_robust(figures)}"
             )
     if "smooth" in metrics:

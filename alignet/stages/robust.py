@@ -63,6 +63,7 @@ def run(work: StageRun) -> dict[str, Any]:
         "steps": settings.steps,
         "image_passes": settings.steps * settings.batch * passes_of(role),
         "images": len(data),
+        "attacked": role.attacks,
     }
     if role.loss != "adversarial":
         figures["loss"] = role.loss

@@ -13,6 +13,7 @@ from alignet.backbones.gradients import Classifier
 from alignet.pipeline.cli import load
 from alignet.pipeline.runner import Pipeline
 from alignet.stages.attack import drawn
+from tests.makers.stored import shards, student
 from tests.makers.worlds import ATTACK, overrides
 from tests.pipeline.test_many_processes import finish, stage
 
@@ -32,32 +33,14 @@ def store(tiny, tmp_path_factory):
     return root
 
 
-def shards(artifact):
-    """The arrays and ids of each shard."""
-    for name in sorted(one for one in artifact.manifest["files"] if one.endswith(".npz")):
-        with np.load(artifact.file(name), allow_pickle=False) as found:
-            listing = artifact.file(name.replace("attack-", "ids-").replace(".npz", ".txt"))
-            yield dict(found), listing.read_text().splitlines()
-
-
 @pytest.mark.parametrize(("key", "norm"), [(FAST, "l2"), (LINF, "linf")])
 def test_every_success_that_is_stored_is_one(store, key, norm):
     """By the network loaded anew, one image at a time, and norms in float64."""
     chain = pipeline(store)
     artifact = chain.state(key).artifact
-    weights = chain.state("pretrain[student]").artifact.file("weights.safetensors")
-    model = chain.config.student
-    backbone = Backbone(
-        model.library,
-        model.architecture,
-        str(weights),
-        dict(model.model_args),
-        model.image_size,
-        model.feature,
-    )
-    classify = Classifier(load_encoder(backbone))
+    classify = Classifier(student(chain))
     counts = dict.fromkeys(("tried", "broken", "broken8"), 0)
-    for arrays, ids in shards(artifact):
+    for arrays, ids in shards(artifact, "attack"):
         assert len(ids) == len(arrays["image"]) <= 8
         assert arrays["norm"] == norm
         length = exact_norms(arrays["image"], arrays["attacked"], norm)
@@ -105,7 +88,10 @@ def test_two_processes_store_the_same_bytes(ready, store, tmp_path):
             ["attack.methods.fast.algorithm=pgd"],
             "attack.methods.search: expected a section with algorithm=pgd",
         ),
-        (["attack.column=name"], "name"),
+        (
+            ["attack.column=name"],
+            r"labels.csv: expected a column name, found id, class, label, category, natural; name one that is there",
+        ),
     ],
 )
 def test_bad_input_is_one_message(store, change, message):

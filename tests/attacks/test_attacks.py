@@ -201,6 +201,55 @@ def test_the_two_stages_of_the_published_code_bisect_on_the_right_side():
     assert (unbroken.broken == (known < known.median())).all()
 
 
+@pytest.mark.parametrize(
+    ("search", "method", "message"),
+    [
+        ({"step": float("inf")}, {}, "^attack.methods.search.step: expected a finite number, found inf$"),
+        ({"low": float("nan")}, {}, "^attack.methods.search.low: expected a finite number, found nan$"),
+        ({"threshold": float("inf")}, {}, "^attack.methods.search.threshold: expected a finite number, found inf$"),
+        (
+            {"threshold": 9e-6}, {},
+            r"^attack.methods.search.threshold: expected at least 1e-06 of high \(10\), since norms are float32, found "
+            "9e-06$",
+        ),
+        (
+            {"stages": 2}, {"high": 2e5},
+            "^attack.methods.high: expected at most 100000 with search.stages=2, whose bisection ends at a width of "
+            "0.1 and whose norms are float32, found 200000$",
+        ),
+        ({}, {"high": float("inf")}, "^attack.methods.high: expected a finite number, found inf$"),
+    ],
+)  # fmt: skip
+def test_a_search_that_would_not_end_is_refused(search, method, message):
+    with pytest.raises(ValueError, match=message):
+        replace(AttackMethod("pgd", "l2", 1, 10.0, 0, SPHERE), **method, search=replace(SPHERE, **search))
+
+
+@pytest.mark.parametrize(
+    ("search", "high"),
+    [
+        (replace(SPHERE, threshold=1e-5), 10.0),
+        (replace(SPHERE, stages=2), 1e5),
+        (replace(SPHERE, threshold=0.1), 1e5),
+    ],
+)
+def test_the_finest_search_that_is_allowed_ends(search, high):
+    """Between norms that float32 still tells apart, on images that are broken and on one that nothing breaks."""
+    method = AttackMethod("pgd", "l2", 1, high, 0, replace(search, keep="bound"))
+    for network, broken in ((Linear(), True), (Constant(), False)):
+        classify, images = classifier(network), pictures(2)
+        found = pgd_search(
+            classify,
+            images,
+            own(classify, images),
+            norm="l2",
+            steps=1,
+            high=method.high,
+            search=method.search,
+        )
+        assert found.broken.tolist() == [broken] * 2
+
+
 def test_projections_and_random_starts_stay_within():
     drawn = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     eps = torch.linspace(0.1, 20, 6)

@@ -108,6 +108,15 @@ def test_a_blur_keeps_the_mean_and_takes_the_detail_and_a_rotation_turns():
     assert slope.max() > 0.4
 
 
+def test_a_blur_reaches_a_tenth_of_each_side():
+    """From one bright pixel, in an image that is wider than high: 3 pixels of 16 down, and 7 of 64 across."""
+    dot = torch.zeros(1, 3, 16, 64)
+    dot[:, :, 8, 32] = 1
+    lit = augmented(dot, replace(NONE, blur=1.0, sigma=(2.0, 2.0)), [0])[0, 0] > 0
+    assert lit.any(1).nonzero()[:, 0].tolist() == [7, 8, 9]
+    assert lit.any(0).nonzero()[:, 0].tolist() == [*range(29, 36)]
+
+
 def test_a_crop_of_a_ramp_is_a_ramp_over_its_part():
     ramp = torch.linspace(0, 1, 64).expand(100, 3, 64, 64).contiguous()
     found = augmented(ramp, replace(NONE, crop=0.25), range(100))

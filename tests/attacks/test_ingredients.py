@@ -11,14 +11,12 @@ from torch.nn import functional as F
 from alignet.attacks.contrastive import Contrastive, projection_head
 from alignet.attacks.losses import divergence
 from alignet.attacks.supervised import Trades
-from alignet.attacks.train import LOSSES, adversarial_training, passes_of
+from alignet.attacks.train import adversarial_training, passes_of
 from alignet.backbones import load_encoder
-from alignet.backbones.gradients import Classifier
 from alignet.config import RobustRole, RobustSection, trained_role
-from alignet.harmonizer.batches import Labelled, Source
+from alignet.harmonizer.batches import Labelled
 from alignet.harmonizer.labelled import seed_of
 from alignet.runtime.checkpoints import Checkpoints
-from alignet.runtime.distributed import Processes
 from tests.attacks.test_augmentations import NONE, STRONG, USUAL
 from tests.attacks.test_train import (
     L2,
@@ -26,13 +24,15 @@ from tests.attacks.test_train import (
     SETTINGS,
     batch_of,
     by_hand,
-    drawn,
+    follows,
     labelled,
-    linear,
+    objective,
     run,
     two_features,
 )
-from tests.harmonizer.test_train import TOY, VIT, Cut, pictures, vector
+from tests.harmonizer.test_train import TOY, VIT, pictures, vector
+from tests.makers.cut import Cut, Cutting
+from tests.makers.toy_networks import linear
 
 UNMIXED = replace(SETTINGS, mixup=0.0, smoothing=0.0)
 STANDARD = RobustRole(loss="cross_entropy")
@@ -43,15 +43,10 @@ SIMCLR_ADVERSARIAL = replace(L2, loss="simclr", temperature=0.5, projection=8)
 ROLES = {
     "standard": STANDARD, "trades": TRADES, "mart": MART, "simclr": SIMCLR, "simclr-adversarial": SIMCLR_ADVERSARIAL,
 }  # fmt: skip
-
-
-def objective(encoder, role, settings=PLAIN, data=None, everyone=None, augmentation=None):
-    source = Source(data or labelled(), settings.batch, (settings.seed, 1))
-    encoder.module.requires_grad_(True)
-    return LOSSES[role.loss](
-        Classifier(encoder, frozen=False), settings, [source], int(encoder.module.num_classes),
-        everyone or Processes(), role, augmentation,
-    )  # fmt: skip
+UNKNOWN = (
+    "^robust.roles: expected some of robust-l2, robust-linf, robust-free, or names that begin with one of standard, "
+    "adversarial, trades, mart, simclr, in small letters, digits and hyphens, found '{}'$"
+)
 
 
 def test_cross_entropy_is_plain_training():
@@ -227,16 +222,6 @@ def test_the_adversarial_augmentation_of_linear_features_is_their_first_singular
     assert not torch.equal(found, other)
 
 
-def follows(role):
-    """The share of images of contradicting features that is answered by the robust one, after training."""
-    encoder = linear()
-    settings = replace(PLAIN, steps=300, batch=40, optimizer="adam", lr=0.01, momentum=0.9)
-    adversarial_training(encoder, two_features(), settings, role)
-    robust = torch.tensor([1.0, -1.0])
-    answers = Classifier(encoder)(drawn(-robust, robust)).argmax(1)
-    return (answers == (robust > 0).long()).float().mean().item()
-
-
 @pytest.mark.parametrize(
     ("role", "share"),
     [
@@ -280,12 +265,6 @@ def test_simclr_learns_which_views_belong_together_and_not_where_they_do_not(mon
 
 @pytest.mark.parametrize("name", ROLES)
 def test_a_run_that_was_cut_ends_in_the_same_bytes_and_its_snapshots_are_its_checkpoints(name, tmp_path):
-    class Cutting(Checkpoints):
-        def save(self, step, tensors, state):
-            super().save(step, tensors, state)
-            if step == 2:
-                raise Cut
-
     settings = replace(UNMIXED, optimizer="adam", batch_norm="training")
     kept, encoder = {}, load_encoder(TOY, seed=0)
 
@@ -346,7 +325,14 @@ def test_random_weights_want_the_statistics_of_batches():
         ({"loss": "simclr", "projection": 8}, "robust.roles.temperature"),
         ({"temperature": 0.5}, "temperature and projection of 0"),
         ({"snapshots": (4, 2)}, "rising numbers of steps"),
-        ({"eps": float("inf")}, "finite numbers"),
+        ({"eps": float("inf")}, "robust.roles.eps: expected a finite number, found inf"),
+        ({"step": float("inf")}, "robust.roles.step: expected a finite number, found inf"),
+        ({"step": float("nan")}, "robust.roles.step: expected a finite number, found nan"),
+        ({"loss": "trades", "beta": float("inf")}, "robust.roles.beta: expected a finite number, found inf"),
+        (
+            {"loss": "simclr", "projection": 8, "temperature": float("inf")},
+            "robust.roles.temperature: expected a finite number, found inf",
+        ),
     ],
 )
 def test_bad_roles_are_named(change, message):
@@ -363,6 +349,9 @@ def test_bad_roles_are_named(change, message):
         ("simclr", SIMCLR, {"mixup": 0.5}, "robust.roles.simclr.loss"),
         ("standard", TRADES, {}, "robust.roles.standard.loss: expected cross_entropy"),
         ("robust-l2", TRADES, {}, "robust.roles.robust-l2.loss: expected adversarial"),
+        ("best", MART, {}, UNKNOWN.format("best")),
+        ("Trades-6", TRADES, {}, UNKNOWN.format("Trades-6")),
+        ("trades-6@2", TRADES, {}, UNKNOWN.format("trades-6@2")),
     ],
 )  # fmt: skip
 def test_what_a_section_refuses(name, role, settings, message):

@@ -13,7 +13,8 @@ from alignet.pipeline.cli import load
 from alignet.pipeline.graph import build_graph, row_of, stage_of
 from alignet.pipeline.runner import Pipeline
 from alignet.report.dataset_results import title_of
-from alignet.stages.report import _robust
+from alignet.stages.report import _notes, _robust
+from tests.attacks.test_ingredients import UNKNOWN
 from tests.makers.worlds import ATTACK, overrides
 
 ROLES = [
@@ -54,6 +55,27 @@ def test_each_loss_leaves_its_weights_and_its_figures(store):
         ("standard-new", "cross-entropy"), ("trades-6", "divergence"), ("mart-6", "boosted"), ("simclr", "NT-Xent"),
     ):  # fmt: skip
         assert words in _robust(figures[role])
+
+
+def test_the_page_says_that_images_were_attacked_where_they_were(store, tmp_path):
+    chain = pipeline(store)
+    found = {role: chain.state(f"robust[{role}]").artifact.metrics for role in MADE}
+    assert {role: one["attacked"] for role, one in found.items()} == {
+        "standard-new": False, "trades-6": True, "mart-6": True, "simclr": False,
+    }  # fmt: skip
+
+    def attacked(**figures):
+        (_, said) = _notes("", [], {"robust.trades-6": found["trades-6"] | figures})
+        return "image passes, attacks included, 30 images" in said
+
+    assert attacked()
+    assert not attacked(attacked=False)
+    # what was made before artifacts said so: adversarial training, whose loss was not stored, and others
+    old = {name: value for name, value in found["trades-6"].items() if name != "attacked"}
+    for figures, expected in ((old, False), ({**old, "loss": "adversarial"}, True)):
+        assert ("attacks included" in _notes("", [], {"robust.x": figures})[1]) == expected
+    without_loss = {name: value for name, value in old.items() if name != "loss"}
+    assert "attacks included" in _notes("", [], {"robust.robust-l2": without_loss})[1]
 
 
 def test_a_training_from_new_weights_begins_with_those_of_its_seed_and_needs_no_student(store):
@@ -132,6 +154,27 @@ def test_sections_of_older_roles_know_nothing_of_the_new_options():
         assert sorted(section) == ["column", "model", "pixels", "role", "settings"]
 
 
+def test_the_matched_control_of_the_attacked_world_differs_in_its_loss_alone():
+    rows = "evaluate.datasets.attack.settings=[original,standard,robust-l2]"
+    graph = build_graph(load(["experiment=attack", "+robust.roles.standard={loss: cross_entropy}", rows]))
+    control, attacked = graph["robust[standard]"], graph["robust[robust-l2]"]
+    assert control.inputs == attacked.inputs
+    assert control.section == attacked.section | {"role": control.section["role"]}
+    assert control.section["role"] == {
+        "norm": "l2", "eps": 0.0, "steps": 0, "step": 0.0, "replays": 0, "loss": "cross_entropy",
+    }  # fmt: skip
+    assert "evaluate[standard.attack]" in graph
+
+
+def test_augmentations_with_and_without_colour_differ_in_colour_alone():
+    graph = build_graph(load(["experiment=ingredients"]))
+    strong, without = (
+        graph[f"robust[{role}]"].section["augmentation"] for role in ("simclr", "simclr-no-colour")
+    )
+    assert without == strong | {"jitter": without["jitter"], "jittered": 0.0, "grey": 0.0}
+    assert set(without["jitter"]) == {0.0}
+
+
 def test_the_experiment_trains_each_ingredient_and_every_beta_and_network_that_is_asked_for():
     graph = build_graph(load(["experiment=ingredients"]))
     assert sum(node.stage == "robust" for node in graph.values()) == 10
@@ -176,7 +219,15 @@ def test_names_and_titles():
             ["evaluate.datasets.fine.settings=[trade-6]"],
             "expected some of data, pixels, .*begin with standard",
         ),
-        (["+robust.roles.best={loss: mart, norm: l2, eps: 1, steps: 1, step: 1}"], "robust.roles"),
+        (
+            ["+robust.roles.best={loss: mart, norm: l2, eps: 1, steps: 1, step: 1}"],
+            UNKNOWN.format("best"),
+        ),
+        (
+            ["+robust.roles.trades-9={norm: l2, eps: 1, steps: 1, step: 1}"],
+            "^robust.roles.trades-9.loss: expected trades, which its name says, found adversarial; pages go by the "
+            "name$",
+        ),
         (
             ["robust.roles.simclr.augmentation=usual"],
             "robust.roles.simclr.augmentation: expected one of .*strong",

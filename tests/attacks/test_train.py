@@ -8,14 +8,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from alignet.attacks.train import Adversarial, adversarial_training, passes_of
-from alignet.backbones import Backbone, Encoder, load_encoder
+from alignet.attacks.train import LOSSES, adversarial_training, passes_of
+from alignet.backbones import load_encoder
 from alignet.backbones.gradients import Classifier
 from alignet.config import LabelledTraining, RobustRole
 from alignet.harmonizer.batches import Labelled, Source, Steps
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.distributed import Processes
-from tests.harmonizer.test_train import TOY, VIT, Cut, pictures, vector
+from tests.harmonizer.test_train import TOY, VIT, pictures, vector
+from tests.makers.cut import Cut, Cutting
+from tests.makers.toy_networks import linear
 
 SETTINGS = LabelledTraining(
     steps=4, batch=8, decay=1e-4, decay_form="squares", decay_of="kernels", optimizer="sgd", lr=1e-3, momentum=0.9,
@@ -38,30 +40,6 @@ def labelled(count=24, seed=1):
 
 def run(role, settings=SETTINGS, backbone=TOY, **options):
     return adversarial_training(load_encoder(backbone, seed=0), labelled(), settings, role, **options)
-
-
-class Linear(nn.Module):
-    """Logits of two classes, linear in the pixels."""
-
-    num_classes = 2
-
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Linear(3 * 8 * 8, 2)
-        nn.init.normal_(self.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
-        nn.init.zeros_(self.head.bias)
-
-    def get_classifier(self):
-        return self.head
-
-    def forward(self, images):
-        return self.head(images.flatten(1))
-
-
-def linear():
-    config = {"input_size": (3, 8, 8), "mean": (0.0,) * 3, "std": (1.0,) * 3}
-    backbone = Backbone("timm", "linear", "random", {}, 8, "pooled")
-    return Encoder(backbone, Linear(), lambda image: image, lambda image: image, config, 2)
 
 
 # +-1 over the whole image; a block in a corner, which has no part in it
@@ -104,12 +82,13 @@ def test_plain_training_uses_the_fragile_feature_and_adversarial_training_the_ro
     assert follows(RobustRole(norm, eps=eps, steps=1, step=1.0, replays=4)) == 1
 
 
-def objective(encoder, role, settings=PLAIN, data=None, everyone=None):
-    source = Source(data or labelled(), settings.batch, (settings.seed, 1))
-    classify = Classifier(encoder, frozen=False)
-    classes = int(encoder.module.num_classes)
+def objective(encoder, role, settings=PLAIN, augmentation=None):
+    source = Source(labelled(), settings.batch, (settings.seed, 1))
     encoder.module.requires_grad_(True)
-    return Adversarial(classify, settings, [source], classes, everyone or Processes(), role)
+    return LOSSES[role.loss](
+        Classifier(encoder, frozen=False), settings, [source], int(encoder.module.num_classes), Processes(), role,
+        augmentation,
+    )  # fmt: skip
 
 
 def test_the_attack_of_a_linear_network_is_the_closed_form():
@@ -235,12 +214,6 @@ def test_a_batch_that_is_taken_again_is_the_same_mirrored_cropped_and_mixed_imag
 @pytest.mark.parametrize("name", ROLES)
 @pytest.mark.parametrize("change", [{}, {"optimizer": "adam", "batch_norm": "training"}])
 def test_a_run_that_was_cut_ends_in_the_same_bytes(name, change, tmp_path):
-    class Cutting(Checkpoints):
-        def save(self, step, tensors, state):
-            super().save(step, tensors, state)
-            if step == 2:
-                raise Cut
-
     settings = replace(SETTINGS, **change)
     with pytest.raises(Cut):
         run(ROLES[name], settings, checkpoints=Cutting(tmp_path, 0, signals=False))

@@ -20,12 +20,10 @@ from alignet.evaluate.attack import (
     survives,
 )
 
-GENERATOR = np.random.default_rng(0)
 
-
-def some(n=60, high=2.0):
+def some(seed, n=60, high=2.0):
     """Norms of which some are not broken and some are equal."""
-    drawn = np.round(GENERATOR.exponential(1.0, n), 2) + 0.01
+    drawn = np.round(np.random.default_rng(seed).exponential(1.0, n), 2) + 0.01
     return censored(drawn, drawn <= high, high)
 
 
@@ -55,7 +53,7 @@ def test_magnitude_is_that_of_the_mean_or_the_largest_of_channels():
 
 
 def test_survival_is_that_of_statsmodels():
-    norms = some()
+    norms = some(2)
     found = survival(norms, draws=20, seed=0)
     theirs = SurvfuncRight(norms.norm, norms.broken.astype(int))
     at = dict(zip(found.eps, found.share))
@@ -70,14 +68,14 @@ def test_survival_is_that_of_statsmodels():
 
 
 def test_survival_at_few_points_is_still_that_curve():
-    norms = some(500)
+    norms = some(3, 500)
     few = survival(norms, draws=5, seed=0, points=20)
     assert len(few.eps) <= 22
     np.testing.assert_allclose(few.share, [survives(norms, eps).mean() for eps in few.eps])
 
 
 def test_the_restricted_mean_is_the_area_under_the_curve_and_unbroken_images_count_as_high():
-    norms = some()
+    norms = some(4)
     curve = survival(norms, draws=2, seed=0, points=1000)
     assert norms.norm.mean() == pytest.approx((np.diff(curve.eps) * curve.share[:-1]).sum())
     assert censored(np.array([1.0, 0.0]), np.array([True, False]), 3.0).norm.mean() == 2.0
@@ -97,7 +95,7 @@ def test_the_median_is_infinite_where_half_are_unbroken():
     assert median(censored(np.arange(1.0, 5), broken, 4.5), draws=50, seed=0)[0] == np.inf
     broken[2] = True
     assert median(censored(np.arange(1.0, 5), broken, 4.5), draws=50, seed=0)[0] == 2.5
-    whole = some(400, 20)
+    whole = some(5, 400, 20)
     value, low, high = median(whole, draws=200, seed=0)
     assert low < value < high
     assert value == np.median(whole.norm)
@@ -118,8 +116,9 @@ def test_norms_are_checked():
 
 
 def test_two_networks_on_the_same_images_are_told_apart_unless_images_are_shuffled():
-    difficulty = GENERATOR.exponential(1.0, 200)
-    a, b = difficulty, difficulty + GENERATOR.normal(0.05, 0.1, 200)
+    generator = np.random.default_rng(6)
+    difficulty = generator.exponential(1.0, 200)
+    a, b = difficulty, difficulty + generator.normal(0.05, 0.1, 200)
     b[:5] = np.nan
     mean, p, n = paired_test(a, b, seed=0)
     assert (mean, n) == (pytest.approx((b - a)[5:].mean()), 195)
@@ -131,7 +130,8 @@ def test_two_networks_on_the_same_images_are_told_apart_unless_images_are_shuffl
 
 @pytest.mark.parametrize(("first", "second"), [(2, 3), (4, 4), (3, 7)])
 def test_groups_are_tested_by_every_split(first, second):
-    a, b = GENERATOR.normal(0.5, 1, first), GENERATOR.normal(size=second)
+    generator = np.random.default_rng(7)
+    a, b = generator.normal(0.5, 1, first), generator.normal(size=second)
     found = group_test(a, b, seed=0)
 
     def apart(x, y):
@@ -157,7 +157,8 @@ def test_groups_too_small_for_any_answer_say_so_and_one_network_is_refused():
 
 
 def test_many_networks_are_tested_by_random_splits():
-    same, other = GENERATOR.normal(size=30), GENERATOR.normal(size=40)
+    generator = np.random.default_rng(8)
+    same, other = generator.normal(size=30), generator.normal(size=40)
     assert group_test(same + 1, other, seed=0).p < 0.001
     chance = group_test(same, other, seed=0)
     assert not chance.exact

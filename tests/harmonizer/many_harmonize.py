@@ -1,19 +1,13 @@
 """Run by test_many in two processes: harmonizes a toy together, and is interrupted. Writes to its folder."""
 
-import os
-import signal
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from alignet.backbones import load_encoder
 from alignet.harmonizer.train import Alignment, harmonize
-from alignet.runtime import distributed, interrupt
-from alignet.runtime.checkpoints import Checkpoints
 from tests.harmonizer.test_train import SETTINGS, TOY, labelled
+from tests.makers.together import one_of_several
 from tests.student.test_finetune import changed, images, pool_teacher
 
 VARIANTS = {
@@ -32,42 +26,7 @@ def run(name, **options):
     )
 
 
-def weights(result):
-    """All numbers of the result's state in one row."""
-    return np.concatenate([value.flatten().numpy().astype(float) for value in result.state.values()])
-
-
-def interrupted(everyone, folder):
-    """Be signalled in the second step, in the last process alone; then go on. Returns the steps that were done."""
-    agree, steps = everyone.agree, 0
-
-    def counted(due=False):
-        nonlocal steps
-        steps += 1
-        if steps == 2 and everyone.rank == everyone.size - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return agree(due)
-
-    everyone.agree = counted
-    with suppress(interrupt.Stopped):
-        run("maps", checkpoints=Checkpoints(folder, 1e9, signals=False), processes=everyone)
-    everyone.agree = agree
-    interrupt._received.clear()
-    return steps, run("maps", checkpoints=Checkpoints(folder, 1e9, signals=False), processes=everyone)
-
-
-def main():
-    """One process of several."""
-    folder, everyone, found = Path(sys.argv[1]), distributed.join(), {}
-    for name in VARIANTS:
-        result = run(name)
-        found |= {f"{name}.weights": weights(result), f"{name}.maps": result.curves["maps"]}
-    with interrupt.listening():
-        steps, resumed = interrupted(everyone, folder / "checkpoints")
-    found |= {"steps": np.array(steps), "resumed": weights(resumed)}
-    np.savez(folder / f"{everyone.rank}.npz", **found)
-    everyone.wait()
-
-
 if __name__ == "__main__":
-    main()
+    one_of_several(
+        Path(sys.argv[1]), run, VARIANTS, lambda name, result: {f"{name}.maps": result.curves["maps"]}, "maps"
+    )

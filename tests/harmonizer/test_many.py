@@ -5,30 +5,20 @@ import shutil
 
 import numpy as np
 
-from tests.harmonizer.many_harmonize import VARIANTS, run, weights
+from tests.harmonizer.many_harmonize import VARIANTS, run
+from tests.makers.together import by_two, weights
 from tests.makers.worlds import MAPS
-from tests.pipeline.test_many_processes import finish, ranks_of_two, stage
+from tests.pipeline.test_many_processes import finish, stage
 
 
 def test_two_processes_harmonize_as_one_and_stop_together(ready, tmp_path):
-    ranks = [
-        ready.start("tests.harmonizer.many_harmonize", str(tmp_path), environment=environment)
-        for environment in ranks_of_two()
-    ]
-    for status, _, err in map(finish, ranks):
-        assert status == 0, err
-    first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1))
-    for name, value in first.items():
-        np.testing.assert_array_equal(value, second[name], err_msg=name)  # replicas never drift apart
+    found = by_two(ready, "tests.harmonizer.many_harmonize", tmp_path, "maps")
     for name in VARIANTS:
         alone = run(name)
         np.testing.assert_allclose(
-            first[f"{name}.weights"], weights(alone), rtol=1e-4, atol=1e-5, err_msg=name
+            found[f"{name}.weights"], weights(alone), rtol=1e-4, atol=1e-5, err_msg=name
         )
-        np.testing.assert_allclose(first[f"{name}.maps"], alone.curves["maps"], rtol=1e-4, err_msg=name)
-    # signalled in step 2, one process alone; both saw it in that step, and went on to the same bytes
-    assert first["steps"] == 2
-    np.testing.assert_array_equal(first["resumed"], first["maps.weights"])
+        np.testing.assert_allclose(found[f"{name}.maps"], alone.curves["maps"], rtol=1e-4, err_msg=name)
 
 
 def test_two_processes_make_the_same_saliency_and_stimuli(ready, tiny, tmp_path):

@@ -16,6 +16,7 @@ from alignet.harmonizer.labelled import decayed, learning_rate, optimizer_of
 from alignet.harmonizer.train import Alignment, Harmonizer, harmonize, others_maps
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.distributed import Processes
+from tests.makers.cut import Cut, Cutting
 from tests.student.test_finetune import changed as finetune_settings
 from tests.student.test_finetune import pool_teacher
 
@@ -90,10 +91,6 @@ def test_recomputing_changes_nothing():
     torch.testing.assert_close(vector(run()[0]), vector(run(recompute=True)[0]), rtol=1e-5, atol=1e-6)
 
 
-class Cut(Exception):
-    """The process is gone."""
-
-
 @pytest.mark.parametrize(
     "settings", [SETTINGS, replace(SETTINGS, optimizer="adam", batch_norm="training", part=8)]
 )
@@ -105,12 +102,6 @@ def test_a_run_that_was_cut_ends_in_the_same_bytes(settings, aligned, tmp_path):
         )
         alignment = Alignment(images, pool_teacher(), finetune_settings(flip=0.5), 0.5)
         return {"alignment": alignment} if aligned else {}
-
-    class Cutting(Checkpoints):
-        def save(self, step, tensors, state):
-            super().save(step, tensors, state)
-            if step == 2:
-                raise Cut
 
     with pytest.raises(Cut):
         run(settings, checkpoints=Cutting(tmp_path, 0, signals=False), **options())

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from alignet.backbones import Backbone, load_encoder
 from alignet.invariances.perceptual import Pixels
 from alignet.pipeline.cli import load
 from alignet.pipeline.runner import Pipeline
 from alignet.stages.invert import write_inverted
+from tests.makers.stored import shards, student
 from tests.makers.worlds import ATTACK, overrides
 from tests.pipeline.test_many_processes import finish, stage
 
@@ -38,24 +38,6 @@ def store(tiny, tmp_path_factory):
     return root
 
 
-def shards(artifact):
-    """The arrays and ids of each shard."""
-    for name in sorted(one for one in artifact.manifest["files"] if one.endswith(".npz")):
-        with np.load(artifact.file(name), allow_pickle=False) as found:
-            listing = artifact.file(name.replace("invert-", "ids-").replace(".npz", ".txt"))
-            yield dict(found), listing.read_text().splitlines()
-
-
-def student(chain):
-    """The tiny world's student, loaded anew."""
-    model, weights = (
-        chain.config.student,
-        chain.state("pretrain[student]").artifact.file("weights.safetensors"),
-    )
-    of_model = (model.library, model.architecture, str(weights), dict(model.model_args))
-    return load_encoder(Backbone(*of_model, model.image_size, model.feature))
-
-
 @pytest.mark.parametrize(("key", "distance"), [(FREE, ""), (FAR, "pixels")])
 def test_what_is_stored_by_the_network_loaded_anew(store, key, distance):
     chain = pipeline(store)
@@ -68,7 +50,7 @@ def test_what_is_stored_by_the_network_loaded_anew(store, key, distance):
         with torch.no_grad():
             return encoder.features((plain[None] - mean) / std)[0].double().numpy()
 
-    for arrays, ids in shards(artifact):
+    for arrays, ids in shards(artifact, "invert"):
         assert len(ids) == len(arrays["image"]) == 2
         assert (arrays["layer"], arrays["distance"]) == ("", distance)
         assert arrays["regulariser"] == key.rpartition(".")[2][:-1]
@@ -96,8 +78,8 @@ def test_another_division_into_files_finds_the_same(store, tmp_path):
     shutil.copytree(store, tmp_path / "other")
     chain = pipeline(tmp_path / "other", "invert.shard=6", "invert.batch=2")
     chain.make_all([FREE])
-    ((whole, ids),) = shards(chain.state(FREE).artifact)
-    parts = list(shards(pipeline(store).state(FREE).artifact))
+    ((whole, ids),) = shards(chain.state(FREE).artifact, "invert")
+    parts = list(shards(pipeline(store).state(FREE).artifact, "invert"))
     assert [name for _, names in parts for name in names] == ids
     for name in ("seed", "image", "box"):
         assert np.array_equal(np.concatenate([arrays[name] for arrays, _ in parts]), whole[name])
@@ -120,7 +102,7 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_comes_out_alike(sto
     chain = pipeline(store)
     section, encoder = chain.config.invert, student(chain)
     artifact = chain.state(FREE).artifact
-    names = [name for _, ids in shards(artifact) for name in ids]
+    names = [name for _, ids in shards(artifact, "invert") for name in ids]
     world = chain.state("world").artifact.folder
 
     def read(name):
@@ -156,7 +138,7 @@ def test_targets_of_noise_are_drawn_by_image(store, tmp_path):
     ]
     chain = pipeline(tmp_path / "noise", *more)
     chain.make_all([FREE])
-    ((arrays, _),) = shards(chain.state(FREE).artifact)
+    ((arrays, _),) = shards(chain.state(FREE).artifact, "invert")
     assert arrays["image"].dtype == np.uint8
     assert ((arrays["image"] == 0) | (arrays["image"] == 255)).mean() > 0.7
     assert not np.array_equal(*arrays["image"])
@@ -170,7 +152,7 @@ def test_the_adversarial_ones_are_farther_by_the_distance_that_was_pushed(store)
                 torch.from_numpy(arrays["image"] / np.float32(255)),
                 torch.from_numpy(arrays["inverted"][:, 0]),
             )
-            for arrays, _ in shards(pipeline(store).state(key).artifact)
+            for arrays, _ in shards(pipeline(store).state(key).artifact, "invert")
         ]
         means.append(torch.cat(found).mean())
     assert means[1] > means[0]

@@ -65,12 +65,21 @@ class Broken(Linear):
         return logits + (torch.zeros_like(logits) * images.flatten(1).sum(1, keepdim=True)).sqrt()
 
 
-def classifier(module):
-    """A `Classifier` of SIDE x SIDE pixels without a normalisation."""
+def encoder(module):
+    """An `Encoder` of SIDE x SIDE pixels without a normalisation."""
     config = {"input_size": (3, SIDE, SIDE), "mean": (0.0,) * 3, "std": (1.0,) * 3}
     backbone = Backbone("timm", "toy", "random", {}, SIDE, "pooled")
-    module.eval()
-    return Classifier(Encoder(backbone, module, lambda image: image, lambda image: image, config, 2))
+    return Encoder(backbone, module.eval(), lambda image: image, lambda image: image, config, 2)
+
+
+def classifier(module):
+    """A `Classifier` of SIDE x SIDE pixels without a normalisation."""
+    return Classifier(encoder(module))
+
+
+def linear():
+    """An encoder of the linear network of two classes, to be trained."""
+    return encoder(Linear())
 
 
 def convolutional(seed=0):

@@ -26,6 +26,31 @@ def test_each_row_takes_the_saliency_and_the_decisions_of_its_own_model():
     assert graph[masked["node.decisions"]].inputs["images"] == "stimuli[mapped_test_maps]"
 
 
+@pytest.mark.parametrize(("stage", "dataset"), [("saliency", "where"), ("attack", "attack")])
+def test_a_folder_of_two_names_has_one_table_of_classes(stage, dataset):
+    key, more = (
+        f"{stage}[student.mapped_test]",
+        ["experiment=attack", "+data.sets.again={kind: images, path: images/mapped_test, under: ''}"],
+    )
+    asked = [*more, f"+evaluate.datasets.{dataset}.nodes.second='{stage}[{{model}}.again]'"]
+    found = build_graph(load(more))[key]
+    assert found.inputs["labels"] == "index[mapped_test_labels]"
+    for same in ([], [f"+{stage}.labels.again=mapped_test_labels"]):
+        graph = build_graph(load([*asked, *same]))
+        assert graph[key] == found
+        assert graph[f"evaluate[original.{dataset}]"].inputs["node.second"] == key
+    for change, tables in (
+        ([f"+{stage}.labels.again=mapped_labels"], "mapped_test_labels and mapped_labels"),
+        ([f"~{stage}.labels.mapped_test", f"+{stage}.labels.again=mapped_labels"], "none and mapped_labels"),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=f"^{stage}.labels: expected one table for mapped_test, found {tables} for two names of its folder; "
+            "give both names the same$",
+        ):
+            build_graph(load([*asked, *change]))
+
+
 def test_what_a_role_begins_with_and_learns_from():
     graph = graph_of()
     starts = {role: graph[f"harmonize[{role}]"].inputs["weights"] for role in HARMONIZED}

@@ -15,10 +15,11 @@ from alignet.evaluate.families.attack import attack
 from alignet.evaluate.result import Result
 from alignet.report.attack_networks import counting, page, printed
 from alignet.report.attack_networks_figures import figures
-from alignet.report.attack_networks_given import Given, measure, score_of, tolerances
+from alignet.report.attack_networks_given import Given, measure, tolerances
 from alignet.report.attack_networks_tests import between_groups, between_networks, over_networks
 from alignet.report.blocks import DARK, LIGHT, Cell, Table, Text
 from alignet.report.network_points import Network, front, named
+from alignet.report.network_tables import score_of
 from alignet.report.page import write_page
 from tests.makers.attacked import OPTIONS, maps_of, material, write_attack, write_maps
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from tests.makers.chromium import CHROMIUM, Chromium
+from tests.makers.chromium import CHROMIUM
 from tests.makers.people import picture, planted
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
@@ -39,14 +39,6 @@ def site(tmp_path_factory):
     act_on(options)
     (path,) = (root / "survey").glob("*/survey.json")
     return root, load_survey(path), path.with_name("page.html").as_uri()
-
-
-@pytest.fixture
-def browser(tmp_path):
-    with Chromium(tmp_path / "browser") as found:
-        yield found
-        assert found.errors == []
-        assert {url.partition(":")[0] for url in found.requests} <= {"file", "data", "blob"}
 
 
 def begin(page):

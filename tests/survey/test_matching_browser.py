@@ -9,7 +9,7 @@ import pytest
 
 from alignet.survey.matching import read_inverted
 from alignet.survey.survey import Shown, load_survey
-from tests.makers.chromium import CHROMIUM, Chromium
+from tests.makers.chromium import CHROMIUM
 from tests.makers.inverted import images_of, mixed, seeds_of, write_inverted
 from tests.survey.test_browser import ENDED, READY, begin, saved
 
@@ -38,14 +38,6 @@ def site(tmp_path_factory):
         load_survey(path).kind: (load_survey(path), path.with_name("page.html").as_uri()) for path in paths
     }
     return root, found, read_inverted(folder, lambda ids: ids)
-
-
-@pytest.fixture
-def browser(tmp_path):
-    with Chromium(tmp_path / "browser") as found:
-        yield found
-        assert found.errors == []
-        assert {url.partition(":")[0] for url in found.requests} <= {"file", "data", "blob"}
 
 
 # answers every question from the pixels on the page alone: the option that differs least, or any one

@@ -141,7 +141,7 @@ def _tolerance(
         if known.any():
             values, said = (right & held)[known], "accuracy over images of known class"
         else:
-            values, said = held[main["tried"]], "share of all answers, since no class is known"
+            values, said = held[whole["tried"]], "share of all answers, since no class is known"
         yield _share(
             material,
             f"robust_{eps:g}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,7 +84,7 @@ def attacked_images(
     ids: list[str] = []
     broken: list[np.ndarray] = []
     tried = known = 0
-    for path, names in _files(material, node):
+    for path, names in material.shards(node, "attack"):
         with np.load(path, allow_pickle=False) as found:
             counted = np.array([common is None or one in common for one in names])
             broken.append(found["broken"] & counted)
@@ -119,7 +118,7 @@ def read_attack(
     from alignet.evaluate.attack import REDUCTIONS, magnitude, root_mean_square
     from alignet.evaluate.where import seen, spearman
 
-    files = _files(material, node)
+    files = material.shards(node, "attack")
     made = Attack([name for _, names in files for name in names])
     rows_of = maps_for(people, made.ids)[0] if people is not None else np.full(len(made.ids), -1)
     start = 0
@@ -169,18 +168,3 @@ def _small(human: np.ndarray) -> np.ndarray:
 
     size = min(SMALL, human.shape[0]), min(SMALL, human.shape[1])
     return (human if size == human.shape else seen(human, WHOLE, size)).astype(np.float32)
-
-
-def _files(material: Material, node: str) -> list[tuple[Path, list[str]]]:
-    """The artifact's shards in their order, with the ids of their images."""
-    folder = material.nodes[node]
-    paths = sorted(folder.glob("attack-*.npz"))
-    if not paths:
-        raise ValueError(
-            f"{material.dataset}: expected attack-NNNNN.npz in {folder}, found none; name a node of the stage attack "
-            f"as `{node}`."
-        )
-    beside = [path.with_name(path.name.replace("attack-", "ids-")).with_suffix(".txt") for path in paths]
-    return [
-        (path, ids.read_text(encoding="utf-8").splitlines()) for path, ids in zip(paths, beside, strict=True)
-    ]

@@ -104,14 +104,14 @@ def read_method(
 
 def ids_of(material: Material, node: str) -> list[str]:
     """The images of an artifact of the stage invert."""
-    return [name for _, names in _files(material, node) for name in names]
+    return [name for _, names in material.shards(node, "invert") for name in names]
 
 
 def read_inverted(material: Material, node: str, pictures: Pictures | None) -> Inverted:
     """An artifact of the stage invert; ValueError where shards are missing or damaged, or do not fit each other."""
     parts, about = _Parts(), {}
     shape: tuple[int, ...] = ()
-    for path, names in _files(material, node):
+    for path, names in material.shards(node, "invert"):
         shard, shape = _shard(path, len(names))
         for name in _COLUMNS:
             parts.columns.setdefault(name, []).append(shard[name])
@@ -235,21 +235,6 @@ def _read_distances(
                 "compute them again."
             )
     return found
-
-
-def _files(material: Material, node: str) -> list[tuple[Path, list[str]]]:
-    """The artifact's shards in their order, with the ids of their images."""
-    folder = material.nodes[node]
-    paths = sorted(folder.glob("invert-*.npz"))
-    if not paths:
-        raise ValueError(
-            f"{material.dataset}: expected invert-NNNNN.npz in {folder}, found none; name a node of the stage {MAIN} "
-            f"as `{node}`."
-        )
-    beside = [path.with_name(path.name.replace("invert-", "ids-")).with_suffix(".txt") for path in paths]
-    return [
-        (path, ids.read_text(encoding="utf-8").splitlines()) for path, ids in zip(paths, beside, strict=True)
-    ]
 
 
 # ---- similarities of people

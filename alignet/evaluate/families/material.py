@@ -48,6 +48,23 @@ class Material:
 
         return read_npy(self.files[name])
 
+    def shards(self, node: str, stage: str) -> list[tuple[Path, list[str]]]:
+        """The shards that a stage wrote into a node's folder, in their order, with the ids of their images."""
+        folder = self.nodes[node]
+        paths = sorted(folder.glob(f"{stage}-*.npz"))
+        if not paths:
+            raise ValueError(
+                f"{self.dataset}: expected {stage}-NNNNN.npz in {folder}, found none; name a node of the stage {stage} "
+                f"as `{node}`."
+            )
+        beside = [
+            path.with_name(path.name.replace(f"{stage}-", "ids-")).with_suffix(".txt") for path in paths
+        ]
+        return [
+            (path, ids.read_text(encoding="utf-8").splitlines())
+            for path, ids in zip(paths, beside, strict=True)
+        ]
+
     def column(self, table: str, column: str, ids: list[str], **naming: str) -> np.ndarray:
         """The column of a CSV table for each of `ids`, as text (m,). naming: see data.tables.column_for."""
         from alignet.data.tables import column_for

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,7 +115,7 @@ def where(material: Material, options: Options) -> Result:
     from alignet.data.importance_maps import maps_for
 
     maps = load_kinds(material, options["keys"])
-    ids = [one for path in _files(material) for one in _ids(path)]
+    ids = [one for _, names in material.shards("saliency", "saliency") for one in names]
     if not ids:
         raise ValueError(
             f"{material.dataset}: expected saliency of images, found none; give images with maps."
@@ -281,31 +280,11 @@ def _seen(maps: Sequence[np.ndarray], boxes: np.ndarray, size: tuple[int, ...], 
     )
 
 
-def _files(material: Material) -> list[Path]:
-    """The artifact's shards in their order."""
-    paths = sorted(material.nodes["saliency"].glob("saliency-*.npz"))
-    if not paths:
-        raise ValueError(
-            f"{material.dataset}: expected saliency-NNNNN.npz in {material.nodes['saliency']}, found none; name a node "
-            "of the stage saliency as `saliency`."
-        )
-    return paths
-
-
-def _ids(path: Path) -> list[str]:
-    text = (
-        path.with_name(path.name.replace("saliency-", "ids-")).with_suffix(".txt").read_text(encoding="utf-8")
-    )
-    return text.splitlines()
-
-
 def _shards(material: Material) -> Iterator[_Shard]:
-    for path in _files(material):
+    for path, ids in material.shards("saliency", "saliency"):
         with np.load(path, allow_pickle=False) as found:
             rollout = found["rollout"] if "rollout" in found.files else None
-            shard = _Shard(
-                _ids(path), found["gradients"], found["top1"], found["label"], found["box"], rollout
-            )
+            shard = _Shard(ids, found["gradients"], found["top1"], found["label"], found["box"], rollout)
         if len(shard.ids) != len(shard.gradients):
             raise ValueError(
                 f"{path}: expected as many ids as gradients, found {len(shard.ids)} and {len(shard.gradients)}; "

@@ -7,13 +7,13 @@ from typing import Any
 
 from alignet.config import RobustRole
 from alignet.pipeline.graph.builder import GraphBuilder
-from alignet.pipeline.graph.data import first_name
+from alignet.pipeline.graph.data import first_name, labels_input
 from alignet.pipeline.graph.models import base_model, model_section, model_weights, pixels_section, weights
 
 
 def attack(graph: GraphBuilder, role: str) -> str:
     """The smallest perturbations found; role: <model>.<images>, or <model>:<method>.<images> for another method."""
-    named, _, images = role.partition(".")
+    named, _, asked = role.partition(".")
     model, _, method = named.partition(":")
     settings = graph.config.attack
     method = method or settings.method
@@ -21,25 +21,23 @@ def attack(graph: GraphBuilder, role: str) -> str:
         raise ValueError(
             f"attack[{role}]: expected a method out of attack.methods ({', '.join(settings.methods)}), found {method!r}"
         )
-    table = settings.labels.get(images)
-    images = first_name(graph.config, images)
+    images = first_name(graph.config, asked)
     _, base = base_model(graph, model)
     if base.library in ("features", "pixels", "histogram"):
         raise ValueError(
             f"attack[{role}]: expected a network, found {model}, which is {base.library}; take the row out of the "
             f"settings of this evaluation"
         )
+    name = f"{model}{'' if method == settings.method else f':{method}'}.{images}"
     inputs = {"images": graph.node("index", images)} | model_weights(graph, model)
-    if (table or settings.labels.get(images)) is not None:
-        inputs["labels"] = graph.node("index", str(table or settings.labels[images]))
+    inputs |= labels_input(graph, "attack", name, asked, images, settings.labels)
     of_method = asdict(settings.methods[method])
     section: dict[str, Any] = {
         "model": model_section(base), "method": of_method, "pixels": pixels_section(graph.config),
         "logit": settings.logit, "batch": settings.batch, "shard": settings.shard,
         "column": settings.column if "labels" in inputs else "", "seed": settings.seed if of_method["images"] else 0,
     }  # fmt: skip
-    ending = "" if method == settings.method else f":{method}"
-    return graph.add("attack", f"{model}{ending}.{images}", section, inputs)
+    return graph.add("attack", name, section, inputs)
 
 
 def robust(graph: GraphBuilder, role: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -51,6 +52,28 @@ def first_name(config: Config, images: str) -> str:
     if isinstance(one, ImagesSet) and one.path is not None:
         return next(name for name, other in sets.items() if other == one)
     return images
+
+
+def labels_input(
+    graph: GraphBuilder, stage: str, role: str, asked: str, images: str, labels: Mapping[str, str]
+) -> dict[str, str]:
+    """The input `labels` of a node that knows its images' classes; none where no table has them.
+
+    role: the node's. asked: the image set by the name that asks; images: by the first name of its folder. labels: image
+    set -> table. ValueError where the node is there, asked for by another name of the folder, with other labels.
+    """
+    table = labels.get(asked, labels.get(images))
+    inputs = {} if table is None else {"labels": graph.node("index", table)}
+    before = graph.nodes.get(f"{stage}[{role}]")
+    if before is not None and before.inputs.get("labels") != inputs.get("labels"):
+        found = [
+            one.get("labels", "none").removeprefix("index[").rstrip("]") for one in (before.inputs, inputs)
+        ]
+        raise ValueError(
+            f"{stage}.labels: expected one table for {images}, found {' and '.join(found)} for two names of its "
+            f"folder; give both names the same"
+        )
+    return inputs
 
 
 def object_ids(config: Config, images: str) -> dict[str, Any]:

@@ -7,17 +7,15 @@ from typing import Any
 
 from alignet.config import FinetuneSettings, HarmonizeSection, MapsSet
 from alignet.pipeline.graph.builder import GraphBuilder, chosen
-from alignet.pipeline.graph.data import first_name
+from alignet.pipeline.graph.data import first_name, labels_input
 from alignet.pipeline.graph.models import base_model, model_section, model_weights, pixels_section, weights
 from alignet.pipeline.graph.teacher import part_of_pool, teacher_features
 
 
 def saliency(graph: GraphBuilder, role: str) -> str:
     """The gradient of a logit by the pixels; role: <model>.<images>."""
-    model, _, images = role.partition(".")
-    settings = graph.config.saliency
-    table = settings.labels.get(images)  # by the name that asks, of a folder that has two
-    images = first_name(graph.config, images)
+    model, _, asked = role.partition(".")
+    settings, images = graph.config.saliency, first_name(graph.config, asked)
     _, base = base_model(graph, model)
     if base.library in ("features", "pixels", "histogram"):
         raise ValueError(
@@ -25,15 +23,8 @@ def saliency(graph: GraphBuilder, role: str) -> str:
             f"settings of this evaluation"
         )
     section = asdict(settings)
-    labels = section.pop("labels")
     inputs = {"images": graph.node("index", images)} | model_weights(graph, model)
-    if (table or labels.get(images)) is not None:
-        inputs["labels"] = graph.node("index", str(table or labels[images]))
-    before = graph.nodes.get(f"saliency[{model}.{images}]")
-    if before is not None and before.inputs.get("labels") != inputs.get("labels"):
-        raise ValueError(
-            f"saliency.labels: expected one table for {images}, found two for two names of its folder; name one"
-        )
+    inputs |= labels_input(graph, "saliency", f"{model}.{images}", asked, images, settings.labels)
     return graph.add(
         "saliency", f"{model}.{images}",
         {"model": model_section(base), "saliency": section | {"labels": {}}, "pixels": pixels_section(graph.config)},

@@ -50,6 +50,17 @@ def test_only_images_of_a_list_count_but_accuracy_under_attack_is_of_all(tmp_pat
         attack(replace(given, files={"common": listed}), OPTIONS)
 
 
+def test_without_known_classes_accuracy_under_attack_is_of_all_answers(tmp_path):
+    node = write_attack(tmp_path / "a", maps_of(N), LENGTHS, label=np.full(N, -1))
+    listed = tmp_path / "common.txt"
+    listed.write_text("".join(f"{one}\n" for one in ids_of(N)[2:9]))
+    given = material({"attack": node})
+    found = scores_of(attack(replace(given, files={"common": listed}), OPTIONS))
+    assert (found["tolerance"].n, found["robust_1"].n) == (7, N)
+    assert found["robust_1"].value == (LENGTHS > 1).mean() != (LENGTHS[2:9] > 1).mean()
+    assert found["robust_1"].note.startswith("share of all answers, since no class is known")
+
+
 def test_planted_norms_and_places_come_back(tmp_path, maps):
     right = np.arange(N) != 3
     node = write_attack(tmp_path / "a", maps_of(N), LENGTHS, right=right)
