@@ -155,8 +155,9 @@ def algorithm1(
             low, high = LOW, HIGH
             while high - low >= THRESHOLD:
                 middle = low + (high - low) / 2
+                moved = attacked(image, label, middle)
                 with torch.no_grad():
-                    turned = classify(attacked(image, label, middle)).argmax() != label
+                    turned = classify(moved).argmax() != label
                 low, high = (low, middle) if turned else (middle, high)
             parts.append(attacked(image, label, middle))
         found["plain"] = torch.cat(parts)

@@ -22,6 +22,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from alignet.config import Config
+from alignet.stages._networks_given import networks_of
 from tests.makers.worlds import overrides
 
 CHECKOUT = Path(__file__).parents[1]
@@ -141,7 +143,9 @@ def test_commands_compose(command: str) -> None:
     if name in GIVEN:
         given_words = importlib.import_module(f"alignet.stages._{name}_given")
         own, arguments = given_words.peel(arguments)
-        check_networks(given_words.options_of(own)["model"])
+        options = given_words.options_of(own)
+        check_networks(options["model"])
+        check_inversions(name, options, load(arguments))
     if name == "doctor" and any(item.startswith("dataset=") for item in arguments):
         arguments = [item for item in arguments if item.partition("=")[0] not in DATASET_KEYS]
     if arguments and arguments[0] in WORDS.get(name, ()):  # then files may follow
@@ -209,6 +213,17 @@ def check_networks(model: str) -> None:
     for one in model.split(","):
         if one.startswith("timm:"):
             assert timm.is_model(one.removeprefix("timm:").partition("=")[0])
+
+
+def check_inversions(name: str, options: dict[str, str], config: Config) -> None:
+    """Distances and methods of commands that invert are some that they take."""
+    from alignet.stages import _four_given, _invariances_given
+
+    if name == "four":
+        _four_given.check_inversions(options, networks_of(options["model"], options["names"]), config)
+    if name == "invariances":
+        distances = _invariances_given.distances_of(options["distances"], config.perceptual)
+        _invariances_given.methods_of(options["methods"], options["against"], config.invert, distances)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import alignet
+from alignet.backbones.gradients import Classifier
+from alignet.data.images import open_image
 from alignet.pipeline.cli import load
-from alignet.stages._four_given import options_of, peel, plan, several, words
+from alignet.stages._four_given import Plan, options_of, peel, plan, several, without, words
 from alignet.stages._networks_given import networks_of
+from alignet.stages._robustness_given import NotMeasured
 from alignet.stages.four import main
 from tests.makers import commands
 from tests.makers.small_networks import drawn_photos, network
@@ -37,7 +42,7 @@ def place(tmp_path: Path, monkeypatch) -> Path:
 
 
 def run(*more: str) -> None:
-    main([*GIVEN, "output=out", *more])
+    main(commands.once(*GIVEN, "output=out", *more))
 
 
 def refused(capsys, *more: str) -> str:
@@ -73,7 +78,10 @@ def test_the_numbers_are_those_of_the_three_commands(place, capsys) -> None:
     assert len(stored["sentences"]) == 5
     assert "correlations need 4 rows" in stored["sentences"][1]
     html = Path("out/four.html").read_text(encoding="utf-8")
-    for text in ("The four systems together", "Every row in every measure", "Only 6 images", "net to other"):
+    least = min(int(one["n"]) for one in rows("out/four.csv"))
+    assert least <= COUNT
+    few = f"Only {least} image{'s' * (least > 1)} counted in "
+    for text in ("The four systems together", "Every row in every measure", few, "net to other"):
         assert text in html
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("attack-*.npz")}
     assert before
@@ -99,11 +107,75 @@ def test_the_numbers_are_those_of_the_three_commands(place, capsys) -> None:
         (["common=perhaps"], "common: expected one of true, false"),
         (["arrows=net>none"], "arrows: expected FROM>TO, two of net, other"),
         (["images=nowhere"], "nowhere"),
+        (["maps=maps.npz", "methods=best"], "methods: expected some of invert.methods (free, tv, "),
+        (["maps=maps.npz", "distances=nope"], "distances: expected some of pixels, stlpips_alex"),
+        (["maps=maps.npz", "against=pixels"], "against: expected a method that makes a distance large"),
+        (["maps=maps.npz", "methods=adversarial", "against=other"], "against: expected one of pixels for the method"),
+        (["maps=kinds.npz"], "maps: expected one kind of maps, found clicks, gaze in kinds.npz; name one of these"),
     ],
-)
+)  # fmt: skip
 def test_one_message_before_anything_is_made(place, capsys, more, expected) -> None:
+    maps = np.load("maps.npz")
+    np.savez("kinds.npz", ids=maps["ids"], clicks=maps["clicks"], gaze=maps["clicks"])
     assert expected in refused(capsys, *more)
     assert not list(Path("out").glob("where/*")) if Path("out").exists() else True
+
+
+def test_a_package_that_lacks_is_told_before_anything_is_made(place, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    said = refused(capsys, "maps=maps.npz", "distances=stlpips_alex")
+    assert "expected the package stlpips-pytorch" in said
+    assert not list(Path("out").glob("where/*"))
+
+
+def test_a_network_that_names_no_image_right_is_left_out_with_the_reason(place, capsys) -> None:
+    network(place / "third", 5)
+    answers = {}
+    for name in ("net", "other", "third"):
+        encoder = alignet.load(name).encoder
+        classify = Classifier(encoder)
+        images = torch.stack([encoder.pixels(open_image(Path(f"photos/{row}.png"))) for row in range(COUNT)])
+        with torch.no_grad():
+            answers[name] = classify(classify.pixels(images)).argmax(1).numpy()
+    same = (answers["net"] == answers["other"]) & (answers["net"] != answers["third"])
+    assert same.any(), "the seeds of the networks"
+    classes = np.where(same, answers["net"], 9)  # which no network names
+    assert not any((one == 9).any() for one in answers.values()), "the seeds of the networks"
+    Path("labels.csv").write_text(
+        "\n".join(["id,class", *(f"{row}.png,{one}" for row, one in enumerate(classes))])
+    )
+    run("model=net,other,third", "maps=maps.npz", "logit=label", "labels=labels.csv", "skip=invariances")
+    said = capsys.readouterr().out
+    assert "not measured: third (it names none of" in said
+    measured = {(one["model"], one["measure"]) for one in rows("out/four.csv")}
+    assert {("net", "tolerance"), ("other", "tolerance"), ("third", "where")} <= measured
+    assert ("third", "tolerance") not in measured
+    html = Path("out/four.html").read_text(encoding="utf-8")
+    assert "third: it names none of 6 images with a known class right" in html
+
+
+def test_what_images_do_not_allow_leaves_the_plan_with_its_reason() -> None:
+    networks = networks_of("net,other,third")
+    both = Plan({"where": networks, "robustness": networks, "invariances": networks}, {"a": "b"}, True)
+    one = without(both, "robustness", NotMeasured("long", "none right", ["third"]))
+    assert [each.name for each in one.networks["robustness"]] == ["net", "other"]
+    assert len(one.networks["where"]) == 3
+    assert one.missing == {"a": "b", "third": "none right"}
+    two = without(one, "robustness", NotMeasured("long", "none right", ["other"]))
+    assert "robustness" not in two.networks
+    assert two.missing["Adversarial alignment"] == "fewer than two networks are left (net)"
+    none = without(both, "robustness", NotMeasured("long", "no common image"))
+    assert none.missing["Adversarial alignment"] == "no common image"
+    assert list(none.networks) == ["where", "invariances"]
+    tolerance = without(both, "robustness", NotMeasured("long", "no map", maps=True))
+    assert not tolerance.maps
+    assert tolerance.missing["perturbations as people's maps"] == "no map"
+    with pytest.raises(NotMeasured, match="long"):
+        without(
+            Plan({"robustness": networks, "where": networks}, {}, True),
+            "robustness",
+            NotMeasured("long", "no"),
+        )
 
 
 def test_networks_without_a_classifier_are_inverted_alone(place) -> None:
@@ -112,6 +184,7 @@ def test_networks_without_a_classifier_are_inverted_alone(place) -> None:
     )
     networks = networks_of("net,other,third")
     found = plan(options, networks, np.zeros(COUNT), ["net", "other"], load([]))
+    assert found.maps
     assert [one.name for one in found.networks["where"]] == ["net", "other"]
     assert [one.name for one in found.networks["invariances"]] == ["net", "other", "third"]
     assert found.missing["third"].startswith("no classifier")

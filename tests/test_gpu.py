@@ -284,7 +284,7 @@ def test_attacks_find_what_they_find_on_a_cpu(method: str) -> None:
 
 @pytest.mark.parametrize("replays", [0, 2])
 def test_adversarial_training_takes_the_steps_of_a_cpu(replays: int) -> None:
-    """From its own random starts: the loss falls on the GPU as well, and nothing is left on the CPU."""
+    """Losses of a GPU are those of a CPU, as far as random starts let them, which each device draws by itself."""
     role = RobustRole("l2", eps=0.2, steps=1 if replays else 2, step=0.75, replays=replays)
     backbone = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
     losses = {

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignet.evaluate.invariance import hard_triples
+from alignet.data.judgements import hard_triples
+from alignet.pipeline.cli import load
 from alignet.stages import _image_shards as shards
 from alignet.stages import perceptual
-from alignet.stages._invariances_given import TAKEN, options_of, peel, people_of
+from alignet.stages._invariances_given import TAKEN, distances_of, methods_of, options_of, peel, people_of
 from alignet.stages._networks_given import networks_of
 from alignet.stages.invariances import main
 from tests.makers import commands
@@ -174,6 +175,21 @@ def test_what_changed_is_made_again_only_where_it_is_said(place, capsys) -> None
         (["people=net=gone.csv"], "people: expected choices.csv of `survey import`, found no file gone.csv"),
         (["similarity=gone.npy"], "order: expected a table with a column id"),
         (["similarity=gone.npy", "order=gone.csv"], "similarity: expected a file, found none at gone.npy"),
+        (["distances=pixels,pixels"], "distances: expected each once, found pixels twice"),
+        (["distances=net,net"], "distances: expected each once, found net twice"),
+        (
+            ["distances=rho_net"],
+            "distances: expected names that do not begin with people, matched, hard, agree, rho",
+        ),
+        (["distances=people_x"], "as other scores do, found people_x; call"),
+        (["order=order.csv"], "order: expected people's similarities beside order=order.csv, found none"),
+        (
+            ["kind=dissimilarity"],
+            "kind: expected people's similarities beside kind=dissimilarity, found none",
+        ),
+        (["people=choices.csv"], "expected images that were inverted, found 'elsewhere.png'"),
+        (["similarity=three.npy", "order=order.csv"], "three.npy"),
+        (["similarity=four.npy", "order=others.csv"], "of at least 3 images, found (2, 2)"),
         (["kind=distance"], "kind: expected one of similarity, dissimilarity, found 'distance'"),
         (["photographs=some"], "photographs: expected one of true, false"),
         (["draws=0"], "invert.draws: expected at least 1"),
@@ -183,12 +199,61 @@ def test_what_changed_is_made_again_only_where_it_is_said(place, capsys) -> None
 )
 def test_bad_words_are_told_before_a_network_is_loaded(place, capsys, monkeypatch, more, expected) -> None:
     monkeypatch.setattr("alignet.api.load", lambda *_, **__: pytest.fail("a network was loaded"))
+    for name in ("rho_net", "people_x"):
+        Path(name).mkdir()
+    write_choices(
+        Path("choices.csv"), [{"kind": "two", "image": "elsewhere.png", "choice": "seed", "right": 0}]
+    )
+    for name, first in (("order", 0), ("others", 2)):
+        Path(f"{name}.csv").write_text("\n".join(["id", *(f"{row + first}.png" for row in range(COUNT))]))
+    for name, count in (("three", 3), ("four", 4)):
+        np.save(f"{name}.npy", np.ones((count, count)))
     assert expected in refused(capsys, *more)
 
 
 def test_shift_tolerant_lpips_without_its_package(place, capsys, monkeypatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert "expected the package stlpips-pytorch" in refused(capsys, "distances=stlpips_alex")
+
+
+def test_a_networks_distance_is_called_by_its_name_or_as_it_was_typed() -> None:
+    config = load([])
+    found = distances_of("timm:tf_efficientnet_lite2.in1k", config.perceptual)
+    assert list(found) == ["pixels", "tf_efficientnet_lite2-in1k"]
+    for text in (
+        "timm:tf_efficientnet_lite2.in1k",
+        "tf_efficientnet_lite2.in1k",
+        "tf_efficientnet_lite2-in1k",
+    ):
+        methods = methods_of("free,adversarial", text, config.invert, found)
+        assert methods["adversarial"].distance == "tf_efficientnet_lite2-in1k"
+    with pytest.raises(
+        ValueError, match="against: expected one of pixels, tf_efficientnet_lite2-in1k for the"
+    ):
+        methods_of("adversarial", "lite2", config.invert, found)
+
+
+def test_a_distance_hangs_on_what_its_network_is_fed(place, monkeypatch) -> None:
+    """Its weights alone are not all: with another mean and size of its input the distances are others."""
+    monkeypatch.setattr("alignet.stages._networks_page.publish", lambda *_: None)
+    measured, kept = [], perceptual.write_distance
+
+    def measure(distance, *given):
+        measured.append(distance.name)
+        kept(distance, *given)
+
+    monkeypatch.setattr(perceptual, "write_distance", measure)
+    run("distances=other")
+    run("distances=other")
+    assert measured == ["pixels", "other"]
+    config = json.loads(Path("other/config.json").read_text())
+    for changed in ({"mean": [0.1, 0.2, 0.3]}, {"input_size": [3, 40, 40]}):
+        before = scores()["net", "two_other"], Path("out/net/perceptual-free/other/other.npz").read_bytes()
+        config["pretrained_cfg"] |= changed
+        Path("other/config.json").write_text(json.dumps(config))
+        run("distances=other")
+        assert Path("out/net/perceptual-free/other/other.npz").read_bytes() != before[1]
+    assert measured == ["pixels", "other", "other", "other"]
 
 
 def test_words_are_taken_apart() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -84,9 +84,8 @@ class Classifier:
         try:
             for name in names:
                 if name not in modules or not name:
-                    raise ValueError(
-                        f"layer: expected a module of {self.encoder.backbone.architecture}, found {name!r}; the "
-                        f"nearest are {', '.join(_nearest(name, modules)) or 'none'}."
+                    raise no_module(
+                        f"layer: expected a module of {self.encoder.backbone.architecture}", name, modules
                     )
                 hooks.append(modules[name].register_forward_hook(keep(name)))
             logits = self(pixels)
@@ -158,5 +157,7 @@ def geometry(encoder: LoadedBackbone, width: int, height: int) -> Box:
     return left / resized_w, top / resized_h, (left + wide) / resized_w, (top + high) / resized_h
 
 
-def _nearest(name: str, modules: Mapping[str, Any]) -> list[str]:
-    return difflib.get_close_matches(name, [one for one in modules if one], n=3, cutoff=0.3)
+def no_module(expected: str, name: str, modules: Iterable[str]) -> ValueError:
+    """What to raise where no module has that name. expected: how the message begins; it ends with the nearest names."""
+    near = difflib.get_close_matches(name, [one for one in modules if one], n=3, cutoff=0.3)
+    return ValueError(f"{expected}, found {name!r}; the nearest are {', '.join(near) or 'none'}.")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from alignet.config.bounds import at_least, positive
+from alignet.config.bounds import at_least, finite, positive
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Transformations:
     colour: float  # brightness, contrast and saturation, each by a factor in 1 - colour .. 1 + colour
 
     def __post_init__(self) -> None:
+        finite("invert.methods.transform", **vars(self))
         at_least("invert.methods.transform", 0, **vars(self))
         for name, high in (("jitter", 1), ("scale", 1), ("rotate", 180), ("colour", 1)):
             if getattr(self, name) > high:
@@ -56,7 +57,7 @@ class InvertMethod:
     # unit: steps of length lr | quasi_newton: Adam, then L-BFGS on the squared error; of a regularised loss Adam alone
     optimizer: Literal["adam", "sgd", "unit", "quasi_newton"]
     lr: float  # of quasi_newton: Adam's
-    schedule: Literal["constant", "cosine", "linear"]  # of lr, to 0
+    schedule: Literal["constant", "cosine", "linear"]  # of lr, to 0; of quasi_newton over Adam's steps
     steps: int  # forward and backward passes at most
     finish: int  # so many of these, the last ones, without R and transformations and until the error is at most `stop`
     stop: float  # relative error of a match; 0: all steps are made
@@ -87,8 +88,7 @@ class InvertMethod:
         )
         positive(where, lr=self.lr, sigma=self.sigma)
         for name in ("lr", "stop", "weight", "tv", "l_p", "blur", "p", "sigma"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{where}.{name}: expected a finite number, found {getattr(self, name)}")
+            finite(where, **{name: getattr(self, name)})
         if self.finish >= self.steps:
             raise ValueError(f"{where}.finish: expected fewer than steps ({self.steps}), found {self.finish}")
         terms = [name for name in ("tv", "l_p", "blur", "distance") if getattr(self, name)]

@@ -6,6 +6,7 @@ is the name of a tar member. An ImageSource opens images of either by id.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -91,6 +92,11 @@ def list_images(folder: Path | str) -> ImageSource:
             "convert them to PNG or JPEG."
         )
     return ImageSource(folder, tuple(sorted(ids)), left_out=dict(sorted(left_out.items())))
+
+
+def number_of(name: str) -> int:
+    """A number of 64 bits out of an image's id, to draw by, so that a draw does not depend on the other images."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def in_words(left_out: Mapping[str, int]) -> str:

@@ -128,6 +128,28 @@ def as_similarity(matrix: np.ndarray, kind: str, name: str) -> np.ndarray:
     return values if kind == "similarity" else -values
 
 
+def hard_triples(similarity: np.ndarray, seed: int | np.random.Generator) -> np.ndarray:
+    """Triples (m, 3) of an image and the two that people find most similar to it, each image once the first.
+
+    similarity: (m, m), larger is more similar, its diagonal is not read. seed: of one random order of all images, or a
+    generator that draws it; of equally similar images those come first that it has first. ValueError below 3 images or
+    for values that are not finite.
+    """
+    m = len(similarity)
+    if m < 3 or similarity.shape != (m, m):
+        raise ValueError(
+            f"hard triples: expected similarities (m, m) of at least 3 images, found {similarity.shape}; give "
+            "judgments of more of the images."
+        )
+    values = np.array(similarity, dtype=np.float64)
+    np.fill_diagonal(values, -np.inf)
+    if not np.isfinite(values[~np.eye(m, dtype=bool)]).all():
+        raise ValueError("hard triples: expected finite similarities, found others; leave those images out.")
+    order = np.random.default_rng(seed).permutation(m)
+    most = np.argsort(-values[:, order], axis=1, kind="stable")[:, :2]
+    return np.column_stack([np.arange(m), order[most]])
+
+
 def _checked_kind(path: Path, format: str, part: str | None, kind: str | None) -> str:
     if format not in FORMATS:
         raise ValueError(

@@ -13,7 +13,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,19 @@ def read_npz(path: Path | str) -> dict[str, np.ndarray]:
             with open_member(path, archive, name) as member:
                 arrays[name.removesuffix(".npy")] = member.read()
     return arrays
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of an .npz by their names; the others are not read. ValueError for one that is missing or damaged."""
+    found = {}
+    with open_npz(path) as archive:
+        there = archive.namelist()
+        for name in names:
+            if f"{name}.npy" not in there:
+                raise ValueError(f"{path}: expected an array {name!r}, found none; compute the file again.")
+            with open_member(path, archive, f"{name}.npy") as member:
+                found[name] = member.read()
+    return found
 
 
 @contextmanager

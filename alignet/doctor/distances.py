@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from alignet.doctor.measure_gradients import unchanged
-from alignet.doctor.models import Models, device, distances_of
+from alignet.doctor.models import Models, base_of, device, distances_of
 from alignet.doctor.sources import Sources
-from alignet.pipeline.graph import stage_of
 
 if TYPE_CHECKING:
     from alignet.invariances.perceptual import Distance
@@ -26,10 +25,9 @@ def used(sources: Sources) -> dict[str, list[str]]:
     return found
 
 
-def network_of(sources: Sources, name: str) -> str | None:
-    """The configured model over whose layers a distance is, the student for what is trained from it; None of others."""
-    model = sources.config.perceptual.named(name, "perceptual.distances").model
-    return ("student" if stage_of(model) else model) or None
+def model_of(sources: Sources, name: str) -> str | None:
+    """The configured model over whose layers a distance is; None of others."""
+    return base_of(sources.config.perceptual.named(name, "perceptual.distances").model) or None
 
 
 @contextmanager
@@ -39,27 +37,14 @@ def made(sources: Sources, models: Models, name: str) -> Iterator[Distance | Non
 
     ValueError where its package is not installed, its weights do not fit, or its network has no such layers.
     """
-    from alignet.backbones.weights import read_weights
-    from alignet.invariances.layers import EncoderLayers
-    from alignet.invariances.perceptual import LayerDistance, Pixels
-    from alignet.invariances.trunks import lpips_distance, stlpips_distance
+    from alignet.invariances.make import make_distance
 
-    one, where = sources.config.perceptual.named(name, "perceptual.distances"), device(sources)
-    with ExitStack() as stack:
-        if one.kind == "pixels":
-            yield Pixels(name)
-        elif one.kind == "stlpips":
-            yield stlpips_distance(name, one.net, where)
-        elif one.kind == "lpips":
-            path = sources.path(one.trunk) if sources.is_there(one.trunk) else None
-            yield None if path is None else lpips_distance(name, one.net, read_weights(path, name), where)
-        else:
-            base = network_of(sources, name)
-            assert base is not None
-            encoder = models.encoder(base)
-            if encoder is None:
-                yield None
-                return
-            stack.enter_context(unchanged(encoder))
-            layers = () if models.short(base) is not None else one.layers
-            yield LayerDistance(name, EncoderLayers(encoder, layers))
+    one, base = sources.config.perceptual.named(name, "perceptual.distances"), model_of(sources, name)
+    encoder = models.encoder(base) if base is not None else None
+    trunk = sources.path(one.trunk) if one.kind == "lpips" and sources.is_there(one.trunk) else None
+    if (base is not None and encoder is None) or (one.kind == "lpips" and trunk is None):
+        yield None
+        return
+    layers = () if base is not None and models.short(base) is not None else one.layers
+    with unchanged(encoder) if encoder is not None else nullcontext():
+        yield make_distance(name, one.kind, one.net, trunk, encoder, layers, device(sources))

@@ -6,19 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from alignet.config import AttackMethod, RobustRole, build
-from alignet.doctor.estimate_base import (
-    HASH,
-    KEPT,
-    SMALL,
-    BaseEstimates,
-    Estimate,
-    base_of,
-    of_role,
-    processes,
-)
+from alignet.doctor.estimate_base import HASH, KEPT, SMALL, BaseEstimates, Estimate, of_role, processes
 from alignet.doctor.estimate_harmonizer import NO_CLASSIFIER
 from alignet.doctor.findings import duration, plain
 from alignet.doctor.memory import on
+from alignet.doctor.models import base_of
 from alignet.doctor.sources import Count
 from alignet.pipeline.graph import Node
 from alignet.runtime.memory import memory_limit

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from alignet.doctor.measure import Measurements
-from alignet.doctor.models import NETWORKS
+from alignet.doctor.models import NETWORKS, base_of
 from alignet.doctor.sources import Count, Sources
 from alignet.doctor.timing import cores
-from alignet.pipeline.graph import stage_of
 
 KEPT = 9  # a checkpoint holds what trains and Adam's two moments, and three lie there while one is written
 WIDTH = 1024  # features of a model that is not here
@@ -23,11 +22,6 @@ def of_role(role: str) -> tuple[str, str, str]:
     named, _, images = role.partition(".")
     model, _, feature = named.partition(":")
     return model, feature, images
-
-
-def base_of(model: str) -> str:
-    """The configured model that a name is of: the student for what is trained from it."""
-    return "student" if stage_of(model) else model
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from alignet.doctor.estimate_base import (
-    HASH,
-    KEPT,
-    SMALL,
-    BaseEstimates,
-    Estimate,
-    base_of,
-    of_role,
-    processes,
-)
+from alignet.doctor.estimate_base import HASH, KEPT, SMALL, BaseEstimates, Estimate, of_role, processes
 from alignet.doctor.findings import duration, plain
 from alignet.doctor.memory import on
+from alignet.doctor.models import base_of
 from alignet.pipeline.graph import Node
 from alignet.runtime.memory import memory_limit
 

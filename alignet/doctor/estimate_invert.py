@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from alignet.config import InvertMethod, build
-from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate, base_of, processes
+from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate, processes
 from alignet.doctor.findings import duration, plain
 from alignet.doctor.memory import on
+from alignet.doctor.models import base_of
 from alignet.doctor.sources import Count
 from alignet.pipeline.graph import Node
 
@@ -36,8 +36,9 @@ def passes_of(method: InvertMethod) -> Passes:
         forwards += method.steps  # where an image is, beside its transformed copy
     if not method.distance:
         return Passes(method.steps, forwards)
-    pushed = method.steps - method.finish
-    return Passes(method.steps, forwards, pushed, pushed + 2 * (method.finish + 1))
+    return Passes(
+        method.steps, forwards, method.steps - method.finish, 2
+    )  # the target, and the end where it matches
 
 
 def invert_role(role: str) -> tuple[str, str, str]:
@@ -77,13 +78,23 @@ class Compared(NamedTuple):
     pairs: int
 
 
-def compared_of(n: int, draws: int, kept: float) -> Compared:
-    """See `Compared`. kept: bytes that the distance keeps of an image."""
+def compared_of(n: int, draws: int, kept: float, batch: int, shard: int) -> Compared:
+    """See `Compared`, as `alignet.invariances.measure` works.
+
+    kept: bytes that the distance keeps of an image. batch: images of a pass. shard: targets of a shard.
+    """
     from alignet.invariances.measure import HELD as BLOCK  # with torch
 
-    blocks = max(1, math.ceil(n * kept * 2 / BLOCK))
-    again = n * (draws + 1) * (blocks - 1)
-    return Compared(n * (2 * draws + 1) + again, n * (n * draws + n + draws))
+    blocks, held = 1, 0
+    for first in range(0, n, shard):
+        for start in range(first, min(first + shard, n), batch):
+            more = min(batch, first + shard - start, n - start)
+            if held and 2 * (held + more) * kept > BLOCK:
+                blocks, held = blocks + 1, 0
+            held += more
+    # targets once and seeds; inverted images for each block, and the targets again where one block does not hold them
+    passes = n * (2 * draws + 1) if blocks == 1 else n * (draws + 1) * (blocks + 1)
+    return Compared(passes, n * (n * draws + n + draws))
 
 
 class InversionEstimates(BaseEstimates):
@@ -104,7 +115,8 @@ class InversionEstimates(BaseEstimates):
         values, draws = shape[0] * shape[1] * shape[2], settings.draws
         stored = 1 if method.target is not None else max(reading.size // values, 1)
         each = inverted_bytes(values, stored, draws)
-        disk, steps = count.number * each, passes_of(method).gradients
+        disk, passes = count.number * each, passes_of(method)
+        steps = passes.gradients
         passed = self.streamed(count.number, reading.seconds, draws * (steps * search.step + search.rest))
         on_device = self.measured.device == "cuda"
         targets = max(1, settings.batch // draws)
@@ -116,7 +128,7 @@ class InversionEstimates(BaseEstimates):
         held = shard * (HELD * each + CHECKED * forward.width * (1 + PER_IMAGE * draws))
         memory = processes(self.sources) * (self.measured.baseline + grown.host + held)
         how = f"{count} images x {draws} draws x {steps:,} forward and backward passes at most"
-        how += f", each with {method.distance}" if method.distance else ""
+        how += f", {passes.pushed:,} of them with {method.distance}" if passes.pushed else ""
         how += f"; {duration(search.step)} a pass ({search.how})"
         return Estimate(SMALL + forward.load + passed + disk / HASH, memory, disk, how, gpu=grown.gpu,
                         unknown=count.how == "unknown")  # fmt: skip
@@ -136,7 +148,7 @@ class InversionEstimates(BaseEstimates):
             if found is None:
                 lacking.append(one)
                 continue
-            work = compared_of(n, draws, found.kept)
+            work = compared_of(n, draws, found.kept, node.section["batch"], config.invert.shard)
             seconds += work.passes * found.seconds + work.pairs * found.pair
             passes += work.passes
             grown = found.memory.times(node.section["batch"])

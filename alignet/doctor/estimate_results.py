@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alignet.config import DatasetSettings
 from alignet.doctor.estimate_attack import attacked_of, method_of
-from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate, base_of, of_role
+from alignet.doctor.estimate_base import HASH, SMALL, BaseEstimates, Estimate, of_role
+from alignet.doctor.models import base_of
 from alignet.pipeline.graph import Node, row_of
 
 ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and thousands of triplets
@@ -14,11 +15,11 @@ ASSUMED = {  # seconds of an evaluation, as measured on a few hundred images and
 }  # fmt: skip
 SIDE = 64  # pixels a side of maps that are not here
 RANKED = 2.5e-7  # seconds of a pixel of a map and a reduction: ranked at all scales and compared [measured]
-COMPARED = 4e-7  # seconds of a pixel value of an attacked image: norms, magnitude, ranks [measured]
+COMPARED = 4e-7  # seconds of a pixel value of an attacked image: norms, magnitude, ranks [assumed]
 ROW, PICTURES = (
     200,
     90_000,
-)  # bytes of an image in the tables of attacks, and of the pictures that are shown [measured]
+)  # bytes of an image in the tables of attacks, and of the pictures that are shown [assumed]
 HALVED = 1.2e-8  # seconds of a pixel of an image's maps and a split of its raters [measured]
 
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 
 from alignet.doctor.config_checks import images_a_step
 from alignet.doctor.estimate_attack import AttackEstimates
-from alignet.doctor.estimate_base import HASH, KEPT, SMALL, Estimate, base_of, of_role, processes
+from alignet.doctor.estimate_base import HASH, KEPT, SMALL, Estimate, of_role, processes
 from alignet.doctor.estimate_harmonizer import HarmonizerEstimates
 from alignet.doctor.estimate_invert import InversionEstimates
 from alignet.doctor.estimate_results import ResultEstimates
 from alignet.doctor.findings import duration, plain, size
 from alignet.doctor.memory import on
-from alignet.doctor.models import NETWORKS
+from alignet.doctor.models import NETWORKS, base_of
 from alignet.doctor.sources import Count
 from alignet.pipeline.graph import Node
 from alignet.pipeline.pool import world_pictures

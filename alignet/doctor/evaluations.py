@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -199,7 +198,6 @@ def _alike(sources: Sources, name: str, dataset: DatasetSettings, part: str, pat
     """People's answers on inverted images, or their similarities of the targets."""
     from alignet.evaluate.families.invariance_people import read_answers
     from alignet.evaluate.families.invariance_read import read_similarity
-    from alignet.evaluate.families.material import Material
 
     ids, settings = _inverted(sources, name, dataset), sources.config.invert
     if part != "similarity":
@@ -207,20 +205,15 @@ def _alike(sources: Sources, name: str, dataset: DatasetSettings, part: str, pat
         said = ", ".join(f"{len(one):,} of the kind {kind}" for kind, one in answers.items())
         return f"{path}: answers that count: {said or 'none'}"
     files = {one: _path(sources, dataset, one) for one in _together(dataset, part)}
-    material = Material(name, "", {}, files, {}, {}, _unread, _unread, _unread, None, 0, 0)
-    matrix, _, note = read_similarity(material, dataset.options, ids)
+    matrix, _, note = read_similarity(files, dataset.options, ids, name)
     said = f"{path}: similarities of {len(matrix):,} of {len(ids):,} inverted images"
     return f"{said}; {note}" if note else said
 
 
-def _unread(*_: Any) -> Any:
-    raise AssertionError(
-        "the family invariance reads neither features nor triplets nor pictures of its files"
-    )
-
-
 def _inverted(sources: Sources, name: str, dataset: DatasetSettings) -> list[str]:
     """The ids of the images that the stage invert draws from a set, as it draws them."""
+    from alignet.data.drawn import drawn
+
     graph, settings = sources.graph, sources.config.invert
     key = graph[f"evaluate[{dataset.settings[0]}.{name}]"].inputs.get("node.invert")
     node = graph[key] if key is not None else None
@@ -228,10 +221,8 @@ def _inverted(sources: Sources, name: str, dataset: DatasetSettings) -> list[str
     ids = sources.set_ids(images) if images else None
     if ids is None:
         raise _AbsentError(images or "of the node `invert`")
-    if not settings.images:
-        return ids
-    rows = np.random.default_rng(settings.seed).permutation(len(ids))[: settings.images]
-    return [ids[row] for row in sorted(rows.tolist())]
+    rows = drawn(np.zeros(len(ids), np.int64), settings.images, settings.seed, True)
+    return [ids[row] for row in rows.tolist()]
 
 
 def _tree(sources: Sources, name: str, dataset: DatasetSettings, part: str, path: Path) -> str:

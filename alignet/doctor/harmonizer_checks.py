@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from alignet.doctor.estimate_base import base_of, of_role
+from alignet.doctor.estimate_base import of_role
 from alignet.doctor.findings import Finding, fault, ok, warning
-from alignet.doctor.models import NETWORKS, Models
+from alignet.doctor.models import NETWORKS, Models, base_of
 from alignet.doctor.sources import Sources
 
 

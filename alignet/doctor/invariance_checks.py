@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import math
 from collections.abc import Iterator, Sequence
@@ -10,11 +9,10 @@ from typing import Any
 
 from alignet.config import DatasetSettings, InvertMethod
 from alignet.doctor import distances
-from alignet.doctor.estimate_base import base_of
 from alignet.doctor.estimate_invert import invert_method, invert_role, inverted_of
 from alignet.doctor.findings import Finding, fault, ok, warning
 from alignet.doctor.measure_gradients import unchanged
-from alignet.doctor.models import Models, on_meta
+from alignet.doctor.models import Models, base_of, on_meta
 from alignet.doctor.sources import Sources
 from alignet.pipeline.graph import Node
 
@@ -107,16 +105,14 @@ def _targets(sources: Sources, images: str) -> Iterator[Finding]:
 
 def _is_module(sources: Sources, name: str, layers: Sequence[str], key: str) -> None:
     """ValueError for a layer that a network, of which a few blocks are built here, does not have as a whole."""
+    from alignet.backbones.gradients import no_module
+
     model = sources.config.models[name]
     module = on_meta(model)
     known = [one for one, _ in module.named_modules()] if module is not None else []
     for layer in layers if known else ():
         if layer not in known:
-            near = difflib.get_close_matches(layer, known, n=3, cutoff=0.3)
-            raise ValueError(
-                f"{key}: expected modules of {model.architecture}, found {layer!r}; the nearest are "
-                f"{', '.join(near) or 'none'}"
-            )
+            raise no_module(f"{key}: expected modules of {model.architecture}", layer, known)
 
 
 # ---- distances
@@ -146,7 +142,7 @@ def _distance(sources: Sources, models: Models, name: str, nodes: Sequence[Node]
     import torch
 
     about, one = f"perceptual.distances.{name}", sources.config.perceptual.distances[name]
-    base = distances.network_of(sources, name)
+    base = distances.model_of(sources, name)
     sizes = sorted({size for node in nodes if (size := _side(models, node)) is not None})
     try:
         if base is not None and models.encoder(base) is not None and models.short(base) is not None:
@@ -185,7 +181,7 @@ def _network_said(sources: Sources, models: Models, name: str) -> str:
     """What a distance is over, in words."""
     from alignet.invariances.layers import default_layers
 
-    one, base = sources.config.perceptual.distances[name], distances.network_of(sources, name)
+    one, base = sources.config.perceptual.distances[name], distances.model_of(sources, name)
     if base is None:
         return f"{one.kind} {one.net}".strip()
     encoder = models.encoder(base)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignet.config import InvertMethod
-from alignet.doctor.distances import made, network_of
+from alignet.doctor.distances import made, model_of
 from alignet.doctor.measure_attacks import GRADIENT, AttackMeasurements, Search
 from alignet.doctor.measure_gradients import unchanged
 from alignet.doctor.memory import Memory, watched
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _FEW = 4  # steps of a search that is timed on a network too slow for more; images that a distance is timed on
 _CHECKED = 4  # forward passes of a draw beside the steps, about
-_POSITIONS = 256  # of a layer, where a network was measured and let go
+_POSITIONS = 256  # of a layer, where a network was measured and let go [assumed]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class InversionMeasurements(AttackMeasurements):
         if (one := self._let_go(name)) is not None:
             forward = self.forward(one)
             assert forward is not None
-            kept = [torch.rand(_FEW, _POSITIONS * forward.width, device=self.device)] * DEFAULT
+            layers = self.sources.config.perceptual.distances[name].layers
+            one_layer = torch.rand(_FEW, _POSITIONS * forward.width, device=self.device)
+            kept = [one_layer] * (len(layers) or DEFAULT)
             pair = self._pair(LayerDistance(name, lambda pixels: []), kept)
             size = sum(part.nbytes for part in kept) / _FEW
             return Embedding(forward.seconds, size, pair, forward.memory_of(1) + Memory(round(2 * size)))
@@ -87,7 +89,7 @@ class InversionMeasurements(AttackMeasurements):
 
     def _let_go(self, name: str) -> str | None:
         """The model of a distance whose network was shortened, measured and let go; None of any other."""
-        model = network_of(self.sources, name)
+        model = model_of(self.sources, name)
         if model is None or self.models.short(model) is None:
             return None
         encoder = self.models.encoder(model)
@@ -112,8 +114,7 @@ class InversionMeasurements(AttackMeasurements):
         pushed = self.distance(method.distance, shape) if method.distance else None
         if method.distance and pushed is None:
             return None
-        # what is pushed up: forward and backward, and forward of the target
-        beside = (GRADIENT + 1) * pushed.seconds if pushed is not None else 0.0
+        beside = GRADIENT * pushed.seconds if pushed is not None else 0.0  # what is pushed up
         turns = quasi_steps(method)
         away = next(encoder.module.parameters()).is_meta
         away |= bool(method.distance) and self._let_go(method.distance) is not None

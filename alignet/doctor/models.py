@@ -23,6 +23,11 @@ _TOLERANCE = {"cpu": 1e-4, "cuda": 5e-3}  # of the largest feature; a GPU adds u
 _IMAGES = 2  # that both embed
 
 
+def base_of(model: str) -> str:
+    """The configured model that a name is of: the student for what is trained from it."""
+    return "student" if stage_of(model) else model
+
+
 @dataclass
 class Models:
     """The networks of a configuration, each loaded once: with its weights where they are here; otherwise at random,

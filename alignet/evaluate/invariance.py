@@ -104,28 +104,6 @@ def triple_matches(distances: Distances, triples: np.ndarray) -> np.ndarray:
     return own / near.sum(2)
 
 
-def hard_triples(similarity: np.ndarray, seed: int) -> np.ndarray:
-    """Triples (m, 3) of an image and the two that people find most similar to it, each image once the first.
-
-    similarity: (m, m), larger is more similar, its diagonal is not read. Of equally similar images those come first
-    that one random order of all, drawn by the seed, has first. ValueError below 3 images or for values that are not
-    finite.
-    """
-    m = len(similarity)
-    if m < 3 or similarity.shape != (m, m):
-        raise ValueError(
-            f"hard triples: expected similarities (m, m) of at least 3 images, found {similarity.shape}; give "
-            "judgments of more of the images."
-        )
-    values = np.array(similarity, dtype=np.float64)
-    np.fill_diagonal(values, -np.inf)
-    if not np.isfinite(values[~np.eye(m, dtype=bool)]).all():
-        raise ValueError("hard triples: expected finite similarities, found others; leave those images out.")
-    order = np.random.default_rng(seed).permutation(m)
-    most = np.argsort(-values[:, order], axis=1, kind="stable")[:, :2]
-    return np.column_stack([np.arange(m), order[most]])
-
-
 def kept_triples(triples: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Triples of images as triples of targets. rows: (m,) the target of each image; -1 leaves its triples out."""
     found = rows[triples]
@@ -157,9 +135,28 @@ def answer_share(
     chance: float | None = None, note: str = "",
 ) -> Score | None:  # fmt: skip
     """The mean over answers (a,) of what each counts in [0, 1], with its interval over images. images: (a,) int."""
-    _, place = np.unique(images, return_inverse=True)
-    sums, weights = np.bincount(place, weights=values), np.bincount(place).astype(np.float64)
+    sums, weights = _by_image(values, images)
     return _ratio(sums, weights, metric, dataset, draws, seed, chance, len(values), "answers", note)
+
+
+def triple_share(
+    values: np.ndarray, triples: np.ndarray, metric: str, dataset: str, *, draws: int, seed: int,
+    chance: float | None = None, note: str = "",
+) -> Score | None:  # fmt: skip
+    """The mean over the IRIs of given triples of what each counts, (t, 3, k) in [0, 1], with its interval over images.
+
+    triples: (t, 3) int. An image that many triples show is one image: what its IRIs count in all of them comes and goes
+    together, and so does n, the number of images.
+    """
+    images = np.repeat(triples.reshape(-1), values.shape[2])
+    sums, weights = _by_image(values.reshape(-1), images)
+    return _ratio(sums, weights, metric, dataset, draws, seed, chance, len(sums), "images", note)
+
+
+def _by_image(values: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of values (a,) and their numbers, float64, of each image that is there."""
+    _, place = np.unique(images, return_inverse=True)
+    return np.bincount(place, weights=values), np.bincount(place).astype(np.float64)
 
 
 def _ratio(

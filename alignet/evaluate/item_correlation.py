@@ -14,6 +14,7 @@ import numpy as np
 from alignet.evaluate.bootstrap import defined_interval
 
 EXACT, PERMUTATIONS = 7, 10_000  # items up to which all permutations are counted; random ones for more
+DRAWN = 2**18  # values of resamples or permutations that are held at a time
 
 
 @dataclass(frozen=True)
@@ -38,28 +39,34 @@ class Correlation:
 
 
 def correlation(
-    x: np.ndarray, y: np.ndarray, *, bootstrap: int, seed: int, parts: np.ndarray | None = None
-) -> Correlation:
+    x: np.ndarray, y: np.ndarray, *, bootstrap: int, seed: int, parts: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
+) -> Correlation:  # fmt: skip
     """Spearman's rho of x and y (n,) where both are finite, and its bootstrap over items.
 
     parts: (n,) int; where given, items are ranked and resampled within each part, and rho is the mean over parts,
-    weighted by their items: for values whose scale differs between parts. bootstrap 0 gives rho alone.
+    weighted by their items: for values whose scale differs between parts. clusters: (n,) int, without parts; items of
+    one cluster come and go together when resampled. bootstrap 0 gives rho alone.
     """
     held = np.isfinite(x) & np.isfinite(y)
     part = np.zeros(len(x), dtype=np.int64) if parts is None else parts
     ranked = [(groups(x[mine]), groups(y[mine])) for mine in _members(part, held)]
     n = sum(len(first) for first, _ in ranked)
-    rho = _mean_spearman(ranked, [np.ones(len(first)) for first, _ in ranked])
+    rho = float(_mean_spearman(ranked, [np.ones((1, len(first))) for first, _ in ranked])[0])
     if not np.isfinite(rho):
         nan = float("nan")
         return Correlation(nan, nan, nan, nan, n, np.zeros(0))
     generator = np.random.default_rng(seed)
+    step, sizes = max(1, DRAWN // n), [len(first) for first, _ in ranked]
+    places: np.ndarray | None = None
+    if clusters is not None:
+        places = groups(clusters[held])
+        sizes = [int(places.max()) + 1]
     found = []
-    for _ in range(bootstrap):
-        sizes = (len(first) for first, _ in ranked)
-        times = [np.bincount(generator.integers(size, size=size), minlength=size) for size in sizes]
-        found.append(_mean_spearman(ranked, times))
-    every = np.array(found, dtype=np.float64)
+    for begin in range(0, bootstrap, step):
+        times = _times(generator, sizes, min(step, bootstrap - begin))
+        found.append(_mean_spearman(ranked, times if places is None else [times[0][:, places]]))
+    every = np.concatenate(found or [np.zeros(0)])
     draws, nan = every[np.isfinite(every)], float("nan")
     low, high, note = defined_interval(every) if len(every) else (None, None, "")
     if low is None or high is None:
@@ -74,8 +81,7 @@ def permuted(x: np.ndarray, y: np.ndarray, *, seed: int) -> tuple[float, bool]:
     (1 + PERMUTATIONS). Equality counts as a hit, up to rounding. ValueError where n is below 3 or a side is constant.
     """
     first, second = (groups(np.asarray(one, dtype=np.float64)) for one in (x, y))
-    one = np.ones(len(first))
-    if len(first) != len(second) or len(first) < 3 or not np.isfinite(weighted_spearman(first, second, one)):
+    if len(first) != len(second) or len(first) < 3 or not first.any() or not second.any():
         raise ValueError(
             f"rank correlation: expected at least 3 pairs of values that differ, found {len(first)} and {len(second)}; "
             "add items."
@@ -85,9 +91,12 @@ def permuted(x: np.ndarray, y: np.ndarray, *, seed: int) -> tuple[float, bool]:
     if len(first) <= EXACT:
         orders = np.array(list(permutations(range(len(first)))))
         return float((np.abs(b[orders] @ a) >= observed - slack).mean()), True
-    generator = np.random.default_rng(seed)
-    hits = sum(abs(a @ generator.permutation(b)) >= observed - slack for _ in range(PERMUTATIONS))
-    return (1 + int(hits)) / (1 + PERMUTATIONS), False
+    generator, hits = np.random.default_rng(seed), 0
+    step = max(1, DRAWN // len(b))
+    for begin in range(0, PERMUTATIONS, step):
+        drawn = generator.permuted(np.tile(b, (min(step, PERMUTATIONS - begin), 1)), axis=1)
+        hits += int((np.abs(drawn @ a) >= observed - slack).sum())
+    return (1 + hits) / (1 + PERMUTATIONS), False
 
 
 def _centred_ranks(values: np.ndarray) -> np.ndarray:
@@ -101,12 +110,32 @@ def _members(part: np.ndarray, held: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(held & (part == value)) for value in np.unique(part[held])]
 
 
-def _mean_spearman(ranked: Sequence[tuple[np.ndarray, np.ndarray]], times: Sequence[np.ndarray]) -> float:
-    """Mean over parts of Spearman's rho, by their items; NaN for fewer than 3 items or where a part is constant."""
+def _times(generator: np.random.Generator, sizes: Sequence[int], draws: int) -> list[np.ndarray]:
+    """How often each item of each part (B, size) is in each of so many resamples, which are drawn one after another."""
+    if len(sizes) == 1:
+        places = [generator.integers(sizes[0], size=(draws, sizes[0]))]
+    else:
+        every = [[generator.integers(size, size=size) for size in sizes] for _ in range(draws)]
+        places = [np.array(part) for part in zip(*every, strict=True)]
+    return [
+        np.bincount((one + size * np.arange(draws)[:, None]).reshape(-1), minlength=draws * size).reshape(draws, size)
+        for one, size in zip(places, sizes, strict=True)
+    ]  # fmt: skip
+
+
+def _mean_spearman(
+    ranked: Sequence[tuple[np.ndarray, np.ndarray]], times: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Mean over parts of Spearman's rho (B,), by their items; NaN for fewer than 3 items or where a part is constant.
+
+    times: of each part (B, n), how often each item occurs.
+    """
     n = sum(len(first) for first, _ in ranked)
     if n < 3:
-        return float("nan")
-    return sum(len(one[0]) / n * weighted_spearman(*one, weights) for one, weights in zip(ranked, times))
+        return np.full(max((len(one) for one in times), default=1), np.nan)
+    return np.sum(
+        [len(one[0]) / n * weighted_spearman(*one, weights) for one, weights in zip(ranked, times)], axis=0
+    )
 
 
 def groups(values: np.ndarray) -> np.ndarray:
@@ -114,13 +143,22 @@ def groups(values: np.ndarray) -> np.ndarray:
     return np.unique(values, return_inverse=True)[1].reshape(-1)
 
 
-def weighted_spearman(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> float:
-    """Spearman's rho of the list in which item i occurs weights[i] times; ties have their mean rank."""
-    ranks = []
-    for groups in (first, second):
-        held = np.bincount(groups, weights=weights)
-        rank = (np.cumsum(held) - held / 2)[groups]
-        ranks.append(rank - (rank @ weights) / weights.sum())
-    a, b = ranks
-    spread = ((a * weights) @ a) * ((b * weights) @ b)
-    return float((a * weights) @ b / np.sqrt(spread)) if spread > 0 else float("nan")
+def weighted_spearman(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Spearman's rho (B,) of the lists in which item i occurs weights[b, i] times; ties have their mean rank.
+
+    first, second: (n,) int64 as of `groups`. NaN where a list is constant.
+    """
+    a, b = (_weighted_ranks(one, weights) for one in (first, second))
+    spread = (weights * a * a).sum(1) * (weights * b * b).sum(1)
+    rho = (weights * a * b).sum(1) / np.sqrt(np.where(spread > 0, spread, 1))
+    return np.where(spread > 0, rho, np.nan)
+
+
+def _weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean ranks (B, n) less their weighted mean, of groups (n,) as they occur weights (B, n) times."""
+    order = np.argsort(values, kind="stable")
+    held = np.add.reduceat(
+        weights[:, order], np.searchsorted(values[order], np.arange(values.max() + 1)), axis=1
+    )
+    rank = (np.cumsum(held, axis=1) - held / 2)[:, values]
+    return rank - (rank * weights).sum(1, keepdims=True) / weights.sum(1, keepdims=True)

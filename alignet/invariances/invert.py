@@ -24,12 +24,10 @@ from alignet.harmonizer.labelled import seed_of
 from alignet.invariances.optimizers import Optimizer
 from alignet.invariances.perceptual import Distance
 from alignet.invariances.regularisers import Fourier, regulariser, transformed
-from alignet.invariances.representation import Representation
+from alignet.invariances.representation import FOLDED, Representation
 
 TINY = 1e-12  # least norm of a target's representation that an error is relative to
-INSIDE = (
-    1 - 1e-4
-)  # an image is done at this share of `stop`: the check is a pass of its own, which rounds otherwise
+MARGIN = FOLDED  # an image is done so far below `stop`: the check is a pass of its own, through the network as it is
 
 
 class Inverted(NamedTuple):
@@ -96,9 +94,10 @@ class _Search:
         self.represent, self.method, self.distance, self.keys = represent, method, distance, keys
         count, device = len(targets), targets.device
         self.rows = torch.arange(count, device=device)
-        self.targets, self.now = targets, starts
+        self.now = starts
         with torch.no_grad():
             self.wanted = _finite(represent(targets), "representation")
+            self.kept = [] if distance is None else distance.embed(targets)
         self.basis = Fourier(targets.shape[2], targets.shape[3], device) if method.fourier else None
         self.place = self.encode(starts)
         self.best, self.best_step = starts.clone(), torch.zeros(count, dtype=torch.int64, device=device)
@@ -141,12 +140,21 @@ class _Search:
     def last(self) -> None:
         """Look at where the last step led."""
         error = relative_error(_finite(self.represent(self.now), "representation"), self.wanted)
-        self._keep(self.method.steps, error, error + self._regularised(self.now))
+        self._keep(self.method.steps, error, self._loss(error))
 
-    def _regularised(self, pixels: Tensor) -> Tensor:
-        if not self.method.weight:
-            return pixels.new_zeros(len(pixels))
-        return self.method.weight * regulariser(self.method, pixels, self.targets, self.distance)
+    def _loss(self, error: Tensor) -> Tensor:
+        """The loss of the images as they are; infinite for what is no match, whose loss decides nothing."""
+        rows = error <= self.method.stop - MARGIN
+        if not self.method.weight or not bool(rows.any()):
+            return error
+        loss = torch.full_like(error, torch.inf)
+        loss[rows] = error[rows] + self._regularised(self.now[rows], rows)
+        return loss
+
+    def _regularised(self, pixels: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The weighted R of pixels: of all images that go on, or of these `rows` of them, bool."""
+        kept = self.kept if rows is None else [one[rows] for one in self.kept]
+        return self.method.weight * regulariser(self.method, pixels, self.distance, kept)
 
     def _draws(self, step: int) -> list[int]:
         assert self.keys is not None
@@ -160,16 +168,16 @@ class _Search:
                 return torch.ones_like(self.rows, dtype=torch.bool)
             error = relative_error(self.represent(self.now), self.wanted)
         elif finishing:
-            loss = error + self._regularised(self.now)
+            loss = self._loss(error)
         self._keep(step, error, loss)
         if method.changed and not finishing:
             return torch.ones_like(self.rows, dtype=torch.bool)
-        return error > method.stop * INSIDE
+        return error > method.stop - MARGIN
 
     def _keep(self, step: int, error: Tensor, loss: Tensor) -> None:
         """A match is better than none; of two matches the lower loss, of two others the lower error."""
-        matched = error <= self.method.stop * INSIDE
-        before = self.best_error[self.rows] <= self.method.stop * INSIDE
+        matched = error <= self.method.stop - MARGIN
+        before = self.best_error[self.rows] <= self.method.stop - MARGIN
         lower = torch.where(matched, loss < self.best_loss[self.rows], error < self.best_error[self.rows])
         better = torch.where(matched == before, lower, matched)
         rows = self.rows[better]
@@ -180,8 +188,9 @@ class _Search:
         """Let the others leave; gradient and error of those that go on."""
         if bool(going.all()):
             return gradient, error
-        for name in ("rows", "targets", "now", "wanted", "place"):
+        for name in ("rows", "now", "wanted", "place"):
             setattr(self, name, getattr(self, name)[going])
+        self.kept = [one[going] for one in self.kept]
         self.optimizer.only(going)
         return gradient[going], error[going]
 

@@ -10,7 +10,6 @@ Shape suffixes: b images, c channels, t tokens, H and W pixels.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from alignet.backbones import Encoder
+from alignet.backbones.gradients import no_module
 
 DEFAULT = 5  # layers at most that stand for a network where none are named, as many as LPIPS takes of AlexNet
 
@@ -37,11 +37,7 @@ class EncoderLayers:
         modules = dict(encoder.module.named_modules())
         for name in names:
             if not name or name not in modules:
-                nearest = difflib.get_close_matches(name, [one for one in modules if one], n=3, cutoff=0.3)
-                raise ValueError(
-                    f"layers: expected modules of {encoder.backbone.architecture}, found {name!r}; the nearest are "
-                    f"{', '.join(nearest) or 'none'}."
-                )
+                raise no_module(f"layers: expected modules of {encoder.backbone.architecture}", name, modules)
         self.names = tuple(names) or default_layers(encoder)
         self._modules = {name: modules[name] for name in self.names}
         mean, std = (torch.tensor(encoder.data_config[key]).view(-1, 1, 1) for key in ("mean", "std"))

@@ -1,7 +1,7 @@
 """Distances of inverted images to their targets, their seeds and all targets, in blocks of bounded memory.
 
 What a distance keeps of an image is computed once for each block of targets, of which as many are held as `HELD` bytes
-have room for: a hundred images of 224 pixels are one block of shift-tolerant AlexNet (8 MB each), four of VGG-16 (24).
+have room for: a hundred images of 224 pixels are one block of shift-tolerant AlexNet (8 MB each), three of VGG-16 (24).
 
 Shape suffixes: n targets, k draws of each, m images, H and W pixels.
 """

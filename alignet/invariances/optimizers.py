@@ -1,7 +1,7 @@
 """Steps of an inversion: where each image goes from its gradient, independently of the others.
 
 `adam`, `sgd` and `unit` are the plain ones. `quasi_newton` begins with Adam, whose large steps leave the noise, and
-goes on with L-BFGS on half of the squared error, which converges where Adam only creeps (docs/decisions.md).
+goes on with L-BFGS on half of the squared error, which ends lower after as many steps (docs/decisions.md).
 
 Shape suffixes: b images; places (b, ...), pixels or Fourier coefficients.
 """
@@ -27,10 +27,10 @@ class Optimizer:
 
     def __init__(self, method: InvertMethod, places: Tensor, steps: int, last: bool):
         """steps: of this part. last: whether it is the one that minimises the error alone after another part."""
-        self.method, self.steps, self.done = method, steps, 0
+        self.method, self.done = method, 0
         self.mean, self.square = torch.zeros_like(places), torch.zeros_like(places)
         quasi = method.optimizer == "quasi_newton"
-        self.warm = steps if not quasi or (method.changed and not last) else 0 if last else WARM
+        self.warm = steps if not quasi or (method.changed and not last) else 0 if last else min(WARM, steps)
         self.name = "adam" if quasi else method.optimizer
         self.newton: _QuasiNewton | None = None
 
@@ -47,7 +47,7 @@ class Optimizer:
                 self.newton = _QuasiNewton(self.square / max(1 - BETAS[1] ** self.done, EPS), bounded)
             self.done += 1
             return places + self.newton.change(places, gradient * _each(error, gradient), error)
-        share = self.done / self.steps
+        share = self.done / self.warm
         falling = {"constant": 1.0, "linear": 1 - share, "cosine": (1 + math.cos(math.pi * share)) / 2}
         rate = self.method.lr * falling[self.method.schedule]
         self.done += 1

@@ -2,8 +2,8 @@
 
     R(x) = tv * TV(x) + l_p * |x - 1/2|_p + blur * |x - blurred(x)|^2 - distance(x, target)
 
-All terms are means over pixels and channels, so that a weight means the same at every size. Beside R: steps in the
-coefficients of a Fourier transform, and random transformations under which the representation must stay.
+tv, l_p and blur are means over pixels and channels, so that a weight means the same at every size. Beside R: steps in
+the coefficients of a Fourier transform, and random transformations under which the representation must stay.
 
 Shape suffixes: b images, H and W pixels; pixels (b, 3, H, W) float32 in [0, 1].
 """
@@ -23,8 +23,10 @@ from alignet.invariances.perceptual import Distance
 GREY = (0.299, 0.587, 0.114)  # luma of red, green and blue (ITU-R BT.601)
 
 
-def regulariser(method: InvertMethod, pixels: Tensor, targets: Tensor, distance: Distance | None) -> Tensor:
-    """R (b,) of each image, without its weight lambda."""
+def regulariser(
+    method: InvertMethod, pixels: Tensor, distance: Distance | None = None, kept: Sequence[Tensor] = ()
+) -> Tensor:
+    """R (b,) of each image, without its weight lambda. kept: what the distance keeps of the targets, b rows each."""
     value = pixels.new_zeros(len(pixels))
     if method.tv:
         value = value + method.tv * total_variation(pixels)
@@ -35,7 +37,7 @@ def regulariser(method: InvertMethod, pixels: Tensor, targets: Tensor, distance:
             smooth = blurred(pixels, method.sigma)
         value = value + method.blur * (pixels - smooth).square().flatten(1).mean(1)
     if distance is not None:
-        value = value - distance(pixels, targets)
+        value = value - distance.paired(distance.embed(pixels), kept)
     return value
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from alignet.config import Config
 from alignet.doctor.findings import duration, size
+from alignet.pipeline.runner import SHARED
 from alignet.plan.costs import CONTEXT, Cost, embed_bytes, kept_bytes
 from alignet.plan.machines import WORDS, Machine
 from alignet.plan.networks import Network
@@ -18,17 +19,6 @@ from alignet.plan.sizes import Sizes
 
 BATCHES = (48, 96, 192, 384, 512)  # images at once, for the table of what fits
 PATIENCE = 86_400.0  # seconds of one node beyond which more GPUs are advised: a day
-DEALT = (
-    "attack",
-    "embed",
-    "finetune",
-    "harmonize",
-    "invert",
-    "perceptual",
-    "robust",
-    "saliency",
-    "stimuli",
-)  # stages that several GPUs share
 PART = 1_000_000  # images of a part, where a set is cut into parts that are embedded by themselves
 LARGE = 1e12  # bytes of features that are no longer made, moved and kept as one artifact
 NODE = 8  # GPUs of one machine, at most
@@ -99,14 +89,18 @@ def _finetuned(network: Network, kept: float, images: int, reduced: bool) -> flo
 
 def beyond(config: Config, machine: Machine, sizes: Sizes, costs: Sequence[Cost]) -> Iterator[str]:
     """Where one machine no longer serves, and which existing engine does."""
-    slow = [cost for cost in costs if cost.stage in DEALT and cost.seconds > PATIENCE]
+    slow = [cost for cost in costs if cost.stage in SHARED and cost.seconds > PATIENCE]
     what = "GPUs" if machine.gpu else "machines"
+    how = "(torchrun, or runtime.launcher=slurm; docs/scaling.md)"
     for cost in slow:
         many = -(-int(cost.seconds * machine.count) // int(PATIENCE))
-        yield (
-            f"{cost.key} takes {duration(cost.seconds)}: {many:,} of these {what} would take a day "
-            f"(torchrun, or runtime.launcher=slurm; docs/scaling.md)"
-        )
+        takes = "a day"
+        if cost.parts:
+            counts = range(1, len(cost.parts) + 1)
+            many = next((one for one in counts if dealt(cost.parts, one) <= PATIENCE), len(cost.parts))
+            longest = dealt(cost.parts, many)
+            takes = "a day" if longest <= PATIENCE else f"{duration(longest)}, a distance each"
+        yield f"{cost.key} takes {duration(cost.seconds)}: {many:,} of these {what} would take {takes} {how}"
     images = sizes.images("pool")
     stored = 2 * images * sizes.width("teacher")
     lists = max(cost.host for cost in costs if cost.stage in ("index", "embed", "cluster", "triplets"))
@@ -135,6 +129,11 @@ def beyond(config: Config, machine: Machine, sizes: Sizes, costs: Sequence[Cost]
         f"  3. triplets and fine-tuning from a random part as the pool: {few:,} images have "
         f"{size(2 * few * sizes.width('teacher'))} of features, and fine-tuning passes {passes:,} images in all"
     )
+
+
+def dealt(parts: Sequence[float], count: int) -> float:
+    """Seconds of the slowest of so many processes, to which parts are dealt in turn."""
+    return max(sum(parts[rank::count]) for rank in range(min(count, len(parts))))
 
 
 def following(config: Config, machine: Machine, sizes: Sizes, given: str) -> Iterator[str]:

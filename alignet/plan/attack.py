@@ -11,8 +11,9 @@ from alignet.doctor.estimate_attack import (
     passes_of,
     stored_bytes,
 )
-from alignet.doctor.estimate_base import KEPT, SMALL, base_of, of_role
+from alignet.doctor.estimate_base import KEPT, SMALL, of_role
 from alignet.doctor.measure_attacks import FORWARDS, forward_passes, views
+from alignet.doctor.models import base_of
 from alignet.pipeline.graph import Node
 from alignet.plan import formulas
 from alignet.plan.costs import CONTEXT, NAME, PROCESS, BaseCosts, Cost, kept_bytes, pass_images

@@ -24,7 +24,11 @@ ON_DEVICE = 2  # passes that a GPU holds [alignet.backbones.inference]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a node costs. Bytes at the peak: host, of one process; gpu, of one GPU; disk: of what it leaves there."""
+    """What a node costs. Bytes at the peak: host, of one process; gpu, of one GPU; disk: of what it leaves there.
+
+    seconds: of plan.count processes together, where they share it. parts: seconds of what is dealt among them whole;
+    none where images are dealt.
+    """
 
     stage: str
     role: str
@@ -35,6 +39,7 @@ class Cost:
     gpu: float
     disk: float
     how: str
+    parts: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from alignet.doctor.estimate_base import KEPT, SMALL, base_of, of_role
+from alignet.doctor.estimate_base import KEPT, SMALL, of_role
 from alignet.doctor.estimate_harmonizer import COLOUR, GREY
+from alignet.doctor.models import base_of
 from alignet.pipeline.graph import Node
 from alignet.plan import formulas
 from alignet.plan.costs import CONTEXT, NAME, PROCESS, BaseCosts, Cost, kept_bytes, pass_images

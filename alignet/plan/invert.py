@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from alignet.doctor.estimate_base import SMALL, base_of
+from alignet.doctor.estimate_base import SMALL
 from alignet.doctor.estimate_invert import (
     CHECKED,
     HELD,
@@ -19,7 +20,8 @@ from alignet.doctor.estimate_invert import (
     passes_of,
 )
 from alignet.doctor.measure_inversions import quasi_steps
-from alignet.pipeline.graph import Node, stage_of
+from alignet.doctor.models import base_of
+from alignet.pipeline.graph import Node
 from alignet.plan import formulas
 from alignet.plan.costs import CONTEXT, NAME, PROCESS, BaseCosts, Cost, pass_images
 from alignet.plan.formulas import Work
@@ -27,7 +29,11 @@ from alignet.plan.formulas import Work
 STORED = (
     1  # bytes of a pixel value as the network saw it [assumed: 8 bit, as of networks that resize such images]
 )
-QUASI = 800  # float32 arrays of an image read or written in a step of L-BFGS [measured: time times the rate of copies]
+QUASI = (
+    335  # float32 arrays of an image read or written in a step of L-BFGS [counted: test_plan_inversions.py]
+)
+WORKING = 0.1  # share of what a backward pass keeps that a forward pass alone holds at once [assumed]
+POSITIONS = 256  # of a layer of a network that is neither a vision transformer nor says its stages [assumed]
 
 
 class Trunk(NamedTuple):
@@ -67,10 +73,14 @@ class InversionCosts(BaseCosts):
         pairs = (
             4 * values * (2 * _memory() * bool(quasi_steps(method)) + 10)
         )  # and gradients, moments, the best
-        gpu = 8 * network.parameters + trunk.weights + at_once * (network.kept32 + trunk.backward + pairs)
+        gpu = (
+            8 * network.parameters
+            + trunk.weights
+            + at_once * (network.kept32 + trunk.backward + trunk.kept + pairs)
+        )
         host = min(settings.shard, many) * (HELD * each + CHECKED * network.width * (1 + PER_IMAGE * draws))
         how = f"{many:,} images x {draws} draws x {passes.gradients:,} forward and backward passes at most"
-        how += f", each with {method.distance}" if method.distance else ""
+        how += f", {passes.pushed:,} of them with {method.distance}" if passes.pushed else ""
         how += f"; {each / 1e3:,.0f} kB each"
         return Cost(node.stage, node.role, work + read + Work(0, moved), SMALL + seconds, bound,
                     PROCESS + host + NAME * many + (0 if on else gpu), CONTEXT + gpu if on else 0, many * each,
@@ -80,19 +90,24 @@ class InversionCosts(BaseCosts):
         name, images, _ = invert_role(node.role)
         settings, batch = self.config.invert, self.config.perceptual.batch
         n, draws = inverted_of(self._rows(images), settings.images), settings.draws
-        network, work, gpu, passes = self.sizes.network(base_of(name)), Work(), 0.0, 0
+        network, each, gpu, passes = self.sizes.network(base_of(name)), list[Work](), 0.0, 0
         for one in node.section["distances"]:
             trunk = self._trunk(one, network.size)
-            done = compared_of(n, draws, trunk.kept)
+            done = compared_of(n, draws, trunk.kept, batch, settings.shard)
             passes += done.passes
-            work += formulas.forward(done.passes, trunk.flops, trunk.kind)
-            work += formulas.compared(done.pairs, trunk.kept / 4)
+            work = formulas.forward(done.passes, trunk.flops, trunk.kind)
+            each.append(work + formulas.compared(done.pairs, trunk.kept / 4))
             held = min(2 * n * trunk.kept, _block() + trunk.kept)
-            gpu = max(gpu, trunk.weights + held + batch * (2 * trunk.kept + trunk.backward / 10))
-        made, count = distance_bytes(n, draws), len(node.section["distances"])
+            gpu = max(gpu, trunk.weights + held + batch * (2 * trunk.kept + WORKING * trunk.backward))
+        made, count = distance_bytes(n, draws), len(each)
         shard = min(settings.shard, n) * inverted_bytes(3 * network.size**2, 4, draws)
         how = f"{count} distances of {n:,} targets x {draws} draws; {passes:,} forward passes"
-        return self._cost(node, work, how, on_gpu=True, host=2 * made + shard, gpu=gpu, disk=count * made)
+        every = self.machine.count
+        dealt = [sum(each[rank::every], Work()) for rank in range(min(every, count))]
+        slowest = max(dealt, key=lambda work: self._of(work, on_gpu=True))
+        cost = self._cost(node, slowest, how, on_gpu=True, host=2 * made + shard, gpu=gpu, disk=count * made)
+        parts = tuple(self._of(work, on_gpu=True) for work in each)
+        return dataclasses.replace(cost, work=sum(each, Work()), parts=parts)
 
     def _trunk(self, name: str, size: int) -> Trunk:
         """What an image of so many pixels a side costs a distance."""
@@ -101,7 +116,7 @@ class InversionCosts(BaseCosts):
             return Trunk(kept=4 * 3 * size**2)
         if one.kind != "layers":
             return _counted(one.kind, one.net, size)
-        model = "student" if stage_of(one.model) else one.model
+        model = base_of(one.model)
         network = self.sizes.network(model)
         kept = 4 * self._values(model, one.layers)
         return Trunk(network.forward, kept, network.kept32, network.kind, 4 * network.parameters)
@@ -110,7 +125,7 @@ class InversionCosts(BaseCosts):
         """Numbers that layers of a network make of an image: as timm says of its stages, else of blocks of a
         transformer; of layers that are neither the mean of these."""
         from alignet.doctor.models import on_meta
-        from alignet.invariances.layers import evenly
+        from alignet.invariances.layers import DEFAULT, evenly
         from alignet.plan.networks import vit_of
 
         settings, network = self.config.models[model], self.sizes.network(model)
@@ -118,8 +133,8 @@ class InversionCosts(BaseCosts):
         module = on_meta(settings) if vit is None else None
         info = list(getattr(module, "feature_info", None) or ())
         if not info:
-            tokens = vit.patches if vit is not None else 256
-            return len(evenly(12 if not layers else len(layers))) * tokens * network.width
+            tokens = vit.patches if vit is not None else POSITIONS
+            return (len(layers) or DEFAULT) * tokens * network.width
         sizes = {one["module"]: one["num_chs"] * (network.size / one["reduction"]) ** 2 for one in info}
         chosen = list(layers) or [list(sizes)[row] for row in evenly(len(sizes))]
         mean = sum(sizes.values()) / len(sizes)
@@ -142,7 +157,7 @@ def _counted(kind: str, net: str, size: int) -> Trunk:
     backward, _ = saved(trunk, pixels)
     weights = sum(4 * one.numel() for one in trunk.parameters())
     return Trunk(
-        counter.get_total_flops(), sum(4 * one.numel() for one in maps), backward, "transformer", weights
+        counter.get_total_flops(), sum(4 * one.numel() for one in maps), backward, "convolution", weights
     )
 
 

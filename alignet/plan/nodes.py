@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from alignet.config import Config
-from alignet.doctor.estimate_base import KEPT, SMALL, base_of, of_role
+from alignet.doctor.estimate_base import KEPT, SMALL, of_role
 from alignet.doctor.estimate_results import ASSUMED
 from alignet.doctor.estimates import EPOCHS
+from alignet.doctor.models import base_of
 from alignet.pipeline.graph import TRAINED, Node, build_graph, row_of
 from alignet.plan import formulas
 from alignet.plan.attack import AttackCosts

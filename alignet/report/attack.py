@@ -13,22 +13,20 @@ import numpy as np
 from alignet.evaluate.bootstrap import Score
 from alignet.report.attack_figures import BROKEN, comparable, figures, norm_title, resolutions, unit_title
 from alignet.report.attack_published import published
+from alignet.report.attack_values import MAIN, alignments, nodes_of, tolerances
 from alignet.report.blocks import Block, Cell, Pictures, Table, Text
-from alignet.report.dataset_results import Gathered, Row
+from alignet.report.dataset_results import Gathered
 from alignet.report.files import slug
 from alignet.report.formatting import (
     best_of,
     counted,
     grouped_notes,
     moved,
-    p_text,
     score_cell,
-    setting_title,
 )
+from alignet.report.network_tables import against_original
 
-MAIN = "attack"  # the node whose scores have no name before them
 SHOWN = 3  # images whose attacks are shown, those that most rows have
-SEED = 0  # of random sign-flips
 EIGHT_BIT = (
     "For 8 bit the same perturbation is made longer until the image rounded to levels of 1/255 is answered otherwise. "
     "No new direction is searched, so this is an upper bound."
@@ -247,82 +245,28 @@ def against(gathered: Gathered) -> Table | None:
 
 def tests(gathered: Gathered) -> Table | None:
     """Each row beside its model's original on the same images; None without such a pair."""
-    from alignet.evaluate.attack import holm, paired_test
-
-    tables = gathered.tables("images")
-    highest = min((nodes_of(one)[MAIN]["high"] for one in gathered.tables("attacks").values()), default=0.0)
-    measured: list[tuple[Row, str, tuple[float, float, int]]] = []
-    for row, table in tables.items():
-        start = Row(row.model, "original")
-        if row.setting == "original" or start not in tables:
-            continue
-        for title, column in (
-            (f"tolerance ({unit_title(gathered)})", "norm"),
-            ("alignment", str(gathered.options.get("reduction", "mean"))),
-        ):
-            a, b = _paired(tables[start], table, column)
-            if column == "norm":
-                a, b = np.minimum(a, highest), np.minimum(b, highest)
-            if (np.isfinite(a) & np.isfinite(b)).any():
-                measured.append((row, title, paired_test(a, b, seed=SEED)))
-    if not measured:
-        return None
-    adjusted = holm([p for _, _, (_, p, _) in measured])
-    lines: list[list[Cell | str]] = [
-        [row.model, setting_title(row.setting), what, Cell(f"{n:,}", n), Cell(f"{mean:+.3f}", mean), Cell(p_text(p), p),
-         Cell(p_text(own), own)]
-        for (row, what, (mean, p, n)), own in zip(measured, adjusted, strict=True)
-    ]  # fmt: skip
-    below = sum(p < 0.05 for p in adjusted)
-    return Table(
-        slug(f"{gathered.dataset} attack tests"), f"Tests against the original: {gathered.dataset}",
-        ["model", "setting", "measure", "images", "change", "p", "p, adjusted"], lines,
+    results = {
+        row: one for row, one in gathered.results.items() if {"images", "attacks"} <= one.tables.keys()
+    }
+    highest = min((nodes_of(one.tables["attacks"])[MAIN]["high"] for one in results.values()), default=0.0)
+    measures = {
+        f"tolerance ({unit_title(gathered)})": tolerances(results),
+        "alignment": alignments(results, str(gathered.options.get("reduction", "mean"))),
+    }
+    return against_original(
+        results, measures, slug(f"{gathered.dataset} attack tests"), gathered.dataset,
         "The change from the original on the same images: of tolerance over the images that both were attacked on, an "
-        f"unbroken one counted as {highest:g}; of alignment over those broken in both. Two-sided permutation test, "
-        f"the sign of each image's change flipped; adjusted by Holm's method for all {counted(len(measured), 'test')} "
-        f"of this table, of which {below} {'is' if below == 1 else 'are'} below .05."
-        f"{least_p([n for _, _, (_, _, n) in measured], 'fewer rows leave fewer tests')}",
+        f"unbroken one counted as {highest:g}; of alignment over those broken in both",
     )  # fmt: skip
 
 
 tests.__test__ = False  # type: ignore[attr-defined]  # no test of ours, whatever its name begins with
 
 
-def least_p(counts: Sequence[int], advice: str) -> str:
-    """A sentence on sign-flip tests that have no adjusted p below .05, whatever the data; "" where all can.
-
-    counts: images of each test. A test of n images has no p below 2 / 2^n, and Holm's p of such ps are the least.
-    """
-    from alignet.evaluate.attack import holm
-
-    floors = holm([2 / 2**n for n in counts])
-    stuck = [n for n, p in zip(counts, floors, strict=True) if p >= 0.05]
-    if not stuck:
-        return ""
-    images = (
-        counted(min(stuck), "image") if len(set(stuck)) == 1 else f"{min(stuck):,} to {max(stuck):,} images"
-    )
-    tests_of = counted(len(counts), "test")
-    if len(stuck) == len(counts):
-        return f" With {images} and {tests_of} no adjusted p below {min(floors):.2g} is possible; {advice}."
-    return f" In {len(stuck)} of {tests_of}, with {images}, no adjusted p below .05 is possible; {advice}."
-
-
 def _attacked_wrong(table: Mapping[str, Any]) -> bool:
     """Whether an image was attacked that the network did not answer right, or whose class is unknown."""
     tried, top1, label = (np.asarray(table[name]) for name in ("tried", "top1", "label"))
     return bool((tried.astype(bool) & (top1 != label)).any())
-
-
-def _paired(
-    first: Mapping[str, Any], second: Mapping[str, Any], column: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """A column of two tables `images` over the images that both have."""
-    place = {str(name): row for row, name in enumerate(second["id"])}
-    rows = [(row, place[str(name)]) for row, name in enumerate(first["id"]) if str(name) in place]
-    values = (np.asarray(table[column], dtype=np.float64) for table in (first, second))
-    a, b = (one[[pair[side] for pair in rows]] for side, one in enumerate(values))
-    return a, b
 
 
 def pictures(gathered: Gathered) -> Pictures | None:
@@ -370,14 +314,3 @@ def _picture(table: Mapping[str, Any], place: int) -> dict[str, Any]:
 
 def _rho(value: float) -> str:
     return f", rho {value:.2f}" if np.isfinite(value) else ""
-
-
-def nodes_of(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A table `attacks` of the family by node: norm, high, height and width, and counts of images as int."""
-    return {
-        str(node): {
-            name: (str(values[row]) if name == "norm" else float(values[row]) if name == "high" else int(values[row]))
-            for name, values in table.items() if name != "node"
-        }
-        for row, node in enumerate(table["node"])
-    }  # fmt: skip

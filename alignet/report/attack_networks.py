@@ -15,14 +15,15 @@ from alignet.evaluate.result import Result
 from alignet.report import attack as blocks_of
 from alignet.report.attack_figures import BROKEN
 from alignet.report.attack_networks_figures import figures
-from alignet.report.attack_networks_given import Given, Measure, measure
+from alignet.report.attack_networks_given import Given
 from alignet.report.attack_networks_tests import between_groups, between_networks, over_networks
 from alignet.report.attack_published import published
-from alignet.report.blocks import Block, Cell, Pictures, Section, Table, Text
+from alignet.report.attack_values import Measure, measure
+from alignet.report.blocks import Block, Cell, Section, Table, Text
 from alignet.report.dataset_results import Gathered, Row
 from alignet.report.formatting import counted, score_cell, spread
 from alignet.report.network_points import Network
-from alignet.report.network_tables import details, options_text, score_of
+from alignet.report.network_tables import details, first_rows, options_text, padded, score_of, shown
 from alignet.report.page import Page
 from alignet.report.sections import SECTIONS
 from alignet.report.summary import Number, Summary
@@ -39,12 +40,13 @@ def page(given: Given, networks: Mapping[str, Result], dataset: str) -> Page:
     rows: dict[Row, Result] = {Network(name): one for name, one in networks.items()}
     gathered = Gathered(dataset, "attack", given.options, rows)
     count = min(one.n for result in networks.values() if (one := score_of(result, "tolerance")) is not None)
-    how = measure(given, networks)
+    how = measure(networks)
     found: list[Block | None] = [
         Text(counting(given)), _resolutions(how), blocks_of.masking(gathered), _overview(given, networks, how),
         *figures(given, networks, how), blocks_of.tolerance(gathered), blocks_of.under_attack(gathered),
         blocks_of.alignment(gathered), blocks_of.against(gathered), over_networks(given, networks, how),
-        between_groups(given, networks, how), between_networks(given, networks, how), _pictures(gathered), published(),
+        between_groups(given, networks, how), between_networks(given, networks, how),
+        blocks_of.pictures(first_rows(gathered, PICTURED)), published(),
     ]  # fmt: skip
     maps = f", people's maps `{given.maps}`" if given.maps else ""
     return Page(
@@ -193,12 +195,6 @@ def _details(given: Given) -> Table:
     )  # fmt: skip
 
 
-def _pictures(gathered: Gathered) -> Pictures | None:
-    """Attacked images of the first networks."""
-    shown = dict(list(gathered.results.items())[:PICTURED])
-    return blocks_of.pictures(Gathered(gathered.dataset, gathered.family, gathered.options, shown))
-
-
 def _summary(given: Given, networks: Mapping[str, Result], how: Measure) -> Summary:
     """The most tolerant and the most aligned network, and how many are above the centre bias."""
     numbers, sentences = [], [
@@ -253,28 +249,9 @@ def printed(given: Given, networks: Mapping[str, Result]) -> str:
     """A row for each network, for a terminal."""
     there = {score.metric for result in networks.values() for score in result.scores}
     columns = {metric: one for metric, one in _PRINTED.items() if metric in there}
-    norm = measure(given, networks).norm_title
+    norm = measure(networks).norm_title
     rows = [["", *(title.format(norm=norm) for title, _, _ in columns.values())]]
     for name, result in networks.items():
-        rows.append(
-            [
-                name,
-                *(
-                    _cell(score_of(result, metric), scale, digits)
-                    for metric, (_, scale, digits) in columns.items()
-                ),
-            ]
-        )
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    )
-
-
-def _cell(score: Score | None, scale: int, digits: int) -> str:
-    if score is None:
-        return "-"
-    text = f"{scale * score.value:.{digits}f}"
-    if score.low is None or score.high is None:
-        return text
-    return f"{text} [{scale * score.low:.{digits}f}, {scale * score.high:.{digits}f}]"
+        cells = [shown(score_of(result, one), scale, digits) for one, (_, scale, digits) in columns.items()]
+        rows.append([name, *cells])
+    return padded(rows)

@@ -10,7 +10,8 @@ import numpy as np
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report.attack_figures import CENTRE, FRONT, PIXELS, centre_lines, same_images
-from alignet.report.attack_networks_given import Given, Measure
+from alignet.report.attack_networks_given import Given
+from alignet.report.attack_values import Measure
 from alignet.report.blocks import Figure, Look
 from alignet.report.formatting import apart, counted, met
 from alignet.report.network_points import LONG, Network, Points, front, name_points, named, scatter
@@ -93,8 +94,7 @@ def _survival(given: Given, networks: Mapping[str, Result], how: Measure) -> Fig
     found = {name: score for name in networks if (score := score_of(networks[name], how.metric)) is not None}
     most = max(found, key=lambda name: found[name].value)
     tied = [name for name in found if name != most and apart(found[name], found[most]) is False]
-    unit = how.unit if how.metric == "tolerance" else f"{how.short}, {how.unit}"
-    seen = f"Highest mean: {most}, {how.scale * found[most].value:.3f} ({unit})"
+    seen = f"Highest mean: {most}, {how.scale * found[most].value:.3f} ({how.unit})"
     seen += f"; its interval overlaps those of {_listed(tied)}." if tied else "."
     if not same_images(result.tables["images"] for result in networks.values()):
         seen += " Rows are means over different images, those that each answers right"

@@ -8,8 +8,8 @@ import numpy as np
 
 from alignet.evaluate.result import Result
 from alignet.report import network_tables
-from alignet.report.attack import nodes_of
-from alignet.report.attack_networks_given import Given, Measure, alignments, tolerances
+from alignet.report.attack_networks_given import Given
+from alignet.report.attack_values import Measure, alignments, nodes_of, tolerances
 from alignet.report.blocks import Block, Cell, Table, Text
 from alignet.report.formatting import p_text, spread
 from alignet.report.network_tables import score_of
@@ -26,7 +26,8 @@ def between_networks(given: Given, networks: Mapping[str, Result], how: Measure)
     aligned = "; of alignment over those that both were broken on" if given.maps else ""
     return network_tables.between_networks(
         given.arrows, list(networks),
-        {how.title: tolerances(networks, how), "alignment": alignments(networks, given)},
+        {how.title: tolerances(networks, how.metric, how.scale),
+         "alignment": alignments(networks, str(given.options["reduction"]))},
         "The change from one network to another on the same images: of tolerance over the images that both were "
         f"attacked on; tolerances are cut at the smallest of all networks' largest norms{aligned}",
     )  # fmt: skip

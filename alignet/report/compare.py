@@ -93,6 +93,7 @@ def compare_page(runs: Sequence[Run]) -> Page:
     """The page of two runs or more."""
     gathered = gathered_runs(runs)
     first = runs[0].section
+    fresh = [role for run in runs for role in run.section.get("fresh", ())]
     tables: list[Block] = [
         settings_block(run.rows, run.label, name=slug(f"{place} {run.label}"))
         for place, run in enumerate(runs, start=1)
@@ -101,7 +102,7 @@ def compare_page(runs: Sequence[Run]) -> Page:
         *([Section("differences", "Differences", differences(*runs))] if len(runs) == 2 else []),
         *overview(gathered),
         Section("settings", "All settings", tables),
-        Section("four", TITLE, four(gathered, first["headline"])),
+        Section("four", TITLE, four(gathered, first["headline"], fresh)),
         Section(
             "published", "The paper's tables", published_blocks(gathered, first["published"], "measured here")
         ),

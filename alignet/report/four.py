@@ -7,6 +7,7 @@ identically represented inputs each came with measures of their own. Gathered re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from alignet.report.blocks import Block, Cell, Table, Text
 from alignet.report.dataset_results import Gathered, Row
@@ -21,28 +22,46 @@ TITLE = "The four systems together"
 HEADS = ("Training", "Together", "Against each other", "Cost", "Compromise")
 
 
-def four(every: Sequence[Gathered], headline: str | None = None) -> list[Block]:
-    """The blocks; none where fewer than two systems were measured. headline: the data set whose choices are shown."""
+@dataclass(frozen=True)
+class Told:
+    """What a board comes to: the change of each trained row, correlations with notes, and five sentences."""
+
+    changes: Sequence[Change]
+    pairs: Sequence[Pair]
+    notes: Sequence[str]
+    sentences: Sequence[str]
+
+
+def four(every: Sequence[Gathered], headline: str | None = None, fresh: Sequence[str] = ()) -> list[Block]:
+    """The blocks; none where fewer than two systems were measured.
+
+    headline: the data set whose choices are shown. fresh: roles that began with new weights.
+    """
     found = board(every, headline)
-    return [] if found is None else blocks(found, pairs_of(found.rows), {})
+    return [] if found is None else blocks(found, told(found, pairs_of(found.rows, fresh)), {}, fresh)
 
 
-def blocks(found: Board, pairs: Sequence[tuple[Row, Row]], missing: Mapping[str, str]) -> list[Block]:
-    """All blocks of a board. pairs: from where each trained row began. missing: see reasons."""
-    made, (correlated, notes) = changes(found, pairs), correlations(found)
-    said: list[Block] = [Text(line) for line in told(found, made, correlated)]
+def blocks(found: Board, said: Told, missing: Mapping[str, str], fresh: Sequence[str] = ()) -> list[Block]:
+    """All blocks of a board. missing: see reasons. fresh: as of `four`."""
     rest = (
-        parallel(found), changes_table(found, made), heat_map(correlated, found), correlations_table(correlated, notes)
+        parallel(found), changes_table(found, said.changes, fresh), heat_map(said.pairs, found),
+        correlations_table(said.pairs, said.notes),
     )  # fmt: skip
-    return [*said, measures_table(found, missing), *(one for one in rest if one is not None)]
+    lines: list[Block] = [Text(line) for line in said.sentences]
+    return [*lines, measures_table(found, missing), *(one for one in rest if one is not None)]
 
 
-def told(found: Board, made: Sequence[Change], correlated: Sequence[Pair]) -> list[str]:
-    """The five sentences, each after its number and a word that says what it is about."""
-    return [
+def told(found: Board, pairs: Sequence[tuple[Row, Row]]) -> Told:
+    """What the board comes to, each sentence after its number and a word that says what it is about.
+
+    pairs: from where each trained row began.
+    """
+    made, (correlated, notes) = changes(found, pairs), correlations(found)
+    lines = [
         f"{number}. {head}. {text}"
         for number, (head, text) in enumerate(zip(HEADS, sentences(found, made, correlated), strict=True), 1)
     ]
+    return Told(made, correlated, notes, lines)
 
 
 def _smaller(found: Board) -> list[str]:

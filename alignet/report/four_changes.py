@@ -6,18 +6,15 @@ in the files, else by whether two 95% intervals have a value in common.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from alignet.report.attack import least_p
 from alignet.report.blocks import Cell, Table
 from alignet.report.dataset_results import Row
 from alignet.report.formatting import apart, counted
-from alignet.report.four_measures import SYSTEMS, Board, Column, Values
+from alignet.report.four_measures import SYSTEMS, Board, Column
+from alignet.report.network_tables import from_original, least_p, tested
 
-SEED = 0  # of random sign-flips
 LEVEL = 0.05
 
 
@@ -49,57 +46,46 @@ class Change:
         return f"{self.column.measure.scale * self.difference:+.{self.column.measure.digits}f}"
 
 
-def pairs_of(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Each row after its model's original, where there is one."""
-    return [
-        (start, row) for row in rows if row.setting != "original" and (start := Row(row.model, "original")) in rows
-    ]  # fmt: skip
+def pairs_of(rows: Sequence[Row], fresh: Sequence[str] = ()) -> list[tuple[Row, Row]]:
+    """Each row after its model's original, where there is one, that began with its weights.
+
+    fresh: roles that began with new weights, of which no row is less another.
+    """
+    return [pair for pair in from_original(rows) if not is_fresh(pair[1], fresh)]
+
+
+def is_fresh(row: Row, fresh: Sequence[str]) -> bool:
+    """Whether a row, or the training that it is a snapshot of, began with new weights."""
+    return row.setting.partition("@")[0] in fresh
 
 
 def changes(found: Board, pairs: Sequence[tuple[Row, Row]]) -> list[Change]:
     """The change of each measure that both rows of a pair have; sign-flip ps are adjusted by Holm's method."""
-    from alignet.evaluate.attack import holm, paired_test
-
-    tested: list[tuple[Row, Row, Column, float, float, int]] = []
-    made: dict[tuple[Row, Row, str], Change] = {}
-    for start, end in pairs:
-        for column in found.columns:
-            if start not in column.scores or end not in column.scores:
-                continue
-            both = _both(column.values, start, end)
-            if both is not None:
-                tested.append((start, end, column, *paired_test(*both, seed=SEED)))
-                continue
+    columns = {one.measure.key: one for one in found.columns}
+    both = {
+        (start, end, key): one for start, end in pairs for key, one in columns.items()
+        if start in one.scores and end in one.scores
+    }  # fmt: skip
+    paired = {
+        (one.start, one.end, one.measure): one
+        for one in tested(pairs, {key: one.values for key, one in columns.items()})
+    }
+    made = []
+    for place, column in both.items():
+        start, end, _ = place
+        said: tuple[float, bool | None, float | None, int]
+        if place in paired:
+            test = paired[place]
+            said = test.change, test.adjusted < LEVEL, test.adjusted, test.n
+        else:
             first, second = column.scores[start], column.scores[end]
-            made[start, end, column.measure.key] = Change(
-                start,
-                end,
-                found.label(end),
-                column,
-                second.value - first.value,
-                apart(first, second),
-                None,
-                min(first.n, second.n),
-            )
-    for (start, end, column, mean, _, n), p in zip(tested, holm([one[4] for one in tested]), strict=True):
-        made[start, end, column.measure.key] = Change(
-            start, end, found.label(end), column, mean, p < LEVEL, p, n
-        )
-    keys = [(start, end, column.measure.key) for start, end in pairs for column in found.columns]
-    return [made[key] for key in keys if key in made]
+            said = second.value - first.value, apart(first, second), None, min(first.n, second.n)
+        made.append(Change(start, end, found.label(end), column, *said))
+    return made
 
 
-def _both(values: Mapping[Row, Values], start: Row, end: Row) -> tuple[np.ndarray, np.ndarray] | None:
-    """Values of two rows on the images that both have; None where there are none."""
-    first, second = values.get(start, {}), values.get(end, {})
-    names = [name for name in first if name in second]
-    if not names:
-        return None
-    return np.array([first[name] for name in names]), np.array([second[name] for name in names])
-
-
-def changes_table(found: Board, made: Sequence[Change]) -> Table | None:
-    """A line for each pair, a column for each measure; None without pairs."""
+def changes_table(found: Board, made: Sequence[Change], fresh: Sequence[str] = ()) -> Table | None:
+    """A line for each pair, a column for each measure; None without pairs. fresh: as of pairs_of."""
     pairs = list(dict.fromkeys((one.start, one.end) for one in made))
     if not pairs:
         return None
@@ -114,6 +100,7 @@ def changes_table(found: Board, made: Sequence[Change]) -> Table | None:
     paired = [one for one in made if one.p is not None]
     counts = [sum(one.verdict == word for one in made) for word in ("better", "worse")]
     unsaid = sum(one.shown is None for one in made)
+    new = "; ".join(found.label(row) for row in found.rows if is_fresh(row, fresh))
     return Table(
         "four_changes", "What training changes", ["", *(one.title for one in columns)], rows,
         "Each row less where it began (the original of its model, or the start of an arrow), in the measure's unit; "
@@ -124,7 +111,7 @@ def changes_table(found: Board, made: Sequence[Change]) -> Table | None:
         "which finds fewer differences and is not adjusted."
         + (f" `?`: without intervals, {unsaid}." if unsaid else "")
         + least_p([one.n for one in paired], "fewer rows leave fewer tests"),
-        groups_of(columns),
+        groups_of(columns), notes=[f"began with new weights, so that no row is where it began: {new}"] if new else (),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from alignet.report.four_measures import Board, Column
 from alignet.report.plot_style import FONT, canvas, colour_bar, dress
 
 FEWEST = 4  # rows below which nothing is correlated: of three, one order in three is as extreme as any
-SEED, DRAWS = 0, 1000  # of resamples and random permutations; resamples behind an interval
+SEED, DRAWS = 0, 1000  # of resamples and permutations; resamples behind an interval
 LEVEL = 0.05
 MANY = 12  # pairs from which on the table is shown on a click
 
@@ -49,9 +49,10 @@ class Pair:
 def correlations(found: Board) -> tuple[list[Pair], list[str]]:
     """All pairs of measures that FEWEST rows have and in which they differ; and what is to be said of the others."""
     from alignet.evaluate.attack import holm
+    from alignet.evaluate.item_correlation import Correlation, correlation, permuted
 
     values = found.matrix()
-    kept: list[tuple[Column, Column, _Found]] = []
+    kept: list[tuple[Column, Column, Correlation, float, bool]] = []
     few, constant = [], []
     for a, b in combinations(range(len(found.columns)), 2):
         first, second = found.columns[a], found.columns[b]
@@ -62,53 +63,16 @@ def correlations(found: Board) -> tuple[list[Pair], list[str]]:
         elif np.ptp(x) == 0 or np.ptp(y) == 0:
             constant.append(f"{first.name} and {second.name}")
         else:
-            kept.append((first, second, _correlated(x, y)))
-    adjusted = holm([one.p for _, _, one in kept])
+            of = correlation(x, y, bootstrap=DRAWS, seed=SEED)
+            kept.append((first, second, of, *permuted(x, y, seed=SEED)))
+    adjusted = holm([p for _, _, _, p, _ in kept])
     pairs = [
-        Pair(first, second, one.n, one.rho, one.low, one.high, one.p, one.exact, own)
-        for (first, second, one), own in zip(kept, adjusted, strict=True)
+        Pair(first, second, of.n, of.rho, *of.ends, p, exact, own)
+        for (first, second, of, p, exact), own in zip(kept, adjusted, strict=True)
     ]
     notes = [f"fewer than {FEWEST} rows have both, and no correlation: {'; '.join(few)}"] if few else []
     notes += [f"the same value in all rows, and no correlation: {'; '.join(constant)}"] if constant else []
     return pairs, notes
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Spearman's rho of n pairs, its interval, and the p of a permutation test."""
-
-    n: int
-    rho: float
-    low: float | None
-    high: float | None
-    p: float
-    exact: bool
-
-
-def _correlated(x: np.ndarray, y: np.ndarray) -> _Found:
-    """x, y: (n,), finite and not constant."""
-    from scipy.stats import rankdata
-
-    from alignet.evaluate.bootstrap import defined_interval
-    from alignet.evaluate.item_correlation import EXACT, PERMUTATIONS, permuted
-
-    generator, n = np.random.default_rng(SEED), len(x)
-    places = generator.integers(n, size=(DRAWS, n))
-    low, high, _ = defined_interval(_pearson(rankdata(x[places], axis=1), rankdata(y[places], axis=1)))
-    first, second = rankdata(x), rankdata(y)
-    rho = float(_pearson(first[None], second[None])[0])
-    if n <= EXACT:
-        return _Found(n, rho, low, high, *permuted(x, y, seed=SEED))
-    shuffled = generator.permuted(np.tile(second, (PERMUTATIONS, 1)), axis=1)
-    hits = int((np.abs(_pearson(first[None], shuffled)) >= abs(rho) - 1e-9).sum())
-    return _Found(n, rho, low, high, (1 + hits) / (1 + PERMUTATIONS), False)
-
-
-def _pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of each row (B,) of two arrays (B, n), one of which may be (1, n); NaN of a constant."""
-    a, b = (one - one.mean(1, keepdims=True) for one in (first, second))
-    spread = (a**2).sum(1) * (b**2).sum(1)
-    return np.where(spread > 0, (a * b).sum(1) / np.sqrt(np.where(spread > 0, spread, 1)), np.nan)
 
 
 def correlations_table(pairs: Sequence[Pair], notes: Sequence[str]) -> Table | None:

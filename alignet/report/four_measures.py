@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from alignet.evaluate.bootstrap import Score
 from alignet.report.attack_figures import comparable, norm_title
+from alignet.report.attack_values import Values, alignments, finite_values, tolerances
 from alignet.report.dataset_results import ROWS, Gathered, Row
 from alignet.report.formatting import setting_title
+from alignet.report.invariance import by_image
 
 SYSTEMS = {  # key -> title, in the order of tables
     "alignet": "AligNet", "harmonizer": "Neural Harmonizer", "adversarial": "adversarial alignment",
@@ -35,8 +36,6 @@ MAPPED = (
 )  # settings that are maps of features, without a network of their own
 
 UNITS = ("%", "rho", "l2", "l-inf", "1/255")  # behind a title's last comma
-
-Values = Mapping[str, float]  # image -> value
 
 
 @dataclass(frozen=True)
@@ -226,55 +225,25 @@ def _where(one: Gathered) -> dict[Row, Values]:
         kept = (
             (key == key[0]) & (how == one.options["reductions"][0]) & (scale == 1) if len(key) else key == ""
         )
-        found[row] = _pairs(np.asarray(table["id"])[kept], np.asarray(table["spearman"])[kept])
+        found[row] = finite_values(np.asarray(table["id"])[kept], np.asarray(table["spearman"])[kept])
     return found
 
 
-def _tolerance(one: Gathered) -> dict[Row, Values]:
-    """The norm that each image took, in the unit in which rows compare, cut at the least of the largest norms."""
-    from alignet.report.attack import MAIN, nodes_of
-
-    by_rms = comparable(one)[0] == "tolerance_rms" if one.tables("attacks") else False
-    found, most = {}, []
-    images = one.tables("images")
-    for row, table in one.tables("attacks").items():
-        node = nodes_of(table)[MAIN]
-        factor = 1 / np.sqrt(3 * node["height"] * node["width"]) if by_rms else 1.0
-        norms = np.asarray(images[row]["norm"], dtype=np.float64) * factor
-        found[row] = _pairs(images[row]["id"], norms)
-        most.append(node["high"] * factor)
-    return {
-        row: {name: min(value, min(most)) for name, value in values.items()} for row, values in found.items()
-    }
+def _tolerance(one: Gathered) -> dict[Row, dict[str, float]]:
+    """The norm that each image took, in the unit in which rows compare."""
+    results = {row: result for row, result in one.results.items() if "attacks" in result.tables}
+    return tolerances(results, comparable(one)[0] if results else "tolerance")
 
 
-def _alignment(one: Gathered) -> dict[Row, Values]:
+def _alignment(one: Gathered) -> dict[Row, dict[str, float]]:
     """Spearman of each broken image."""
-    how = str(one.options.get("reduction", "mean"))
-    return {row: _pairs(table["id"], table[how]) for row, table in one.tables("images").items()}
+    results = {row: result for row, result in one.results.items() if "images" in result.tables}
+    return alignments(results, str(one.options.get("reduction", "mean")))
 
 
-def _iris(task: str) -> Callable[[Gathered], dict[Row, Values]]:
+def _iris(task: str) -> Callable[[Gathered], dict[Row, dict[str, float]]]:
     """Of each image the mean over its IRIs, by the distances that were not optimised."""
-
-    def values(one: Gathered) -> dict[Row, Values]:
-        found: dict[Row, Values] = {}
-        for row, table in one.tables("images").items():
-            if f"{task}_mean" in table:
-                several: dict[str, list[float]] = {}
-                for name, value in zip(
-                    table["id"], np.asarray(table[f"{task}_mean"], dtype=np.float64), strict=True
-                ):
-                    several.setdefault(str(name), []).append(float(value))
-                found[row] = {name: float(np.mean(own)) for name, own in several.items()}
-        return found
-
-    return values
-
-
-def _pairs(names: Sequence[Any] | np.ndarray, values: Sequence[Any] | np.ndarray) -> dict[str, float]:
-    numbers = np.asarray(values, dtype=np.float64)
-    return {str(name): float(value) for name, value in zip(names, numbers, strict=True) if np.isfinite(value)}
+    return lambda one: by_image(one.tables("images"), f"{task}_mean")
 
 
 VALUES: dict[str, Callable[[Gathered], Mapping[Row, Values]]] = {

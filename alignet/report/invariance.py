@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from alignet.evaluate.bootstrap import Score
-from alignet.report.attack import least_p
 from alignet.report.blocks import Block, Cell, Pictures, Table, Text
 from alignet.report.dataset_results import Gathered, Row
 from alignet.report.files import slug
@@ -22,17 +21,18 @@ from alignet.report.formatting import (
     counted,
     grouped_notes,
     moved,
-    p_text,
     score_cell,
-    setting_title,
 )
 from alignet.report.invariance_figures import figures, methods_of, optimised_of, task_distances
 from alignet.report.invariance_published import published
+from alignet.report.network_tables import against_original
 
 SHOWN = 3  # targets whose inversions are shown
-SEED = 0  # of random sign-flips
 TASKS = {"two": "2AFC", "match": "clustering, all triples", "match_hard": "clustering, similar triples"}
+PEOPLE = {"two": "2AFC", "match": "clustering"}  # tasks of people
 OPTIMISED = "optimised: "  # before the value of a distance that was
+
+Key = TypeVar("Key")  # a row, or the name of a network
 
 
 def invariance(every: Sequence[Gathered]) -> list[Block]:
@@ -207,8 +207,8 @@ def _lines(gathered: Gathered) -> list[tuple[Row, str, str, int, Mapping[str, An
 
 def people(gathered: Gathered) -> Table | None:
     """What people answered, and how often each distance chooses as they do; None without people."""
-    lines = []
-    for task in ("two", "match"):
+    lines: list[list[Cell | str]] = []
+    for task, title in PEOPLE.items():
         names = list(
             dict.fromkeys(name for found in task_distances(gathered, task).values() for name in found)
         )
@@ -217,17 +217,17 @@ def people(gathered: Gathered) -> Table | None:
                 same, rho = (gathered.scores(f"{task}_{what}_{name}").get(row) for what in ("agree", "rho"))
                 own = gathered.scores(f"{task}_{name}").get(row)
                 lines.append([
-                    row.title, "2AFC" if task == "two" else "clustering", Cell(f"{score.n:,}", score.n),
+                    row.title, title, Cell(f"{score.n:,}", score.n),
                     score_cell(score, digits=1, scale=100), name, score_cell(own, digits=1, scale=100),
                     score_cell(same, digits=1, scale=100), score_cell(rho, digits=2),
                 ])  # fmt: skip
     if not lines:
         return None
-    notes = {
-        row: score.note
-        for task in ("two", "match")
-        for row, score in gathered.scores(f"{task}_people").items()
-    }
+    notes = [
+        f"{title}: {note}"
+        for task, title in PEOPLE.items() if (scores := gathered.scores(f"{task}_people"))
+        for note in grouped_notes({row: score.note for row, score in scores.items()}, len(scores))
+    ]  # fmt: skip
     return Table(
         slug(f"{gathered.dataset} inverted people"), f"Do distances choose as people do? {gathered.dataset}",
         ["", "task", "answers", "people right, %", "distance", "distance right, %", "same answer, %", "Spearman's rho"],
@@ -235,64 +235,34 @@ def people(gathered: Gathered) -> Table | None:
         "People's answers on inverted images, 95% intervals over images. Same answer: share of people's answers that "
         "the distance gives too. Rho: rank correlation over inverted images of people's share of right answers with "
         "how clearly the distance is right. The distance's own score is over all inverted images, judged or not.",
-        notes=grouped_notes(notes, len(notes)),
+        notes=notes,
     )  # fmt: skip
 
 
 def tests(gathered: Gathered) -> Table | None:
     """Each row beside its model's original on the same images; None without such a pair."""
-    from alignet.evaluate.attack import holm, paired_test
-
     tables = gathered.tables("images")
-    measured: list[tuple[Row, str, tuple[float, float, int]]] = []
-    for row, table in tables.items():
-        start = Row(row.model, "original")
-        if row.setting == "original" or start not in tables:
-            continue
-        for title, column in (("2AFC, %", "two_mean"), ("clustering, %", "match_mean")):
-            pair = _paired(tables[start], table, column)
-            if pair is not None:
-                measured.append((row, title, paired_test(*pair, seed=SEED)))
-    if not measured:
-        return None
-    adjusted = holm([p for _, _, (_, p, _) in measured])
-    lines: list[list[Cell | str]] = [
-        [row.model, setting_title(row.setting), what, Cell(f"{n:,}", n), Cell(f"{100 * mean:+.1f}", mean),
-         Cell(p_text(p), p), Cell(p_text(own), own)]
-        for (row, what, (mean, p, n)), own in zip(measured, adjusted, strict=True)
-    ]  # fmt: skip
-    below = sum(p < 0.05 for p in adjusted)
-    return Table(
-        slug(f"{gathered.dataset} inverted tests"), f"Tests against the original: {gathered.dataset}",
-        ["model", "setting", "measure", "images", "change", "p", "p, adjusted"], lines,
+    return against_original(
+        tables, {"2AFC, %": by_image(tables, "two_mean"), "clustering, %": by_image(tables, "match_mean")},
+        slug(f"{gathered.dataset} inverted tests"), gathered.dataset,
         "The change from the original on the same targets, inverted by the first method; mean over starts and over the "
-        "distances that were not optimised. Two-sided permutation test, the sign of each image's change flipped; "
-        f"adjusted by Holm's method for all {counted(len(measured), 'test')} of this table, of which {below} "
-        f"{'is' if below == 1 else 'are'} below .05."
-        f"{least_p([n for _, _, (_, _, n) in measured], 'fewer rows leave fewer tests')}",
+        "distances that were not optimised", scale=100, digits=1,
     )  # fmt: skip
 
 
 tests.__test__ = False  # type: ignore[attr-defined]  # no test of ours, whatever its name begins with
 
 
-def _paired(
-    first: Mapping[str, Any], second: Mapping[str, Any], column: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """A column's means over the starts of each image that both tables have; None where one lacks it."""
-    if column not in first or column not in second:
-        return None
-    a, b = (by_image(table, column) for table in (first, second))
-    both = [name for name in a if name in b]
-    return (np.array([a[name] for name in both]), np.array([b[name] for name in both])) if both else None
-
-
-def by_image(table: Mapping[str, Any], column: str) -> dict[str, float]:
-    """Mean of a column of the table `images` over the starts of each image."""
-    found: dict[str, list[float]] = {}
-    for name, value in zip(table["id"], table[column], strict=True):
-        found.setdefault(str(name), []).append(float(value))
-    return {name: float(np.mean(values)) for name, values in found.items()}
+def by_image(tables: Mapping[Key, Mapping[str, Any]], column: str) -> dict[Key, dict[str, float]]:
+    """Row -> image -> mean of a column over the starts of each image, where it is finite. tables: `images`, by row."""
+    found: dict[Key, dict[str, float]] = {}
+    for row, table in tables.items():
+        several: dict[str, list[float]] = {}
+        for name, value in zip(table["id"], table[column], strict=True) if column in table else ():
+            several.setdefault(str(name), []).append(float(value))
+        means = {name: float(np.mean(values)) for name, values in several.items()}
+        found[row] = {name: value for name, value in means.items() if np.isfinite(value)}
+    return found
 
 
 def pictures(gathered: Gathered) -> Pictures | None:

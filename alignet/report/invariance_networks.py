@@ -13,13 +13,21 @@ from typing import Any
 from alignet.evaluate.bootstrap import Score
 from alignet.evaluate.result import Result
 from alignet.report import invariance as blocks_of
-from alignet.report.blocks import Block, Cell, Figure, Look, Pictures, Section, Table, Text
+from alignet.report.blocks import Block, Cell, Figure, Look, Section, Table, Text
 from alignet.report.dataset_results import Gathered, Row
 from alignet.report.formatting import counted, score_cell
 from alignet.report.invariance_figures import by_distance, methods_of
 from alignet.report.invariance_published import published
 from alignet.report.network_points import Network, Points, front, name_points, named, scatter
-from alignet.report.network_tables import between_networks, details, options_text, score_of
+from alignet.report.network_tables import (
+    between_networks,
+    details,
+    first_rows,
+    options_text,
+    padded,
+    score_of,
+    shown,
+)
 from alignet.report.page import Page
 from alignet.report.plot_style import dress, legend, panels
 from alignet.report.sections import SECTIONS
@@ -57,7 +65,7 @@ def page(given: Given, networks: Mapping[str, Result], dataset: str) -> Page:
         Text(counting(given)), blocks_of.unmatched(gathered), _overview(given, networks), by_distance(gathered),
         *_against_match(given, networks), blocks_of.matching(gathered), blocks_of.alike(gathered, "two"),
         blocks_of.alike(gathered, "match"), blocks_of.people(gathered), tested(given, networks),
-        _pictures(gathered), *published(),
+        blocks_of.pictures(first_rows(gathered, PICTURED)), *published(),
     ]  # fmt: skip
     return Page(
         "Identically represented inputs of networks",
@@ -82,10 +90,31 @@ def counting(given: Given) -> str:
         if given.total > given.count
         else ""
     )
+    name, settings = next(iter(given.methods.items()))
     return (
         f"{drawn}Every network was inverted on the same {counted(given.count, 'image')}, at its own resolution and "
-        "on its own crop. Networks compare by images that were inverted without a regulariser. An adversarial method "
-        "shows how bad it can get, and one that leans towards natural images flatters."
+        f"on its own crop. Networks compare by `{name}`, {_leaning(settings)}"
+    )
+
+
+def _leaning(settings: Mapping[str, Any]) -> str:
+    """What a method's regulariser does to the comparison of networks, which goes on and ends a sentence."""
+    if settings.get("distance"):
+        return (
+            f"which makes the distance `{settings['distance']}` to the target large: it shows how bad it can get, and "
+            "almost all networks look bad by it. Compare them by a method without a regulariser."
+        )
+    terms = {"tv": "total variation", "l_p": "an l_p norm", "blur": "a difference from the blurred image",
+             "fourier": "steps in Fourier coefficients", "transform": "random transformations"}  # fmt: skip
+    found = [text for key, text in terms.items() if settings.get(key)]
+    if found:
+        return (
+            f"which leans towards natural images ({', '.join(found)}): it flatters networks, since what it adds is not "
+            "theirs. Compare them by a method without a regulariser."
+        )
+    return (
+        "which has no regulariser. An adversarial method shows how bad it can get, and one that leans towards natural "
+        "images flatters."
     )
 
 
@@ -134,14 +163,9 @@ def _overview(given: Given, networks: Mapping[str, Result]) -> Table:
 
 def tested(given: Given, networks: Mapping[str, Result]) -> Block | None:
     """Pairs of networks on the same images: all pairs, or those of arrows; None for one network."""
-    measures = {
-        title: {
-            name: blocks_of.by_image(result.tables["images"], column)
-            for name, result in networks.items()
-            if column in result.tables["images"]
-        }
-        for title, column in (("2AFC", "two_mean"), ("clustering", "match_mean"))
-    }
+    tables = {name: result.tables["images"] for name, result in networks.items()}
+    columns = (("2AFC", "two_mean"), ("clustering", "match_mean"))
+    measures = {title: blocks_of.by_image(tables, column) for title, column in columns}
     return between_networks(
         given.arrows, list(networks), measures,
         "The change from one network to another on the same images, inverted by the first method; mean over starts and "
@@ -158,7 +182,7 @@ def _details(given: Given) -> Table:
     )  # fmt: skip
 
 
-# ---- figures and pictures
+# ---- figures
 
 
 def _against_match(given: Given, networks: Mapping[str, Result]) -> list[Figure]:
@@ -194,12 +218,6 @@ def _against_match(given: Given, networks: Mapping[str, Result]) -> list[Figure]
         f"On the front: {ahead}.",
         "Scatter of clustering against two-alternative forced choice, a point for each network",
     )]  # fmt: skip
-
-
-def _pictures(gathered: Gathered) -> Pictures | None:
-    """Inverted images of the first networks."""
-    shown = dict(list(gathered.results.items())[:PICTURED])
-    return blocks_of.pictures(Gathered(gathered.dataset, gathered.family, gathered.options, shown))
 
 
 def _summary(networks: Mapping[str, Result]) -> Summary:
@@ -266,17 +284,8 @@ def printed(networks: Mapping[str, Result]) -> str:
                 name, title, "-" if error is None else f"{error.value:.3g}", _cell(matched), _cell(two), *of,
                 *([_cell(match)] if clustered else []),
             ])  # fmt: skip
-    rows = [header, *lines]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    )
+    return padded([header, *lines])
 
 
 def _cell(score: Score | None, optimised: bool = False) -> str:
-    if score is None:
-        return "-"
-    text = f"{100 * score.value:.0f}"
-    if score.low is not None and score.high is not None:
-        text += f" [{100 * score.low:.0f}, {100 * score.high:.0f}]"
-    return f"{text} (optimised)" if optimised else text
+    return f"{shown(score, 100, 0)}{' (optimised)' if optimised and score is not None else ''}"

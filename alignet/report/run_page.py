@@ -38,7 +38,7 @@ def run_page(
         Section("settings", "All settings", [
             settings_block(rows, "Every measure in every setting"), *across(gathered),
         ]),
-        Section("four", TITLE, four(gathered, section["headline"])),
+        Section("four", TITLE, four(gathered, section["headline"], section.get("fresh", ()))),
         Section("features", "Features", list(before)),
         Section("published", "The paper's tables", published_blocks(
             gathered, section["published"], f"this run{synthetic}"

@@ -17,7 +17,7 @@ from alignet.report.dataset_results import Gathered, Row
 from alignet.report.formatting import counted, met
 from alignet.report.network_points import Network, Points, front, name_points, named
 from alignet.report.network_points import scatter as scatter_networks
-from alignet.report.network_tables import details
+from alignet.report.network_tables import details, options_text, padded, shown
 from alignet.report.page import Page
 from alignet.report.plot_style import dress, errors, legend, panels
 from alignet.report.sections import SECTIONS
@@ -85,14 +85,8 @@ def kinds_text(count: int) -> str:
 
 
 def _details(given: Given) -> Table:
-    options = ", ".join(f"{name} {_text(value)}" for name, value in given.options.items() if name != "keys")
+    options = options_text({name: value for name, value in given.options.items() if name != "keys"})
     return details("What was put through people's maps", given.details, f"Options: {options}.")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "/".join(map(str, value))
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _summary(given: Given, networks: Mapping[str, Result]) -> Summary:
@@ -179,11 +173,6 @@ def _points(networks: Mapping[str, Result], name: str) -> dict[Network, tuple[Sc
     }
 
 
-def _front(points: Points) -> list[Network]:
-    """Those on the Pareto front, the least accurate first."""
-    return front(points)
-
-
 def _accuracy(given: Given, networks: Mapping[str, Result]) -> Figure | None:
     """Accuracy against alignment, a panel for each kind of maps; None without labelled images."""
     every = {kind: points for name, kind in given.keys.items() if (points := _points(networks, name))}
@@ -204,7 +193,7 @@ def _accuracy(given: Given, networks: Mapping[str, Result]) -> Figure | None:
         return drawing
 
     first, points = next(iter(shown.items()))
-    said = f"On the front: {', '.join(row.title for row in _front(points))}."
+    said = f"On the front: {', '.join(row.title for row in front(points))}."
     said += "".join(f" {_way(points, start, end)}" for start, end in given.arrows)
     said += f" This is of {first}." if len(every) > 1 else ""
     said += f" Shown are {len(shown)} of {len(every)} kinds of maps." if len(shown) < len(every) else ""
@@ -279,13 +268,13 @@ def printed(given: Given, networks: Mapping[str, Result]) -> str:
     for name, kind in given.keys.items():
         rows = [["", *(title for title, _ in columns.values()), "beside the centre bias"]]
         for one, result in networks.items():
-            cells = [_cell(score_of(result, metric, name), scale) for metric, (_, scale) in columns.items()]
+            cells = [
+                shown(score_of(result, metric, name), scale, 0 if scale == 100 else 2)
+                for metric, (_, scale) in columns.items()
+            ]
             rows.append([one, *cells, _beside(score_of(result, "where_over_centre", name))])
-        widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-        lines += [f"people's maps: {kind}"]
-        lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-        lines.append("")
-    return "\n".join(lines).rstrip()
+        lines.append(f"people's maps: {kind}\n{padded(rows)}")
+    return "\n\n".join(lines)
 
 
 _PRINTED = {  # metric -> title of its column, scale
@@ -293,17 +282,6 @@ _PRINTED = {  # metric -> title of its column, scale
     "where_of_ceiling": ("of ceiling, %", 100), "dice": ("Dice", 1), "iou": ("IoU", 1), "rollout": ("rollout", 1),
     "accuracy": ("accuracy, %", 100), "centre_bias": ("centre bias", 1),
 }  # fmt: skip
-
-
-def _cell(score: Score | None, scale: int) -> str:
-    if score is None:
-        return "-"
-    digits = 0 if scale == 100 else 2
-    if score.low is None or score.high is None:
-        return f"{scale * score.value:.{digits}f}"
-    return (
-        f"{scale * score.value:.{digits}f} [{scale * score.low:.{digits}f}, {scale * score.high:.{digits}f}]"
-    )
 
 
 def _beside(over: Score | None) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignet.stages import _invariances_given
 from alignet.stages import _networks_given as given
 from alignet.stages._networks_given import (
     Listed,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from alignet.config import Config
+    from alignet.stages._robustness_given import NotMeasured
 
 # key -> what stands there where it is not given; the rest of a command line is configuration
 OWN = {
@@ -45,10 +47,14 @@ CHOICES = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Which networks each command measures, and of a system or a network why it does not."""
+    """Which networks each command measures, and of a system or a network why it does not.
 
-    networks: Mapping[str, Sequence[Listed]]  # command -> networks; commands without one are left out
+    networks: command -> networks; commands without one are left out. maps: whether there are maps to be beside.
+    """
+
+    networks: Mapping[str, Sequence[Listed]]
     missing: Mapping[str, str]
+    maps: bool
 
 
 def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -120,7 +126,37 @@ def plan(
             f"{', '.join(found) or 'none'} ({'; '.join(f'{one}: {text}' for one, text in why.items())}); mend that, or "
             "give that command alone."
         )
-    return Plan(found, missing)
+    return Plan(found, missing, bool(options["maps"]))
+
+
+def without(planned: Plan, command: str, error: NotMeasured) -> Plan:
+    """The plan without the networks, or the maps, that a command cannot measure, or without the command.
+
+    The error itself where fewer than two commands would be left.
+    """
+    networks, missing = dict(planned.networks), dict(planned.missing)
+    if error.maps:
+        return replace(planned, maps=False, missing=missing | {"perturbations as people's maps": error.why})
+    rest = [one for one in networks[command] if one.name not in error.networks]
+    missing |= dict.fromkeys(error.networks, error.why)
+    if error.networks and len(rest) > 1:
+        networks[command] = rest
+    else:
+        left = f"fewer than two networks are left ({', '.join(one.name for one in rest) or 'none'})"
+        missing[_title(command)] = left if error.networks else error.why
+        del networks[command]
+    if len(networks) < 2:
+        raise error
+    return replace(planned, networks=networks, missing=missing)
+
+
+def check_inversions(options: Mapping[str, str], networks: Sequence[Listed], config: Config) -> None:
+    """ValueError for words on inversions that `invariances` would refuse, before other commands run for hours."""
+    if "invariances" in (split(options["skip"], "skip") if options["skip"] else []):
+        return
+    typed = _invariances_given.options_of(words("invariances", options, networks, networks))
+    distances = _invariances_given.distances_of(typed["distances"], config.perceptual)
+    _invariances_given.methods_of(typed["methods"], typed["against"], config.invert, distances)
 
 
 def _title(command: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +45,11 @@ class Compared:
     network: Listed | None = None  # of layers
 
     @property
+    def names(self) -> list[str]:
+        """How it may be called: by its name, or as its network was typed or is called."""
+        return [self.name, *([self.network.typed, self.network.name] if self.network is not None else [])]
+
+    @property
     def title(self) -> str:
         """What it is, in words."""
         if self.network is not None:
@@ -67,6 +73,11 @@ def options_of(own: dict[str, str]) -> dict[str, str]:
         own, OWN, "invariances", paths=("similarity", "order"),
         words={"kind": ("similarity", "dissimilarity")}, needed={"order": order} if own.get("similarity") else {},
     )  # fmt: skip
+    alone = next((name for name in ("order", "kind") if own.get(name) and not options["similarity"]), None)
+    if alone is not None:
+        raise ValueError(
+            f"{alone}: expected people's similarities beside {alone}={own[alone]}, found none; add similarity=FILE."
+        )
     for name in ("similarity", "order"):
         if options[name] and not Path(options[name]).is_file():
             raise ValueError(f"{name}: expected a file, found none at {options[name]}; check the path.")
@@ -82,10 +93,20 @@ def options_of(own: dict[str, str]) -> dict[str, str]:
 
 
 def distances_of(typed: str, section: PerceptualSection) -> dict[str, Compared]:
-    """The distances by their names, `pixels` always the first; ValueError for unknown ones, or a package that lacks."""
+    """The distances by their names, `pixels` always the first; ValueError for unknown ones, or a package that lacks.
+
+    The distance over a network's layers has the name of its folder, or of the network, in which anything but letters,
+    digits, `_` and `-` is a hyphen.
+    """
+    from alignet.evaluate.families.invariance_read import RESERVED
+
     found = {PIXELS: Compared(PIXELS, PIXELS)}
     networks: list[str] = []
-    for part in split(typed, "distances"):
+    parts = split(typed, "distances")
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None:
+        raise ValueError(f"distances: expected each once, found {twice} twice; take one out.")
+    for part in parts:
         if part in section.distances:
             one = section.distances[part]
             if one.kind not in HERE:
@@ -93,8 +114,6 @@ def distances_of(typed: str, section: PerceptualSection) -> dict[str, Compared]:
                     f"distances: expected distances of kind {' or '.join(HERE)}, or networks, found {part} of kind "
                     f"{one.kind}, which a run alone has; name its network as LIBRARY:NAME=FILE.safetensors."
                 )
-            if part != PIXELS and part in found:
-                raise ValueError(f"distances: expected each once, found {part} twice; take one out.")
             found[part] = Compared(part, one.kind, one.net)
         elif ":" in part or "=" in part or Path(part).is_dir():
             networks.append(part)
@@ -110,6 +129,12 @@ def distances_of(typed: str, section: PerceptualSection) -> dict[str, Compared]:
                 f"distances: expected names of distances that differ, found {name} twice; leave one out."
             )
         found[name] = Compared(name, "layers", network=network)
+    reserved = next((name for name in found if name.partition("_")[0] in RESERVED), None)
+    if reserved is not None:
+        raise ValueError(
+            f"distances: expected names that do not begin with {', '.join(RESERVED)}, as other scores do, "
+            f"found {reserved}; call the network's folder, or the distance of perceptual.distances, otherwise."
+        )
     if any(one.kind == "stlpips" for one in found.values()):
         from importlib.util import find_spec
 
@@ -126,8 +151,8 @@ def methods_of(
 ) -> dict[str, InvertMethod]:
     """The methods by their names, the first one that of the scores without a name before them.
 
-    against: the distance that an adversarial method makes large; "" for the method's own. ValueError for unknown
-    methods, or a distance that is not among those that are measured.
+    against: the distance that an adversarial method makes large, by its name or as its network was typed; "" for the
+    method's own. ValueError for unknown methods, or a distance that is not among those that are measured.
     """
     names = split(typed, "methods")
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -147,13 +172,14 @@ def methods_of(
         )
     for name, one in found.items():
         if one.distance:
-            wanted = against or one.distance
-            if wanted not in distances:
+            wanted = os.path.expanduser(against or one.distance)
+            meant = next((key for key, other in distances.items() if wanted in other.names), None)
+            if meant is None:
                 raise ValueError(
                     f"against: expected one of {', '.join(distances)} for the method {name}, found {wanted!r}; add it "
                     "to distances=, or name another."
                 )
-            found[name] = replace(one, distance=wanted)
+            found[name] = replace(one, distance=meant)
     return found
 
 

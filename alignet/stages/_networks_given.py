@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from alignet.backbones import Encoder
     from alignet.backbones.embedding import GivenImages
     from alignet.config import Config
 
@@ -225,6 +226,16 @@ def labels_of(table: str, ids: Sequence[str], column: str) -> np.ndarray:
         if not any(wordnet_id(one) for one in ids):
             raise
         return np.full(len(ids), -1)
+
+
+def loaded(one: Listed, what: str, device: str) -> Encoder:
+    """The network. what: of it, for messages, such as `model NAME`; ValueError where it cannot be loaded."""
+    from alignet import api
+
+    try:
+        return api.load(one.model, weights=one.weights, device=device).encoder
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
 
 
 def opener(source: GivenImages) -> Callable[..., Any]:

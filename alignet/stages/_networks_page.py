@@ -1,6 +1,6 @@
 """What a command that lists networks on images writes below its output: finished folders, a page, tables of scores.
 
-Used by `stages.where` and `stages.robustness`.
+Used by `stages.where`, `robustness`, `invariances` and `four`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,30 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode())
+
+
+def write_scores(
+    table: Path, scores: Path, columns: Sequence[str], networks: Sequence[Listed], results: Mapping[str, Result],
+    details: Mapping[str, Mapping[str, str]], about: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """The scores of all networks: a .csv with a row for each, and a .json with what was given beside them.
+
+    columns: of the .csv. details: what each network is. about: what else stands in the .json.
+    """
+    from alignet.runtime.artifacts import write_json
+
+    every = {
+        name: [
+            {key: value for key, value in asdict(one).items() if key != "dataset"} for one in result.scores
+        ]
+        for name, result in results.items()
+    }
+    write_csv(table, columns, [{"model": name} | one for name, listed in every.items() for one in listed])
+    models = [
+        {"name": one.name, "given": one.typed, "about": details[one.name], "scores": every[one.name]}
+        for one in networks
+    ]
+    write_json(scores, {**about, "models": models})
 
 
 def plain(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

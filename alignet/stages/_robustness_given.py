@@ -29,6 +29,18 @@ EPS = {"l2": "0.25,0.5,1", "linf": "0.004,0.008,0.016"}  # of l-inf about 1, 2 a
 CNN, VIT = "cnn", "vit"
 
 
+class NotMeasured(ValueError):
+    """What these images and classes do not allow, of networks that answer as they do.
+
+    why: the reason in few words. networks: that cannot be attacked; none: not all can together. maps: whether
+    tolerance alone can be measured.
+    """
+
+    def __init__(self, message: str, why: str, networks: Sequence[str] = (), maps: bool = False):
+        super().__init__(message)
+        self.why, self.networks, self.maps = why, tuple(networks), maps
+
+
 def peel(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The arguments of OWN that are given, by key, and the others, which are configuration."""
     return given.peel(argv, OWN, SHORT)
@@ -152,23 +164,29 @@ def check_classes(labels: np.ndarray, *, any_answer: bool) -> None:
 
 
 def check_right(right: Mapping[str, np.ndarray], labels: np.ndarray, *, common: bool) -> None:
-    """ValueError for a network that names no image right, or where there is none that all do.
+    """NotMeasured for a network that names no image right, or where there is none that all do.
 
     right: (n,) bool of each network.
     """
     import numpy as np
 
+    from alignet.report.formatting import counted
+
     counts = ", ".join(f"{name} {int(one.sum()):,}" for name, one in right.items())
     known = int((labels >= 0).sum())
     without = [name for name, one in right.items() if not one.any()]
     if without:
-        raise ValueError(
+        raise NotMeasured(
             f"model {without[0]}: expected images that it names right, found 0 of {known:,} with a known class "
             f"({counts}); check that classes are numbered as its classifier does (labels, column), or give logit=top1 "
-            "to attack whatever it answers."
-        )
+            "to attack whatever it answers.",
+            f"it names none of {counted(known, 'image')} with a known class right, so nothing was attacked: check how "
+            "classes are numbered (labels, column)", networks=without,
+        )  # fmt: skip
     if common and not np.logical_and.reduce(list(right.values())).any():
-        raise ValueError(
+        raise NotMeasured(
             f"common: expected images that all {len(right)} networks name right, found none of {known:,} with a known "
-            f"class ({counts}); take networks out, or give common=false."
-        )
+            f"class ({counts}); take networks out, or give common=false.",
+            f"all {len(right)} networks name none of {counted(known, 'image')} with a known class right: take some "
+            "out, or give common=false",
+        )  # fmt: skip

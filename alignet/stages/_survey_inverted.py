@@ -42,22 +42,27 @@ def build_inverted(settings: SurveySettings) -> None:
     """Make the page of one survey about the images in survey.inverted."""
     import numpy as np
 
-    from alignet.survey.matching import hard_triples, plan_matching, read_inverted, read_similarity
+    from alignet.survey.matching import (
+        drawn_triples,
+        inverted_ids,
+        plan_matching,
+        read_inverted,
+        read_similarity,
+    )
     from alignet.survey.page import build_matching_page
 
-    hard: list[tuple[str, ...]] = []  # ids of each hard triple
-
-    def choose(ids: list[str]) -> list[str]:
-        first = drawn(ids, settings.objects, settings.seed)
-        if settings.similarity is None:
-            return first
+    ids = inverted_ids(str(settings.inverted))
+    chosen, hard = (
+        drawn(ids, settings.objects, settings.seed),
+        list[list[str]](),
+    )  # hard: ids of each hard triple
+    if settings.similarity is not None:
         place = {name: row for row, name in enumerate(ids)}
         similarity = read_similarity(settings.similarity, len(ids))
-        rows = hard_triples(similarity, [place[name] for name in first], settings.triplets, settings.seed)
-        hard.extend(tuple(ids[row] for row in three) for three in rows.tolist())
-        return [name for three in hard for name in three]
-
-    inverted = read_inverted(str(settings.inverted), choose)
+        rows = drawn_triples(similarity, [place[name] for name in chosen], settings.triplets, settings.seed)
+        hard = [[ids[row] for row in three] for three in rows.tolist()]
+        chosen = [name for three in hard for name in three]
+    inverted = read_inverted(str(settings.inverted), chosen)
     place = {name: row for row, name in enumerate(inverted.ids)}
     plan = plan_matching(
         inverted, kind=cast("Literal['two', 'match']", settings.kind), questions=settings.triplets,

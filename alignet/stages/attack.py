@@ -30,6 +30,7 @@ def run(work: StageRun) -> dict[str, Any]:
     """Make what is not there yet. A shard exists once its file has been renamed into place."""
     from alignet.backbones.gradients import Classifier
     from alignet.config import AttackMethod, build
+    from alignet.data.drawn import drawn
     from alignet.pipeline import payloads
 
     section = work.section
@@ -51,17 +52,6 @@ def run(work: StageRun) -> dict[str, Any]:
         classify, ids, labels, read, work.folder, method, work.runtime, any_answer=any_answer,
         batch=section["batch"], shard=section["shard"], name=work.node.role, key=work.node.key,
     )  # fmt: skip
-
-
-def drawn(labels: np.ndarray, count: int, seed: int, any_answer: bool) -> np.ndarray:
-    """Rows (m,) int64, rising, of at most `count` images with a known class (or any, with any_answer); 0 takes all.
-
-    Those of a smaller count are among those of a larger one, so that attacks of both can be compared.
-    """
-    import numpy as np
-
-    rows = np.arange(len(labels)) if any_answer else np.flatnonzero(labels >= 0)
-    return rows if not count else np.sort(np.random.default_rng(seed).permutation(rows)[:count])
 
 
 def write_attacks(

@@ -22,8 +22,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.pipeline import cli
-from alignet.stages._four_given import COMMANDS, Plan, options_of, peel, plan, several, words
-from alignet.stages._networks_given import Listed
+from alignet.stages._four_given import (
+    COMMANDS,
+    Plan,
+    check_inversions,
+    options_of,
+    peel,
+    plan,
+    several,
+    without,
+    words,
+)
+from alignet.stages._networks_given import Listed, loaded
+from alignet.stages._robustness_given import NotMeasured, key_of
 
 if TYPE_CHECKING:
     from alignet.config import Config
@@ -61,27 +72,45 @@ def four(own: dict[str, str], config: Config) -> None:
         config, "four", "start it without a launcher, or start where, robustness and invariances apart"
     )
     networks = several(options)
+    check_inversions(options, networks, config)
     arrows = arrows_of(options["arrows"], networks)
     source = images_of(options["images"], options["maps"], config)
     labels = labels_of(options["labels"], source.ids, config.attack.column)
     output = Path(options["output"])
     check_output(output, LOCK)
     set_up(config.runtime)
+    planned = plan(options, networks, labels, _classifying(networks, config), config)
+    if "robustness" in planned.networks:
+        key_of(options, source.ids)
     with locked(output / LOCK):
-        planned = plan(options, networks, labels, _classifying(networks, config), config)
-        for place, (command, those) in enumerate(planned.networks.items(), 1):
+        for place, (command, those) in enumerate(list(planned.networks.items()), 1):
             names = ", ".join(one.name for one in those)
             print(f"{place} of {len(planned.networks)}: {command} of {names}", flush=True)
-            _commands()[command](words(command, options, those, networks), config)
+            planned = _measured(command, options, planned, networks, config)
         result = compared(
             _gathered(output, planned), arrows, planned.missing,
             images=Path(options["images"]).absolute().name, maps=Path(options["maps"]).name if options["maps"] else "",
-            count=len(source.ids), networks={one.name: without_folders(one) for one in networks},
+            count=len(source.ids), inverted=_inverted(output, planned),
+            networks={one.name: without_folders(one) for one in networks},
             pages={command: f"{command}/{command}.html" for command in planned.networks},
         )  # fmt: skip
         publish(output, PAGE, page(result))
         _write_scores(output, result)
     _tell(output, result, time.monotonic() - started)
+
+
+def _measured(
+    command: str, options: dict[str, str], planned: Plan, networks: Sequence[Listed], config: Config
+) -> Plan:
+    """Run a command. The plan without what these images do not allow, which is named with the reason."""
+    while command in planned.networks:
+        given = options if planned.maps else options | {"maps": "", "key": ""}
+        try:
+            _commands()[command](words(command, given, planned.networks[command], networks), config)
+            break
+        except NotMeasured as error:
+            planned = without(planned, command, error)
+    return planned
 
 
 def _commands() -> dict[str, Callable[[dict[str, str], Config], None]]:
@@ -94,17 +123,20 @@ def _commands() -> dict[str, Callable[[dict[str, str], Config], None]]:
 
 def _classifying(networks: Sequence[Listed], config: Config) -> list[str]:
     """Names of the networks that have a classifier; ValueError for one that cannot be loaded."""
-    from alignet import api
     from alignet.backbones.gradients import has_classifier
 
-    found = []
-    for one in networks:
-        try:
-            encoder = api.load(one.model, weights=one.weights, device=config.runtime.device).encoder
-        except ValueError as error:
-            raise ValueError(f"model {one.name}: {error}") from None
-        found += [one.name] if has_classifier(encoder) else []
-    return found
+    device = config.runtime.device
+    return [one.name for one in networks if has_classifier(loaded(one, f"model {one.name}", device))]
+
+
+def _inverted(output: Path, planned: Plan) -> int:
+    """How many images were inverted; 0 where none were to be."""
+    import json
+
+    if "invariances" not in planned.networks:
+        return 0
+    path = output / "invariances" / "invariances.json"
+    return int(json.loads(path.read_text(encoding="utf-8"))["count"])
 
 
 def _gathered(output: Path, planned: Plan) -> list[Gathered]:
@@ -146,11 +178,11 @@ def _write_scores(output: Path, result: Compared) -> None:
         {
             "images": result.images, "maps": result.maps, "count": result.count, "models": dict(result.networks),
             "arrows": [list(pair) for pair in result.arrows], "missing": dict(result.missing),
-            "sentences": list(result.sentences), "scores": rows,
+            "sentences": list(result.told.sentences), "scores": rows,
             "correlations": [
                 {"first": one.first.measure.key, "second": one.second.measure.key, "n": one.n, "rho": one.rho,
                  "low": one.low, "high": one.high, "p": one.p, "exact": one.exact, "adjusted": one.adjusted}
-                for one in result.pairs
+                for one in result.told.pairs
             ],
         },
     )  # fmt: skip
@@ -159,7 +191,7 @@ def _write_scores(output: Path, result: Compared) -> None:
 def _tell(output: Path, result: Compared, seconds: float) -> None:
     from alignet.report.formatting import counted
 
-    for text in result.sentences:
+    for text in result.told.sentences:
         print(text)
     for what, why in result.missing.items():
         print(f"not measured: {what} ({why})")

@@ -9,8 +9,9 @@ reads   images; networks; those whose layers are distances; people's answers and
 writes  output: invariances.html (one page, which works offline), invariances.csv and invariances.json (all scores with
         intervals), tables/, figures/, and of each network <name>/invert-<method>, <name>/perceptual-<method>/<distance>
         and <name>/scores
-cost    images x draws x at most 500 forward and backward passes of every network by every method; 2 MB an image and
-        method of 224 pixels with 2 draws. What is finished is not made again
+cost    images x draws x at most as many forward and backward passes of every network as a method has steps: 500, of
+        `paper` and `published` 5,000; 2 MB an image and method of 224 pixels with 2 draws. What is finished is not
+        made again
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.pipeline import cli
 from alignet.stages._invariances_given import TAKEN, Compared, options_of, peel
-from alignet.stages._networks_given import Listed
+from alignet.stages._networks_given import Listed, loaded
 
 if TYPE_CHECKING:
     from alignet.backbones import Encoder
@@ -74,6 +75,7 @@ def invariances(own: dict[str, str], config: Config) -> None:
     set_up(config.runtime)
     with locked(output / LOCK):
         run = _Run(options, config, source, methods, distances, output)
+        run.check_people(people.values())
         results = {one.name: run.scores(one, people.get(one.name)) for one in networks}
         given = run.given(arrows)
         publish(output, PAGE, page(given, results, run.dataset))
@@ -90,8 +92,8 @@ class _Run:
     ):  # fmt: skip
         import numpy as np
 
+        from alignet.data.drawn import drawn
         from alignet.stages._networks_given import folder_name, opener
-        from alignet.stages.attack import drawn
 
         self.config, self.source, self.methods, self.output = config, source, methods, output
         self.compared, self.read = distances, opener(source)
@@ -109,6 +111,18 @@ class _Run:
         self.details: dict[str, dict[str, str]] = {}
         self._distances: dict[str, tuple[Distance, str]] = {}
         self._held: tuple[Listed, Encoder] | None = None
+
+    def check_people(self, answers: Iterable[Path]) -> None:
+        """ValueError for people's answers or similarities that do not fit these images."""
+        from alignet.data.judgements import hard_triples
+        from alignet.evaluate.families.invariance_people import read_answers
+        from alignet.evaluate.families.invariance_read import read_similarity
+
+        for path in answers:
+            read_answers(path, self.ids, self.config.invert.draws)
+        if self.files:
+            similarity, _, _ = read_similarity(self.files, self.family, self.ids, self.dataset)
+            hard_triples(similarity, self.config.seed)
 
     def scores(self, one: Listed, people: Path | None) -> Result:
         """What the family `invariance` makes of a network, as it stands in its files."""
@@ -208,7 +222,7 @@ class _Run:
         """The network; the last one that was loaded is kept."""
         if self._held is None or self._held[0] != one:
             self._held = None
-            self._held = one, _loaded(one, f"model {one.name}", self.config.runtime.device)
+            self._held = one, loaded(one, f"model {one.name}", self.config.runtime.device)
         return self._held[1]
 
     def _distance(self, name: str) -> tuple[Distance, str]:
@@ -226,11 +240,15 @@ class _Run:
         one, device = self.compared[name], self.config.runtime.device
         made: Distance
         if one.network is not None:
-            encoder = _loaded(one.network, f"distances: {name}", device)
+            encoder = loaded(one.network, f"distances: {name}", device)
             layers = EncoderLayers(encoder)
             made, about = (
                 LayerDistance(name, layers),
-                {"weights": weights_digest(encoder.module), "layers": list(layers.names)},
+                {
+                    "weights": weights_digest(encoder.module),
+                    "layers": list(layers.names),
+                    "input": {key: str(value) for key, value in sorted(encoder.data_config.items())},
+                },
             )
         elif one.kind == "stlpips":
             made = stlpips_distance(name, one.net, device)
@@ -241,16 +259,6 @@ class _Run:
         return self._distances[name]
 
 
-def _loaded(one: Listed, what: str, device: str) -> Encoder:
-    """A network; what: of it, for messages."""
-    from alignet import api
-
-    try:
-        return api.load(one.model, weights=one.weights, device=device).encoder
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
-
-
 # ---- what is written and said
 
 
@@ -258,29 +266,14 @@ def _write_scores(
     output: Path, given: Given, networks: Sequence[Listed], results: Mapping[str, Result]
 ) -> None:
     """invariances.csv, a row for each score, and invariances.json."""
-    from alignet.runtime.artifacts import write_json
-    from alignet.stages._networks_page import write_csv
+    from alignet.stages._networks_page import write_scores
 
-    every = {
-        name: [
-            {key: value for key, value in asdict(one).items() if key != "dataset"} for one in result.scores
-        ]
-        for name, result in results.items()
-    }
-    rows = [{"model": name} | score for name, scores in every.items() for score in scores]
-    write_csv(output / TABLE, COLUMNS, rows)
-    write_json(
-        output / SCORES,
-        {
-            "images": given.images, "count": given.count, "methods": dict(given.methods),
-            "distances": dict(given.distances), "options": dict(given.options),
-            "arrows": [list(pair) for pair in given.arrows],
-            "models": [
-                {"name": one.name, "given": one.typed, "about": given.details[one.name], "scores": every[one.name]}
-                for one in networks
-            ],
-        },
-    )  # fmt: skip
+    about = {
+        "images": given.images, "count": given.count, "methods": dict(given.methods),
+        "distances": dict(given.distances), "options": dict(given.options),
+        "arrows": [list(pair) for pair in given.arrows],
+    }  # fmt: skip
+    write_scores(output / TABLE, output / SCORES, COLUMNS, networks, results, given.details, about)
 
 
 def _tell(output: Path, given: Given, results: Mapping[str, Result], seconds: float) -> None:

@@ -30,9 +30,9 @@ def run(work: StageRun) -> dict[str, Any]:
     import numpy as np
 
     from alignet.config import InvertMethod, build
+    from alignet.data.drawn import drawn
     from alignet.pipeline import payloads
     from alignet.stages._distances import distance
-    from alignet.stages.attack import drawn
 
     section = work.section
     method = build(InvertMethod, section["method"], "invert.methods")
@@ -82,6 +82,7 @@ def write_inverted(
     import numpy as np
     import torch
 
+    from alignet.data.images import number_of
     from alignet.invariances.invert import invert, noise, verified
     from alignet.invariances.representation import Representation
     from alignet.runtime.distributed import current
@@ -94,7 +95,7 @@ def write_inverted(
     shape, known = represent.side, dict(zip(ids, classes.tolist(), strict=True))
 
     def compute(images: torch.Tensor, rows: torch.Tensor) -> dict[str, np.ndarray]:
-        own = [_number(ids[row]) for row in rows.tolist()]
+        own = [number_of(ids[row]) for row in rows.tolist()]
         if method.target is not None:
             images = torch.from_numpy(np.stack([noise(method.target, shape, seed, 1, one) for one in own]))
         pixels = represent.pixels(images.to(represent.device))
@@ -129,13 +130,6 @@ def write_inverted(
     if not current().first:
         return {}
     return {"images": len(ids), "draws": draws} | _counts(paths, method.stop)
-
-
-def _number(name: str) -> int:
-    """A number of an image's id, to draw by."""
-    import hashlib
-
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def _counts(paths: Sequence[Path], stop: float) -> dict[str, Any]:

@@ -6,8 +6,8 @@ writes  <distance>.npz for each distance, over all n targets with k draws each: 
         the targets themselves; float32, of `inverted` as it is stored, not rounded; optimised, whether this is the
         distance that the method pushed up; and ids.txt, a line for each target
 roles   as of `invert`: <model>.<image set>.<method>, e.g. student.mapped_test.free
-cost    for each distance n (2 k + 1) forward passes, and about n (k + 1) more for each further block of targets, which
-        holds two gigabytes of what a distance keeps. Several processes deal the distances; one that is complete is kept
+cost    for each distance n (2 k + 1) forward passes, or n (k + 1) (B + 1) where targets take B > 1 blocks, each two
+        gigabytes of what a distance keeps. Several processes deal the distances; one that is complete is kept
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.pipeline import cli
-from alignet.stages._networks_given import Listed
+from alignet.stages._networks_given import Listed, loaded
 from alignet.stages._robustness_given import TAKEN, options_of, peel
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ def robustness(own: dict[str, str], config: Config) -> None:
     """Make what is not made yet, write the page, and say what was made and where."""
     import numpy as np
 
+    from alignet.data.drawn import drawn
     from alignet.pipeline.torch_setup import set_up
     from alignet.report.attack_networks import page
     from alignet.runtime.artifacts import locked
     from alignet.stages import _robustness_given as words
     from alignet.stages._networks_given import arrows_of, images_of, labels_of, networks_of
     from alignet.stages._networks_page import check_output, publish
-    from alignet.stages.attack import drawn
 
     started = time.monotonic()
     options = options_of(own)
@@ -90,10 +90,11 @@ def robustness(own: dict[str, str], config: Config) -> None:
         run.check_others(right)
         every = (np.logical_and if common else np.logical_or).reduce(list(right.values()))
         if options["maps"] and not (every & mapped).any():
-            raise ValueError(
+            raise words.NotMeasured(
                 f"maps: expected maps of images that networks name right, found none among the {int(mapped.sum()):,} "
-                "images with a map; give maps of others, or leave maps out for tolerance alone."
-            )
+                "images with a map; give maps of others, or leave maps out for tolerance alone.",
+                "networks name none of the images with a map right", maps=True,
+            )  # fmt: skip
         attacks = {one.name: run.attacks(one) for one in networks}
         run.count(attacks)
         results = {one.name: run.scores(one, attacks[one.name]) for one in networks}
@@ -177,7 +178,7 @@ class _Run:
         """Which of the images a method attacks: all, or as many as it draws of them at random."""
         import numpy as np
 
-        from alignet.stages.attack import drawn
+        from alignet.data.drawn import drawn
 
         if method == self.config.attack.method:
             return np.arange(len(self.ids))
@@ -272,15 +273,11 @@ class _Run:
 
     def _classifier(self, one: Listed) -> Classifier:
         """The network; the last one that was loaded is kept."""
-        from alignet import api
         from alignet.backbones.gradients import Classifier, has_classifier
 
         if self._held is None or self._held[0] != one:
             self._held = None
-            try:
-                encoder = api.load(one.model, weights=one.weights, device=self.config.runtime.device).encoder
-            except ValueError as error:
-                raise ValueError(f"model {one.name}: {error}") from None
+            encoder = loaded(one, f"model {one.name}", self.config.runtime.device)
             if not has_classifier(encoder):
                 raise ValueError(
                     f"model {one.name}: expected a network with a classifier, found {encoder.backbone.library}'s "
@@ -355,30 +352,15 @@ def _write_scores(
     output: Path, given: Given, networks: Sequence[Listed], results: Mapping[str, Result]
 ) -> None:
     """robustness.csv, a row for each score, and robustness.json."""
-    from alignet.runtime.artifacts import write_json
-    from alignet.stages._networks_page import write_csv
+    from alignet.stages._networks_page import write_scores
 
-    def listed(result: Result) -> list[dict[str, Any]]:
-        return [
-            {key: value for key, value in asdict(one).items() if key != "dataset"} for one in result.scores
-        ]
-
-    every = {name: listed(result) for name, result in results.items()}
-    rows = [{"model": name} | score for name, scores in every.items() for score in scores]
-    write_csv(output / TABLE, COLUMNS, rows)
-    write_json(
-        output / SCORES,
-        {
-            "images": given.images, "maps": given.maps, "count": given.count, "common": given.common,
-            "methods": dict(given.methods), "options": dict(given.options),
-            "arrows": [list(pair) for pair in given.arrows],
-            "groups": {name: list(members) for name, members in given.groups.items()},
-            "models": [
-                {"name": one.name, "given": one.typed, "about": given.details[one.name], "scores": every[one.name]}
-                for one in networks
-            ],
-        },
-    )  # fmt: skip
+    about = {
+        "images": given.images, "maps": given.maps, "count": given.count, "common": given.common,
+        "methods": dict(given.methods), "options": dict(given.options),
+        "arrows": [list(pair) for pair in given.arrows],
+        "groups": {name: list(members) for name, members in given.groups.items()},
+    }  # fmt: skip
+    write_scores(output / TABLE, output / SCORES, COLUMNS, networks, results, given.details, about)
 
 
 def _tell(output: Path, given: Given, results: Mapping[str, Result], seconds: float) -> None:

@@ -192,19 +192,19 @@ def _draw(
     folder: Path, plan: _Plan, row: int, image: Any, given: np.ndarray, settings: Mapping[str, Any]
 ) -> None:
     """Write all pictures of one image. Their noise hangs on the seed and the image's id alone."""
-    import hashlib
     import os
 
     import numpy as np
     from PIL import Image
 
+    from alignet.data.images import number_of
     from alignet.evaluate.masking import TEMPERATURE, intact, stimuli
 
     size, grey = settings["size"], settings["grey"]
     pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-    name = int.from_bytes(hashlib.sha256(plan.ids[row].encode()).digest()[:8], "big")
+    rng = np.random.default_rng([settings["seed"], number_of(plan.ids[row])])
     pictures = stimuli(
-        pixels, _resized_map(given, size), plan.counts[row], np.random.default_rng([settings["seed"], name]),
+        pixels, _resized_map(given, size), plan.counts[row], rng,
         grey=grey, centred=settings["centred"], background=settings["background"],
         temperature=settings.get("temperature", TEMPERATURE),
     )  # fmt: skip

@@ -95,7 +95,8 @@ def import_files(config: Config, files: Sequence[Path]) -> None:
     folder = root / "imported"
     if (folder / "summary.json").is_file():
         print(
-            f"{folder}: what was imported before is replaced; name all files of answers to keep them together"
+            f"{folder}: what was imported before is replaced; name all files of answers to keep them together, or give "
+            "surveys about other images a survey.folder of their own"
         )
     if isinstance(result, ImportedChoices):
         return save_choices(result, folder)

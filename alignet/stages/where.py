@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignet.pipeline import cli
-from alignet.stages._networks_given import Listed
+from alignet.stages._networks_given import Listed, loaded
 from alignet.stages._where_given import SCALES, Kinds, options_of, peel
 
 if TYPE_CHECKING:
@@ -120,14 +120,12 @@ class _Run:
 
     def network(self, one: Listed) -> tuple[Result, dict[str, str]]:
         """The scores of a network, and what the page says of it."""
-        from alignet import api
         from alignet.backbones.gradients import Classifier
         from alignet.stages._networks_page import without_folders
 
-        runtime = self.config.runtime
+        encoder = loaded(one, f"model {one.name}", self.config.runtime.device)
         try:
-            model = api.load(one.model, weights=one.weights, device=runtime.device)
-            classify = Classifier(model.encoder)
+            classify = Classifier(encoder)
         except ValueError as error:
             raise ValueError(f"model {one.name}: {error}") from None
         saliency = self._saliency(one, classify)
@@ -135,10 +133,10 @@ class _Run:
         if self.family["photographs"]:
             inputs["images"] = self.digests["images"]
         result = self._scores(one.folder, "original", self.family, inputs, {"saliency": saliency.folder})
-        size, labelled = model.encoder.data_config["input_size"], saliency.metrics["labelled"]
+        size, labelled = encoder.data_config["input_size"], saliency.metrics["labelled"]
         wrong = saliency.metrics["images"] - labelled
         return result, {
-            "loaded from": without_folders(one), "architecture": model.encoder.backbone.architecture,
+            "loaded from": without_folders(one), "architecture": encoder.backbone.architecture,
             "input, pixels": f"{size[1]} x {size[2]}",
             "gradients of": self._whose(labelled) + (f" ({labelled} and {wrong})" if labelled and wrong else ""),
             "attention rollout": "yes" if saliency.metrics["rollout"] else "no",

@@ -360,6 +360,12 @@ def _wrong(where: object, expected: str, found: object) -> ValueError:
     )
 
 
+_APART = (
+    "move the folder of one of them, page and survey.json, into a folder of its own, and import its answers with "
+    "survey.folder=<that folder>: what is imported replaces what was imported before into the same survey.folder"
+)
+
+
 def _one_object_list(surveys: Sequence[AnySurvey]) -> tuple[str, ...]:
     """The objects of all, which must be about the same: images in one order, or identically represented inputs."""
     first = surveys[0]
@@ -367,12 +373,12 @@ def _one_object_list(surveys: Sequence[AnySurvey]) -> tuple[str, ...]:
         if getattr(other, "source", None) != getattr(first, "source", None):
             raise ValueError(
                 f"survey import: expected surveys about the same inverted images, or all about odd ones out, found "
-                f"{first.id} and {other.id}, which differ; import them apart."
+                f"{first.id} and {other.id}, which differ; {_APART}."
             )
         if other.objects != first.objects:
             raise ValueError(
                 f"survey import: expected surveys about the same images in the same order, found {first.id} and "
-                f"{other.id}, which differ; import them apart."
+                f"{other.id}, which differ; {_APART}."
             )
     return first.objects
 

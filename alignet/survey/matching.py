@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from alignet.data.judgements import as_similarity, load_judgements
-from alignet.data.npy import open_member, open_npz, read_npz
+from alignet.data.judgements import as_similarity, hard_triples, load_judgements
+from alignet.data.npy import read_arrays, read_npz
 from alignet.data.text import read_text
 from alignet.survey.choose import random_triplets
 from alignet.survey.survey import Block, InvertedSurvey, Shown
@@ -55,13 +55,31 @@ class Inverted:
         return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
-def read_inverted(folder: Path | str, choose: Callable[[list[str]], list[str]]) -> Inverted:
-    """The images of a folder's invert-NNNNN.npz whose ids `choose` picks, in the order of the shards.
+def inverted_ids(folder: Path | str) -> list[str]:
+    """The ids of all images of a folder's invert-NNNNN.npz in their order; ValueError as of `read_inverted`."""
+    return [name for _, names in _shards(Path(folder)) for name in names]
 
-    choose: all ids -> some of them. ValueError where a shard is missing, damaged, or fits no other, or an id is there
-    twice.
+
+def read_inverted(folder: Path | str, ids: Collection[str] | None = None) -> Inverted:
+    """The images of a folder's invert-NNNNN.npz, in the order of the shards. ids: those to read, None for all.
+
+    ValueError where a shard is missing, damaged, or fits no other, or an id is there twice.
     """
-    folder = Path(folder)
+    shards = _shards(Path(folder))
+    wanted = {name for _, names in shards for name in names} if ids is None else set(ids)
+    parts = [_read(path, names, wanted) for path, names in shards]
+    shapes = {part[1].shape[1:] for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{folder}: expected images of one size and one number of draws, found {sorted(shapes)}."
+        )
+    image, seed, inverted = (np.concatenate([part[place] for part in parts]) for place in range(3))
+    kept = tuple(name for _, names in shards for name in names if name in wanted)
+    return Inverted(kept, image, seed, inverted)
+
+
+def _shards(folder: Path) -> list[tuple[Path, list[str]]]:
+    """The shards of the stage invert in their order, and the ids of each."""
     paths = sorted(folder.glob("invert-*.npz"))
     if not paths:
         raise ValueError(
@@ -76,33 +94,16 @@ def read_inverted(folder: Path | str, choose: Callable[[list[str]], list[str]]) 
         )
     listings = [folder / f"ids-{number}.txt" for number in numbers]
     names = [read_text(path, "ids of inverted images").splitlines() for path in listings]
-    every = [name for part in names for name in part]
-    if len(set(every)) < len(every):
+    if len({name for part in names for name in part}) < sum(map(len, names)):
         raise ValueError(
             f"{folder}: expected each image once, found ids twice in ids-*.txt; invert the images again."
         )
-    wanted = set(choose(every))
-    parts = [_shard(path, part, wanted) for path, part in zip(paths, names)]
-    shapes = {part[1].shape[1:] for part in parts}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"{folder}: expected images of one size and one number of draws, found {sorted(shapes)}."
-        )
-    image, seed, inverted = (np.concatenate([part[place] for part in parts]) for place in range(3))
-    return Inverted(tuple(name for name in every if name in wanted), image, seed, inverted)
+    return list(zip(paths, names, strict=True))
 
 
-def _shard(path: Path, ids: Sequence[str], wanted: set[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(path: Path, ids: Sequence[str], wanted: set[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """image, seed and inverted8 of a shard's wanted rows, 8 bit."""
-    arrays = {}
-    with open_npz(path) as archive:
-        for name in ("image", "seed", "inverted8"):
-            if f"{name}.npy" not in archive.namelist():
-                raise ValueError(
-                    f"{path}: expected an array {name!r}, found none; give a folder of the stage `invert`."
-                )
-            with open_member(path, archive, f"{name}.npy") as member:
-                arrays[name] = member.read()
+    arrays = read_arrays(path, ("image", "seed", "inverted8"))
     image, seed, inverted = arrays.values()
     if (
         image.dtype == np.float32 and image.size and image.min() >= 0 and image.max() <= 1
@@ -138,21 +139,14 @@ def read_similarity(path: Path | str, images: int) -> np.ndarray:
     return as_similarity(arrays[0], "similarity", str(path))
 
 
-def hard_triples(similarity: np.ndarray, first: Sequence[int], count: int, seed: int) -> np.ndarray:
-    """At most `count` triples (t, 3) int64, ascending, each once: one of `first`, in random order, and the two of all
-    images that are most similar to it.
+def drawn_triples(similarity: np.ndarray, first: Sequence[int], count: int, seed: int) -> np.ndarray:
+    """At most `count` hard triples (t, 3) int64, ascending, each once: those of the images `first`, in random order.
 
-    similarity: (n, n), larger is more similar, its diagonal is not read. Of equally similar images, those are taken
-    that a random order has first.
+    similarity: (n, n); a triple's other two are the images of all that are most similar to it, see `hard_triples`.
     """
     generator = np.random.default_rng(seed)
-    order = generator.permutation(len(similarity))
-    found: dict[tuple[int, ...], None] = {}
-    for one in generator.permutation(first).tolist():
-        values = similarity[one, order].astype(np.float64)
-        values[order == one] = -np.inf
-        nearest = order[np.argsort(-values, kind="stable")[:2]].tolist()
-        found[tuple(sorted((one, *nearest)))] = None
+    triples = np.sort(hard_triples(similarity, generator), axis=1).tolist()
+    found = dict.fromkeys(tuple(triples[one]) for one in generator.permutation(first).tolist())
     return np.array(list(found)[:count], dtype=np.int64)
 
 

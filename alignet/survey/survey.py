@@ -3,8 +3,10 @@
     triplets to ask, object ids -> Survey -> survey.json beside the page -> import of the answers
     identically represented inputs -> InvertedSurvey (planned in matching.py) -> the same
 
-The page knows pictures by number alone. It holds no file name, so that no name can give an answer away, and it does
-not know which trials are catch trials. `survey.json` does, and stays with whoever made the survey.
+The page knows pictures by number alone. It holds no file name, so that no name can give an answer away. Which trials
+are catch trials shows neither on screen nor in a file of answers, and in no page does it say which choice is right;
+the source of a page about inverted images does say which questions are checks, that of another which ones everybody is
+asked. `survey.json` says all of it, and stays with whoever made the survey.
 
 A catch trial shows an object's picture, a slightly cropped copy of it, and another object: the other is the odd one.
 Of inverted images, it asks about a picture that is one of the options itself.

@@ -10,9 +10,9 @@ import torch
 from alignet.attacks.stored import exact_norms
 from alignet.backbones import Backbone, load_encoder
 from alignet.backbones.gradients import Classifier
+from alignet.data.drawn import drawn
 from alignet.pipeline.cli import load
 from alignet.pipeline.runner import Pipeline
-from alignet.stages.attack import drawn
 from tests.makers.stored import shards, student
 from tests.makers.worlds import ATTACK, overrides
 from tests.pipeline.test_many_processes import finish, stage
@@ -25,10 +25,10 @@ def pipeline(root, *more):
 
 
 @pytest.fixture(scope="module")
-def store(tiny, tmp_path_factory):
+def store(mapped, tmp_path_factory):
     """A store with the tiny world's student attacked in l2 and in l-inf."""
     root = tmp_path_factory.mktemp("attacked") / "store"
-    shutil.copytree(tiny, root)
+    shutil.copytree(mapped, root)
     pipeline(root).make_all([FAST, LINF])
     return root
 

@@ -17,10 +17,10 @@ EXPORT = ["export.roles=[robust-l2,robust-free]", "export.scores=[]"]
 
 
 @pytest.fixture(scope="module")
-def store(tiny, tmp_path_factory):
+def store(mapped, tmp_path_factory):
     """A store with the tiny world's student, trained against every kind of attack."""
     root = tmp_path_factory.mktemp("robust") / "store"
-    shutil.copytree(tiny, root)
+    shutil.copytree(mapped, root)
     pipeline(root).make_all([f"robust[{role}]" for role in ROBUST])
     return root
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 
 from alignet.backbones import hub
+from tests.makers.ready import Ready
 
 MODEL, COMMIT = "test_vit.r160_in1k", "a" * 40
 OPTIONS = [
@@ -93,6 +94,13 @@ def server(tmp_path):
         "HF_HUB_OFFLINE": "0",
     }  # fmt: skip
     found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """What runs command lines in new processes; without huggingface_hub, so that each reads its environment."""
+    with Ready(tmp_path_factory.mktemp("said"), ["tests.makers.composed", "torchvision"]) as one:
+        yield one
 
 
 @pytest.fixture

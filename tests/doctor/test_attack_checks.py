@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from alignet.attacks.attack import attack, verified
-from alignet.doctor import attack_checks, harmonizer_checks, machine, origins
+from alignet.attacks.train import passes_of as of_role
+from alignet.doctor import attack_checks, harmonizer_checks, machine, measure_attacks, origins
 from alignet.doctor.estimate_attack import POLISHED, passes_of
 from alignet.doctor.findings import Finding
 from alignet.doctor.measure_attacks import FORWARDS, forward_passes
@@ -193,8 +194,6 @@ def test_passes_are_those_that_a_search_makes(name):
 
 
 def test_passes_of_a_step_of_training_are_those_that_are_counted():
-    from alignet.attacks.train import passes_of as of_role
-
     for role in load(["experiment=attack"]).robust.roles.values():
         attacks = of_role(role) - 1  # lead back to the pixels alone: twice a forward pass
         assert forward_passes(role, recompute=False) == 2 * attacks + 3
@@ -202,16 +201,31 @@ def test_passes_of_a_step_of_training_are_those_that_are_counted():
 
 
 @pytest.mark.parametrize("more", [[], ["runtime.recompute=true"]])
-def test_measuring_leaves_the_network_as_it_was(tmp_path, more):
+def test_measuring_leaves_the_network_as_it_was(tmp_path, more, monkeypatch):
     one = estimates_of(*WORLD, *more, "doctor.seconds=1", f"paths.artifacts={tmp_path}")
     encoder, roles = one.measured.models.encoder("student"), one.sources.config.robust.roles
     before = {name: held.clone() for name, held in encoder.module.state_dict().items()}
     wants = {name: held.requires_grad for name, held in encoder.module.named_parameters()}
+    passes: list[bool] = []
+    encoder.module.register_forward_hook(lambda module, given, out: passes.append(given[0].requires_grad))
+
+    def counted(act):
+        before = len(passes)
+        act()
+        return float(len(passes) - before)  # in the place of seconds
+
+    assert one.measured.forward("student").seconds > 0
+    monkeypatch.setattr(measure_attacks, "seconds_of", counted)
+    monkeypatch.setattr(type(one.measured), "budget", 1000.0)  # whole batches, however slow this machine is
     steps = {name: one.measured.robust(role) for name, role in roles.items()}
     search = one.measured.attacking("student")
-    assert search.step > 0
-    assert search.rest > search.step  # 21 forward passes of it
-    assert steps["robust-l2"].seconds > steps["robust-free"].seconds
+    # a step is forward and backward once, and some of what 8 bit take. The rest is the first answer, two steps without
+    # a gradient, both attacked images at the end, and what 8 bit take of an attack of one step
+    assert 1 <= search.step * search.batch < 2
+    assert 5 <= round(search.rest * search.batch) <= 5 + 17
+    for name, role in roles.items():
+        assert steps[name].how == "8 steps of 8 images"
+        assert steps[name].seconds == pytest.approx(of_role(role)), name
     assert all(torch.equal(held, before[name]) for name, held in encoder.module.state_dict().items())
     assert {name: held.requires_grad for name, held in encoder.module.named_parameters()} == wants
     assert not [part for part in encoder.module.modules() if "forward" in vars(part)]

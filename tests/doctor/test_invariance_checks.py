@@ -15,6 +15,7 @@ from alignet.doctor.evaluations import check_evaluations
 from alignet.doctor.measure_attacks import forward_passes, views
 from alignet.doctor.models import Models, check_weights
 from alignet.doctor.sources import Sources
+from alignet.invariances import measure as measuring
 from alignet.invariances.invert import invert
 from alignet.invariances.measure import HELD
 from alignet.invariances.perceptual import Pixels
@@ -111,6 +112,12 @@ def test_nothing_is_wrong_with_what_fits(world):
     assert not [one for one in trained if "@" in one]
 
 
+def from_random(section, batch_norm):
+    """Trainings of which one begins with random weights."""
+    settings = replace(section.settings, batch_norm=batch_norm)
+    return replace(role("trades-6", begin="random")(section), settings=settings)
+
+
 MISTAKES = {
     "layer": (
         {"invert": lambda one: replace(one, layer="blocks.99")},
@@ -153,10 +160,9 @@ MISTAKES = {
         "expected options.distances among pixels, teacher, found stlpips_vgg",
     ),
     "statistics": (
-        {"robust": lambda one: replace(
-            role("trades-6", begin="random")(one), settings=replace(one.settings, batch_norm="frozen")
-        )},
-        None, "",
+        {"robust": lambda one: from_random(one, "frozen")},
+        "robust.settings.batch_norm",
+        "expected training for simclr-adversarial, trades-6, which begin with random weights, found frozen: the statis",
     ),
     "views": (
         {"robust": lambda one: replace(one, settings=replace(one.settings, batch=1))},
@@ -170,15 +176,28 @@ MISTAKES = {
 def test_each_mistake_has_one_message_and_what_to_do(world, name):
     changes, about, what = MISTAKES[name]
     found = [one for one in findings(world, **changes) if one.level == "fault"]
-    if about is None:  # the student has batch normalisation in its stem, or none
-        normed = any(
-            isinstance(one, torch.nn.BatchNorm2d) for one in world[1].encoder("student").module.modules()
-        )
-        assert [one.about for one in found] == ["robust.settings.batch_norm"] * normed
-        return
     mine = [one for one in found if one.about == about]
     assert len(mine) == len(found) == 1, found
     assert what in mine[0].found, mine
+
+
+def test_statistics_are_asked_for_where_weights_are_random_and_batches_are_normalised(world):
+    config, models = world
+
+    def faults(section, module=None):
+        sources = models.sources
+        if module is None:
+            return [one.about for one in findings(world, robust=lambda _: section) if one.level == "fault"]
+        sources = Sources(replace(config, robust=section), (), Pipeline(replace(config, robust=section)))
+        return [one.about for one in attack_checks._beginning(sources, list(section.roles), module)]
+
+    frozen = from_random(config.robust, "frozen")
+    assert faults(frozen) == ["robust.settings.batch_norm"]  # the student has it in its stem
+    assert faults(from_random(config.robust, "training")) == []
+    begun = {name: replace(one, begin="student") for name, one in frozen.roles.items()}
+    assert faults(replace(frozen, roles=begun)) == []
+    norms = (torch.nn.BatchNorm1d(2), torch.nn.BatchNorm2d(2), torch.nn.LayerNorm(2))
+    assert [len(faults(frozen, torch.nn.Sequential(one))) for one in norms] == [1, 1, 0]
 
 
 def test_what_will_have_no_score_or_few_matches_is_doubted(world):
@@ -286,7 +305,9 @@ def test_every_inversion_and_training_is_estimated_and_measuring_changes_no_netw
     assert not [part for part in encoder.module.modules() if "forward" in vars(part)]
     free, far = (rows[f"invert[student.mapped_test.{name}]"].estimate for name in ("free", "adversarial"))
     assert free.how.startswith("4 images x 2 draws x 4 forward and backward passes at most; ")
-    assert "each with teacher" in far.how
+    assert far.how.startswith(
+        "4 images x 2 draws x 4 forward and backward passes at most, 3 of them with teacher; "
+    )
     weights = one.measured.forward("student").weights
     kept, plain = rows["robust[simclr-adversarial]"].estimate, rows["robust[trades-6]"].estimate
     assert (kept.disk, plain.disk) == (2 * weights, weights)
@@ -319,12 +340,13 @@ KINDS = {
     "transform, finished": {"transform": Transformations(0.1, 0.1, 5.0, 0.0), "finish": 2},
     "adversarial": {"weight": 1.0, "distance": "pixels", "finish": 3},
     "adversarial, not finished": {"weight": 1.0, "distance": "pixels"},
+    "adversarial, a match": {"weight": 1.0, "distance": "pixels", "stop": 10.0},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_passes_are_those_that_a_search_makes(name):
-    """Counted of one image that never matches: calls of the network and of the distance, with gradients and without."""
+    """Counted of one image that is never done: calls of the network and of the distance, with gradients and without."""
     usual = {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "steps": 7, "finish": 0, "stop": 0.0}
     method = InvertMethod(**usual | {"start": NOISE} | KINDS[name])
     backbone = Backbone("timm", "test_efficientnet", "random", {"num_classes": 4}, 32, "pooled")
@@ -342,16 +364,62 @@ def test_passes_are_those_that_a_search_makes(name):
     invert(Representation(encoder), images[:1], images[1:], method, distance=pushed, keys=[(0,)])
     passes = passes_of(method)
     assert (sum(calls), len(calls) - sum(calls)) == passes[:2]
-    assert (sum(embedded), len(embedded) - sum(embedded)) == passes[2:]
+    unlooked = (
+        method.distance != "" and not method.stop
+    )  # the loss of the end, which decides among matches alone
+    assert (sum(embedded), len(embedded) - sum(embedded) + unlooked) == passes[2:]
 
 
 def test_passes_and_pairs_of_a_distance_are_counted_in_blocks():
-    whole, parts = compared_of(100, 2, 1000.0), compared_of(100, 2, HELD / 100)
+    whole, parts = compared_of(100, 2, 1000.0, 10, 100), compared_of(100, 2, HELD / 100, 10, 100)
     assert whole == (100 * 5, 100 * (200 + 100 + 2))
-    assert parts.passes == 100 * 5 + 100 * 3  # every inverted image and target once more
+    # two blocks: each has every inverted image and target, beside targets once and seeds
+    assert parts.passes == 2 * 100 * 3 + 100 + 200
     assert distance_bytes(5, 2) == sum(
         np.zeros(shape, np.float32).nbytes for shape in ((5, 2), (5, 2), (5, 2, 5), (5, 5))
     )
+
+
+@pytest.mark.parametrize("images", [1, 3, 4, 5, 7, 8, 10, 99])
+def test_passes_of_a_distance_are_those_that_it_makes(images, monkeypatch):
+    """Counted of 10 targets in shards of 4; images: that are held at once."""
+    draw, made = np.random.default_rng(0), [0]
+    shards = [
+        {
+            name: draw.integers(0, 256, (many, *draws, 3, 8, 8)).astype(np.uint8)
+            for name, draws in (("image", ()), ("seed", (2,)), ("inverted", (2,)))
+        }
+        for many in (4, 4, 2)
+    ]
+
+    class Counting(Pixels):
+        def embed(self, pixels):
+            made[0] += len(pixels)
+            return super().embed(pixels)
+
+    kept = Pixels().embed(torch.rand(1, 3, 8, 8))[0].nbytes
+    monkeypatch.setattr(measuring, "HELD", 2 * images * kept)
+    measuring.measure(
+        Counting(),
+        lambda: iter(shards),
+        batch=3,
+        device="cpu",
+        advance=lambda count: None,
+        held=measuring.HELD,
+    )
+    assert made[0] == compared_of(10, 2, kept, 3, 4).passes
+
+
+def test_a_network_that_was_let_go_is_compared_by_the_layers_that_are_named(tmp_path, monkeypatch):
+    six = [f"blocks.{row}" for row in range(6)]
+    deep = f"+perceptual.distances.deep={{kind: layers, model: student, layers: [{','.join(six)}]}}"
+    one = estimates_of(*WORLD, deep, f"paths.artifacts={tmp_path}").measured
+    monkeypatch.setattr(one, "_let_go", lambda name: "student")
+    width, shape = one.forward("student").width, one.models.encoder("student").data_config["input_size"]
+    assert one.distance("deep", shape).kept == 4 * 6 * 256 * width
+    assert (
+        one.distance("teacher", shape).kept == 4 * 5 * 256 * width
+    )  # without names, as many as there are by default
 
 
 def test_passes_of_a_step_of_training_are_those_that_are_counted():

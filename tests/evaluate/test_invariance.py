@@ -5,13 +5,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from alignet.data.judgements import hard_triples
 from alignet.evaluate.bootstrap import clopper_pearson
 from alignet.evaluate.invariance import (
     Distances,
     answer_share,
     checked_distances,
     choice_among,
-    hard_triples,
     image_share,
     kept_triples,
     median_score,
@@ -19,6 +19,7 @@ from alignet.evaluate.invariance import (
     own_target,
     random_matches,
     triple_matches,
+    triple_share,
 )
 
 SHARED = {"draws": 100, "seed": 0}
@@ -128,6 +129,25 @@ def test_intervals_resample_images():
     assert (answers.value, answers.n, answers.unit) == (pytest.approx(2 / 3), 3, "answers")
     assert median_score(values + 1, "error", "iris", **SHARED).value == 1.5
     assert median_score(values[:1], "error", "iris", **SHARED).low is None
+
+
+def test_an_image_of_many_triples_is_one_image():
+    generator = np.random.default_rng(0)
+    triples = np.stack([generator.permutation(12)[:3] for _ in range(30)])
+    of_image = generator.random(12) < 0.5
+    values = np.repeat(of_image[triples][:, :, None], 2, 2).astype(float)
+    one = triple_share(values, triples, "match_hard", "iris", **SHARED)
+    again = triple_share(np.tile(values, (9, 1, 1)), np.tile(triples, (9, 1)), "match_hard", "iris", **SHARED)
+    assert (one.n, one.unit, one.over) == (len(np.unique(triples)), "images", "images")
+    assert one.value == pytest.approx(values.mean())
+    assert (again.value, again.low, again.high) == pytest.approx((one.value, one.low, one.high))
+    # two images that stand in every triple are two, however many triples there are
+    hubs = np.array([[0, 1, row] for row in range(2, 42)])
+    values = np.repeat((hubs == 0)[:, :, None], 2, 2).astype(float)
+    wide = triple_share(values, hubs, "match_hard", "iris", **SHARED)
+    assert wide.value == pytest.approx(1 / 3)
+    assert wide.low == 0
+    assert wide.high > 0.5
 
 
 @pytest.mark.parametrize(

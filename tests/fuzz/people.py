@@ -222,7 +222,7 @@ def _shard(path: Path) -> Any:
     from alignet.survey.matching import read_inverted
 
     path.with_name("ids-00000.txt").write_text("a\nb\nc\nd\n")
-    found = read_inverted(path.parent, lambda ids: ids)
+    found = read_inverted(path.parent)
     return {"image": found.image, "seed": found.seed, "inverted": found.inverted}
 
 

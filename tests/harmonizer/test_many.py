@@ -5,9 +5,11 @@ import shutil
 
 import numpy as np
 
+from alignet.pipeline.cli import load
+from alignet.pipeline.commands import run_pipeline
 from tests.harmonizer.many_harmonize import VARIANTS, run
 from tests.makers.together import by_two, weights
-from tests.makers.worlds import MAPS
+from tests.makers.worlds import MAPS, overrides
 from tests.pipeline.test_many_processes import finish, stage
 
 
@@ -21,7 +23,7 @@ def test_two_processes_harmonize_as_one_and_stop_together(ready, tmp_path):
         np.testing.assert_allclose(found[f"{name}.maps"], alone.curves["maps"], rtol=1e-4, err_msg=name)
 
 
-def test_two_processes_make_the_same_saliency_and_stimuli(ready, tiny, tmp_path):
+def test_two_processes_make_the_same_saliency_and_stimuli(ready, mapped, tmp_path):
     """Shards and images are dealt; the bytes are one process's, with reading processes as well."""
     digests = []
     for name, more in (
@@ -29,21 +31,19 @@ def test_two_processes_make_the_same_saliency_and_stimuli(ready, tiny, tmp_path)
         ("one", []),
         ("readers", ["runtime.workers=1"]),
     ):
-        options = [*MAPS, "role=embed[student:logits.stimuli.mapped_test_maps]", *more]
         root = tmp_path / name
-        shutil.copytree(tiny, root) if name == "two" else shutil.copytree(tmp_path / "two", root)
-        if name != "two":
-            for stage_name in ("saliency", "stimuli", "embed"):
-                shutil.rmtree(root / stage_name)
+        shutil.copytree(mapped, root)
         for role in ("saliency[student.mapped_test]", "embed[student:logits.stimuli.mapped_test_maps]"):
-            options[-1 - len(more)] = f"role={role}"
-            status, _, err = finish(ready.start(*stage(root, "pipeline", *options)))
-            assert status == 0, err
+            options = [*MAPS, f"role={role}", *more]
+            if name == "two":
+                status, _, err = finish(ready.start(*stage(root, "pipeline", *options)))
+                assert status == 0, err
+            else:
+                run_pipeline(load(overrides(root, *options)))
         found = [
             json.loads(path.read_text())
             for stage_name in ("saliency", "stimuli", "embed")
             for path in sorted(root.glob(f"{stage_name}/*/MANIFEST.json"))
-            if stage_name != "embed" or ":logits" in json.loads(path.read_text())["identity"]["role"]
         ]
         assert len(found) == 3
         assert {one["provenance"]["world_size"] for one in found} == {2 if name == "two" else 1}

@@ -17,10 +17,10 @@ from tests.makers.worlds import MAPS, overrides
 
 
 @pytest.fixture(scope="module")
-def store(tiny, tmp_path_factory):
+def store(mapped, tmp_path_factory):
     """A store with the tiny world's maps and its student."""
     root = tmp_path_factory.mktemp("maps") / "store"
-    shutil.copytree(tiny, root)
+    shutil.copytree(mapped, root)
     chain = Pipeline(load([*overrides(root), *MAPS]))
     chain.make_all(["pretrain[student]", "saliency[student.mapped_test]", "stimuli[mapped_test_maps]"])
     return root

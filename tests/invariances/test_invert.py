@@ -12,6 +12,7 @@ from torch import nn
 from alignet.backbones import Backbone, Encoder, load_encoder
 from alignet.config import InvertMethod, Noise, Transformations
 from alignet.invariances.invert import invert, noise, relative_error, verified
+from alignet.invariances.optimizers import REACH, WARM, _QuasiNewton
 from alignet.invariances.perceptual import Pixels
 from alignet.invariances.regularisers import Fourier, blurred, regulariser, total_variation, transformed
 from alignet.invariances.representation import Representation
@@ -184,14 +185,14 @@ def test_terms_of_the_regulariser_by_other_routes():
     method = replace(FREE, weight=1.0, tv=2.0, l_p=3.0, p=2.0, blur=4.0, distance="pixels")
     expected = 2 * total_variation(pixels).numpy() + 3 * np.sqrt(((values - 0.5) ** 2).mean((1, 2, 3)))
     expected += 4 * ((values - smooth) ** 2).mean((1, 2, 3)) - np.sqrt(((values - 0.25) ** 2).mean((1, 2, 3)))
-    found = regulariser(method, pixels, torch.full_like(pixels, 0.25), Pixels())
+    found = regulariser(method, pixels, Pixels(), Pixels().embed(torch.full_like(pixels, 0.25)))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_the_blurred_copy_has_no_gradient():
     pixels = images(1).requires_grad_()
     method = replace(FREE, weight=1.0, blur=1.0)
-    regulariser(method, pixels, pixels, None).sum().backward()
+    regulariser(method, pixels).sum().backward()
     expected = 2 * (pixels - blurred(pixels, 1.0)) / pixels[0].numel()
     torch.testing.assert_close(pixels.grad, expected.detach())
 
@@ -311,3 +312,128 @@ def test_wrong_calls_are_refused():
 def test_settings_are_checked(change, message):
     with pytest.raises(ValueError, match=message):
         replace(FREE, **change)
+
+
+def stretched():
+    """A linear layer without bias whose rows differ a hundredfold in length: Adam creeps along the short ones."""
+    module = linear()
+    with torch.no_grad():
+        module[1].weight.mul_(torch.logspace(0, -2, WIDTH)[:, None])
+        module[1].bias.zero_()
+    return module
+
+
+def test_quasi_newton_matches_where_adam_does_not():
+    module, targets, begin = represented(stretched()), images(5), starts(5)
+    method = replace(FREE, schedule="constant", steps=150)
+    errors = {}
+    for optimizer in ("adam", "quasi_newton"):
+        found = invert(module, targets, begin, replace(method, optimizer=optimizer))
+        errors[optimizer] = relative_error(module(found.images), module(targets))
+        assert (found.steps > WARM).all()
+    assert (errors["quasi_newton"] <= FREE.stop).all()
+    assert (errors["adam"] > 5 * FREE.stop).all()
+
+
+def test_a_step_of_l_bfgs_is_that_of_its_two_loops():
+    """Against the textbook recursion on one image at a time in float64; both images have bounds that hold."""
+    generator = torch.Generator().manual_seed(3)
+    square = torch.rand(2, 3, 2, 2, generator=generator) + 0.1
+    newton = _QuasiNewton(square, bounded=True)
+    places = torch.rand(2, 3, 2, 2, generator=generator)
+    curvature = torch.rand(2, 3, 2, 2, generator=generator) + 0.5
+    history = []
+    for step in range(4):
+        gradient = curvature * (places - 0.4)
+        places = places.clone()
+        places[:, 0, 0, 0], gradient[:, 0, 0, 0] = 0.0, 1.0  # at a bound and pushed out: stays
+        error = torch.tensor([0.5, 0.7]) * 0.9**step
+        change = newton.change(places, gradient, error)
+        history.append((places.double().numpy(), gradient.double().numpy()))
+        for row in range(2):
+            expected = two_loops(
+                [(x[row], g[row]) for x, g in history], square[row].double().numpy(), error[row].item()
+            )
+            np.testing.assert_allclose(change[row], expected, rtol=2e-4, atol=1e-6)
+        assert (change[:, 0, 0, 0] == 0).all()
+        places = (places + change).clamp(0, 1)
+
+
+def two_loops(history, square, error):
+    """What L-BFGS adds to the last place; history: places and gradients of an image, of which the last counts."""
+    (place, gradient), longest = history[-1], REACH * np.sqrt(square.size / (3 * 224 * 224))
+    reach = longest  # no step raised the error
+    guess = 1 / (np.sqrt(square) + 1e-10)
+    guess = guess / guess.mean()
+    pairs = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(history)]
+    pairs = [(s, y) for s, y in pairs if (s * y).sum() > 1e-8 * np.linalg.norm(s) * np.linalg.norm(y)]
+    free = ~(((place <= 0) & (gradient > 0)) | ((place >= 1) & (gradient < 0)))
+    step, shares = gradient * free, []
+    for s, y in reversed(pairs):
+        shares.append((s * step).sum() / (s * y).sum())
+        step = step - shares[-1] * y
+    length = error**2 / (gradient * guess * gradient).sum()
+    if pairs:
+        s, y = pairs[-1]
+        length = (s * y).sum() / (y * guess * y).sum()
+    step = length * guess * step
+    for (s, y), share in zip(pairs, reversed(shares), strict=True):
+        step = step + s * (share - (y * step).sum() / (s * y).sum())
+    step = step * free
+    return -step * min(1, reach / np.linalg.norm(step))
+
+
+def test_targets_of_a_distance_are_embedded_once_and_images_where_they_match_alone():
+    """How often an adversarial search runs the distance's network, in images."""
+
+    class Counted(Pixels):
+        seen: list[tuple[int, bool]] = []
+
+        def embed(self, pixels):
+            self.seen.append((len(pixels), pixels.requires_grad))
+            return super().embed(pixels)
+
+    distance = Counted()
+    invert(represented(linear()), images(6), starts(6), replace(FAR, stop=0.0), distance=distance)
+    pushed = FAR.steps - FAR.finish
+    assert distance.seen == [(6, False), *[(6, True)] * pushed]  # nothing matches
+    distance.seen.clear()
+    invert(represented(linear()), images(6), starts(6), FAR, distance=distance)
+    matches = [count for count, wanted in distance.seen if not wanted][1:]
+    assert 0 < sum(matches) <= 2 * 6  # of each image when it matches
+
+
+def test_a_layer_of_a_normalisation_that_would_be_folded_stays():
+    encoder = load_encoder(Backbone("timm", "test_efficientnet", "random", {}, 0, "pooled"), seed=0)
+    whole = Representation(encoder, "bn1.act")
+    pixels = torch.rand(2, *whole.side)
+    search = whole.searching()
+    assert search is not whole
+    torch.testing.assert_close(search(pixels), whole(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_give_no_row_for_each_image_are_refused():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts, self.whole = nn.Identity(), nn.Identity()
+
+        def forward(self, pixels):
+            self.whole({"found": pixels})
+            return self.parts(pixels.reshape(4 * len(pixels), -1)).reshape(len(pixels), -1)
+
+    made = represented(Windows())
+    pixels = images(2)
+    with pytest.raises(
+        ValueError, match=r"gives a row for each image, found 'parts', which makes \(8, 48\) of 2"
+    ):
+        Representation(made.encoder, "parts")(pixels)
+    with pytest.raises(ValueError, match="that gives a tensor, found 'whole', which does not; name another"):
+        Representation(made.encoder, "whole")(pixels)
+
+
+def test_transformations_are_finite_numbers():
+    with pytest.raises(
+        ValueError, match=r"invert.methods.transform.scale: expected a finite number, found nan"
+    ):
+        Transformations(0.1, float("nan"), 0.0, 0.0)

@@ -30,10 +30,10 @@ def pipeline(root, *more):
 
 
 @pytest.fixture(scope="module")
-def store(tiny, tmp_path_factory):
+def store(mapped, tmp_path_factory):
     """A store with the tiny world's student inverted, freely and adversarially."""
     root = tmp_path_factory.mktemp("inverted") / "store"
-    shutil.copytree(tiny, root)
+    shutil.copytree(mapped, root)
     pipeline(root).make_all([FREE, FAR])
     return root
 

@@ -34,10 +34,10 @@ def pipeline(root, *more):
 
 
 @pytest.fixture(scope="module")
-def store(tiny, tmp_path_factory):
+def store(mapped, tmp_path_factory):
     """A store with a few inverted images and their distances."""
     root = tmp_path_factory.mktemp("compared") / "store"
-    shutil.copytree(tiny, root)
+    shutil.copytree(mapped, root)
     pipeline(root).make_all([KEY])
     return root
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
-import subprocess
-import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -30,27 +31,34 @@ def refused(capsys, main: Callable[[Sequence[str]], None], options: Sequence[str
     return said
 
 
-_KILLED = """
-import importlib, os, signal
-from alignet.stages import _image_shards
-kept, calls = _image_shards._write, []
-def write(*given):
-    calls.append(given)
-    if len(calls) == {calls}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    kept(*given)
-_image_shards._write = write
-importlib.import_module("alignet.stages.{command}").main({argv!r})
-"""
-
-
 def killed(command: str, argv: Sequence[str], calls: int) -> None:
-    """Run a command in a process of its own, which is killed where it would write its so many-th shard."""
-    ended = subprocess.run(
-        [sys.executable, "-c", _KILLED.format(command=command, argv=list(argv), calls=calls)], capture_output=True,
-        timeout=120, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    """Run a command in a fork of this process, which is killed where it would write its so many-th shard."""
+    child = os.fork()
+    if child == 0:
+        _run_until_killed(command, argv, calls)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == -signal.SIGKILL, f"{command} ended with status {status}"
+
+
+def _run_until_killed(command: str, argv: Sequence[str], calls: int) -> NoReturn:
+    try:
+        from alignet.stages import _image_shards
+
+        kept, written = _image_shards._write, []
+
+        def write(*given: object) -> None:
+            written.append(given)
+            if len(written) == calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+            kept(*given)
+
+        _image_shards._write = write
+        signal.alarm(120)
+        importlib.import_module(f"alignet.stages.{command}").main(argv)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)  # it was to be killed
 
 
 def check_links(folder: Path, html: str) -> None:

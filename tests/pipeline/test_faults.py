@@ -61,10 +61,11 @@ def config_of(root, key, **changes):
 
 
 @pytest.fixture(scope="module")
-def whole(tiny, tmp_path_factory):
+def whole(tiny, mapped, tmp_path_factory):
     """A store with every node of NODES, made without a fault."""
     root = tmp_path_factory.mktemp("whole") / "store"
-    shutil.copytree(tiny, root)
+    for store in (tiny, mapped):
+        shutil.copytree(store, root, dirs_exist_ok=True)
     for key in NODES:
         Pipeline(config_of(root, key)[0]).make_all([key])
     return root

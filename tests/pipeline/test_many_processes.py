@@ -22,6 +22,7 @@ from alignet.runtime import interrupt
 from alignet.runtime.artifacts import ArtifactError
 from alignet.runtime.checkpoints import Checkpoints
 from alignet.runtime.distributed import Processes
+from tests.makers.torchrun_forks import REAL
 from tests.makers.worlds import overrides
 from tests.pipeline.many_finetune import run as fine_tune
 from tests.student.test_finetune import changed
@@ -132,7 +133,8 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(two, name):
 def test_the_command_line_launches_two_processes_with_the_same_results(ready, tiny, tmp_path):
     root = copy(tiny, tmp_path)
     options = ["role=finetune[alignet]", "runtime.launcher=torchrun", "runtime.processes=2"]
-    status, out, err = finish(ready.start(*stage(root, "pipeline", *options)))
+    process = ready.start(*stage(root, "pipeline", *options), environment={REAL: "yes"})
+    status, out, err = finish(process)
     assert status == 0, err
     assert sum(line.count("finetune[alignet] ->") for line in out.splitlines()) == 1  # only the first prints
     assert "torch" not in err

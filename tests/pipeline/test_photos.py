@@ -24,6 +24,7 @@ SHORT = [
     "distill.settings.student.lrs=[0.0003]", "cluster.clusters=20", "finetune.settings.steps=3",
     "finetune.settings.warmup=1", "finetune.settings.batch=8", "student.image_size=64",
     "evaluate.bootstrap=20", "evaluate.datasets.labels.options.count=2000",
+    "evaluate.datasets.categories.options.draws=2", "evaluate.datasets.categories_scalar.options.draws=2",
 ]  # fmt: skip
 
 

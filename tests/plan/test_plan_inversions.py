@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from alignet.backbones import Backbone, load_encoder
+from alignet.doctor.estimate_base import SMALL
+from alignet.doctor.findings import duration
 from alignet.doctor.measure_attacks import forward_passes
 from alignet.invariances.layers import EncoderLayers
+from alignet.invariances.optimizers import MEMORY, Optimizer
 from alignet.invariances.perceptual import LayerDistance
 from alignet.invariances.trunks import stlpips_distance
 from alignet.pipeline.cli import load
+from alignet.plan.advice import beyond, dealt
+from alignet.plan.invert import QUASI
 from alignet.plan.machines import machine_of
 from alignet.plan.networks import network_of
 from alignet.plan.nodes import _Planner
@@ -60,8 +67,10 @@ def test_a_distance_that_is_pushed_up_is_counted_in_each_step():
     found = planned(*given, "invert.methods.free.steps=20")
     free, far = (found[f"invert[student.mapped_test.{name}]"] for name in ("free", "adversarial"))
     teacher = network_of(load(["experiment=invariance"]).teacher)
-    # 15 steps with a gradient and the target; 6 looks of two images each without
-    assert far.work.flops - free.work.flops == pytest.approx(40 * 2 * (15 * 2 + 15 + 12) * teacher.forward)
+    assert "x 20 forward and backward passes at most, 15 of them with teacher; " in far.how
+    assert "with teacher" not in free.how
+    # 15 steps with a gradient; the target and the end without
+    assert far.work.flops - free.work.flops == pytest.approx(40 * 2 * (15 * 2 + 2) * teacher.forward)
 
 
 def test_what_a_distance_keeps_and_computes_is_what_it_makes():
@@ -77,8 +86,79 @@ def test_what_a_distance_keeps_and_computes_is_what_it_makes():
     with counter, torch.no_grad():
         kept = distance.embed(images)
     assert (trunk.flops, trunk.kept) == (counter.get_total_flops(), sum(one.nbytes for one in kept))
+    assert trunk.kind == "convolution"
     assert trunk.weights == pytest.approx(4 * 2.47e6, rel=0.01)
     assert own._trunk("pixels", 80).kept == images.nbytes
+
+
+def test_layers_of_a_transformer_are_those_that_are_named():
+    size, six = 32, tuple(f"blocks.{row}" for row in range(0, 12, 2))
+    own = planner(
+        "experiment=paper", "student.architecture=vit_tiny_patch16_224", f"student.image_size={size}"
+    )
+    backbone = Backbone("timm", "vit_tiny_patch16_224", "random", {"num_classes": 4}, size, "pooled")
+    encoder = load_encoder(backbone, seed=0)
+    for layers in (six, six[:2], ()):
+        kept = LayerDistance("student", EncoderLayers(encoder, layers)).embed(torch.rand(1, 3, size, size))
+        assert len(kept) == (len(layers) or 5)
+        assert 4 * own._values("student", layers) == sum(one.nbytes for one in kept)
+
+
+def test_distances_are_dealt_whole_among_processes():
+    given = ("experiment=invariance", "perceptual.use=[stlpips_alex,pixels,stlpips_vgg,teacher]")
+    key = "perceptual[student.mapped_test.free]"
+    one, two, many = (planned(*given, f"plan.count={count}")[key] for count in (1, 2, 9))
+    assert one.work == two.work == many.work
+    alex, pixels, vgg, teacher = one.parts
+    assert alex + vgg > pixels + teacher > 0
+    assert one.seconds == pytest.approx(SMALL + sum(one.parts))
+    assert two.seconds == pytest.approx(SMALL + alex + vgg)  # the first process has every second distance
+    assert many.seconds == pytest.approx(SMALL + max(one.parts))
+
+
+def test_no_more_machines_are_advised_than_there_are_distances():
+    config = load(["experiment=invariance", "plan.count=2"])
+    machine, sizes = machine_of("2cores", config.plan.machines, 2), Sizes(config)
+    every, day = planned("experiment=invariance", "plan.count=2"), 86_400.0
+    key = "perceptual[student.mapped_test.free]"
+
+    def advised(*days):
+        parts = tuple(day * one for one in days)
+        slow = dataclasses.replace(every[key], seconds=dealt(parts, 2), parts=parts)
+        return [
+            line for line in beyond(config, machine, sizes, [*(every | {key: slow}).values()]) if key in line
+        ]
+
+    (line,) = advised(0.9, 0.2, 0.9, 0.2)
+    assert (
+        f"{key} takes {duration(1.8 * day)}: 4 of these machines would take a day" in line
+    )  # 3 take 1.1 days
+    (line,) = advised(3.0, 0.2, 0.2)
+    assert f"3 of these machines would take {duration(3 * day)}, a distance each" in line
+    assert not advised(0.9, 0.9)
+
+
+def test_arrays_of_a_step_of_the_optimizer_are_those_that_it_reads_and_writes():
+    method, places = load(["experiment=invariance"]).invert.methods["free"], torch.rand(2, 3, 64, 64)
+    assert method.optimizer == "quasi_newton"
+    optimizer, error = Optimizer(method, places, MEMORY, last=True), torch.ones(2)
+
+    class Counter(TorchDispatchMode):
+        moved = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            if not function.is_view and "view" not in str(function):
+                held = [one for one in tree_leaves((args, kwargs, out)) if isinstance(one, torch.Tensor)]
+                self.moved += sum(one.nbytes for one in held)
+            return out
+
+    for row in range(MEMORY + 2):  # until it keeps all the changes that it keeps
+        gradient = places - 0.5 + torch.rand(places.shape, generator=torch.Generator().manual_seed(row)) / 100
+        with Counter() as counter:
+            places = optimizer.move(places, gradient, error, True)
+        places = places.clamp(0, 1)
+    assert counter.moved / places.nbytes == pytest.approx(QUASI, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["standard", "trades-6", "mart-6", "simclr", "simclr-adversarial"])

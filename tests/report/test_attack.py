@@ -8,11 +8,12 @@ import pytest
 from alignet.evaluate.attack import holm, paired_test
 from alignet.evaluate.families.attack import attack as family
 from alignet.evaluate.result import Result, read_result, write_result
-from alignet.report.attack import attack, least_p
+from alignet.report.attack import attack
 from alignet.report.attack_published import PUBLISHED
 from alignet.report.blocks import DARK, LIGHT, Figure, Pictures, Section, Table, Text
 from alignet.report.dataset_results import ROWS, Gathered, Row
 from alignet.report.metric_styles import STYLES, hidden
+from alignet.report.network_tables import least_p
 from alignet.report.page import Page, write_page
 from alignet.report.summary import summarise
 from tests.makers.attacked import OPTIONS, maps_of, material, write_attack, write_maps

@@ -15,8 +15,9 @@ from alignet.evaluate.families.attack import attack
 from alignet.evaluate.result import Result
 from alignet.report.attack_networks import counting, page, printed
 from alignet.report.attack_networks_figures import figures
-from alignet.report.attack_networks_given import Given, measure, tolerances
+from alignet.report.attack_networks_given import Given
 from alignet.report.attack_networks_tests import between_groups, between_networks, over_networks
+from alignet.report.attack_values import measure, tolerances
 from alignet.report.blocks import DARK, LIGHT, Cell, Table, Text
 from alignet.report.network_points import Network, front, named
 from alignet.report.network_tables import score_of
@@ -99,7 +100,7 @@ def test_the_page_and_its_table(results, tmp_path) -> None:
 def test_figures_have_fronts_groups_and_arrows(results) -> None:
     for arrows in ((), (("a", "d"),)):
         told = given(arrows=arrows)
-        survival, accuracy, trade_off = figures(told, results, measure(told, results))
+        survival, accuracy, trade_off = figures(told, results, measure(results))
         assert "Highest mean: d, 1.233 (l2, pixels in [0, 1])." in survival.caption
         assert "On the front of tolerance: d, c, b, a. On the front of alignment: a." in accuracy.caption
         assert "On the front: a, b, c, d." in trade_off.caption
@@ -120,16 +121,16 @@ def test_figures_have_fronts_groups_and_arrows(results) -> None:
 
 def test_networks_of_different_resolutions_compare_by_the_change_of_a_value(results) -> None:
     networks = results | {"d": scaled(results["d"], 32)}
-    how = measure(given(), networks)
+    how = measure(networks)
     assert (how.metric, how.scale) == ("tolerance_rms", 255)
-    values = tolerances(networks, how)
+    values = tolerances(networks, how.metric, how.scale)
     assert list(values["a"].values())[3] == pytest.approx(
         255 * 0.3 * np.linspace(0.9, 1.1, N)[3] / np.sqrt(3 * 16**2)
     )
     assert next(iter(values["d"].values())) == pytest.approx(
         255 * 1.2 * np.linspace(0.9, 1.1, N)[3] / np.sqrt(3 * 32**2)
     )
-    assert measure(given(), results).metric == "tolerance"
+    assert measure(results).metric == "tolerance"
     found = page(given(), networks, "photos").sections[0].blocks
     assert "Networks see images at different resolutions" in str(found)
     assert "Curves of different resolutions do not compare." in str(found)
@@ -154,7 +155,7 @@ def test_further_l2_attacks_compare_by_the_change_of_a_value_too(results, tmp_pa
         )  # the most in l2, the least of a pixel's change
     methods = {"fast": {"norm": "l2"}, "cw": {"norm": "l2"}}
     told = given(methods=methods)
-    how = measure(told, networks)
+    how = measure(networks)
     rows = {(row[0], row[1]): row[3].value for row in over_networks(told, networks, how).rows}
     assert rows["RMS pixel change by fast", "RMS pixel change by cw"] == pytest.approx(1)
 
@@ -163,28 +164,33 @@ def test_unbroken_images_count_the_same_in_every_network(results) -> None:
     table = dict(results["b"].tables["attacks"])
     table["high"] = np.array([0.4, 0.5])
     networks = results | {"b": Result(results["b"].scores, results["b"].tables | {"attacks": table})}
-    found = tolerances(networks, measure(given(), results))
+    found = tolerances(networks, measure(results).metric)
     assert max(found["d"].values()) == 0.4
 
 
 def test_pairs_are_tested_on_common_images(results) -> None:
-    table = between_networks(given(), results, measure(given(), results))
+    table = between_networks(given(), results, measure(results))
     assert isinstance(table, Table)
     assert len(table.rows) == 6 * 2  # all pairs, tolerance and alignment
     first = [one.text if isinstance(one, Cell) else one for one in table.rows[0]]
     lengths = np.linspace(0.9, 1.1, N)[1:]
     assert first[:5] == ["a", "b", "tolerance (l2, pixels in [0, 1])", "11", f"{0.3 * lengths.mean():+.3f}"]
     assert table.rows[0][5].value == pytest.approx(2 / 2**11)  # all eleven go one way
-    assert table.rows[0][6].value == pytest.approx(12 * 2 / 2**11, rel=1)
-    arrows = between_networks(given(arrows=[("a", "d")]), results, measure(given(), results))
+    ps = [row[5].value for row in table.rows]
+    assert len(set(ps)) > 2  # so that the order counts
+    by_hand = [
+        max((12 - sum(other < q for other in ps)) * q for q in ps if q <= p) for p in ps
+    ]  # Holm (1979)
+    assert [row[6].value for row in table.rows] == pytest.approx([min(1, one) for one in by_hand])
+    arrows = between_networks(given(arrows=[("a", "d")]), results, measure(results))
     assert [row[:2] for row in arrows.rows] == [["a", "d"]] * 2
     many = {f"net{number}": results["a"] for number in range(11)}
-    assert isinstance(between_networks(given(), many, measure(given(), many)), Text)
-    assert between_networks(given(), {"a": results["a"]}, measure(given(), results)) is None
+    assert isinstance(between_networks(given(), many, measure(many)), Text)
+    assert between_networks(given(), {"a": results["a"]}, measure(results)) is None
 
 
 def test_correlations_over_networks_need_four(results) -> None:
-    how = measure(given(), results)
+    how = measure(results)
     table = over_networks(given(), results, how)
     rhos = {(row[0], row[1]): row[3].value for row in table.rows}
     assert rhos["accuracy", "tolerance (l2)"] == pytest.approx(-1)
@@ -196,7 +202,7 @@ def test_correlations_over_networks_need_four(results) -> None:
 
 
 def test_two_groups(results) -> None:
-    how = measure(given(), results)
+    how = measure(results)
     table = between_groups(given(), results, how)
     assert [row[0] for row in table.rows] == ["tolerance (l2, pixels in [0, 1])", "alignment"]
     assert table.rows[0][4].value == pytest.approx(2 / 6)
@@ -252,7 +258,7 @@ def test_many_networks_fit_on_the_page(results, tmp_path) -> None:
     )  # fmt: skip
     found = page(told, networks, "photos")
     write_page(tmp_path, found)
-    survival = figures(told, networks, measure(told, networks))[0].draw(LIGHT)
+    survival = figures(told, networks, measure(networks))[0].draw(LIGHT)
     assert [one.get_text() for one in survival.legends[0].get_texts()] == ["cnn", "vit"]
     assert "Of more than 10 networks no pairs are tested" in str(found.sections[0].blocks)
 
@@ -261,7 +267,7 @@ def test_names_leave_room_for_panels_and_do_not_overlap(results) -> None:
     long = {f"{name}_network_with_a_name_as_timm_has_them.in1k": one for name, one in results.items()}
     for networks in (results, long):
         told = given(groups={"cnn": list(networks)[:2], "vit": list(networks)[2:]})
-        for figure in figures(told, networks, measure(told, networks))[1:]:
+        for figure in figures(told, networks, measure(networks))[1:]:
             drawing = figure.draw(LIGHT)
             drawing.draw_without_rendering()
             for axis in drawing.axes:

@@ -7,16 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import permutation_test, spearmanr
 
 from alignet.evaluate.result import Result
+from alignet.pipeline.cli import load
+from alignet.pipeline.graph import build_graph
 from alignet.report.blocks import DARK, LIGHT, Cell, Figure, Section, Table, Text
 from alignet.report.dataset_results import Gathered, Row
-from alignet.report.four import TITLE, blocks, four
+from alignet.report.four import TITLE, blocks, four, told
 from alignet.report.four_changes import Change, changes, changes_table, pairs_of
-from alignet.report.four_correlations import Pair, correlations, correlations_table, heat_map
+from alignet.report.four_correlations import DRAWS, SEED, Pair, correlations, correlations_table, heat_map
 from alignet.report.four_figures import parallel, scaled
 from alignet.report.four_measures import Board, board, reasons
+from alignet.report.four_networks import compared, page
 from alignet.report.four_sentences import (
     best_compromise,
     compromise,
@@ -33,6 +36,10 @@ from tests.makers.four_scores import alike, gathered, iri_table, score
 
 ROWS = ("original", "distillation", "alignet", "harmonized", "alignet-harmonized", "alignet-and-harmonized",
         "robust-l2", "robust-linf")  # fmt: skip
+INGREDIENTS = (  # roles of experiment=ingredients, all of which begin with new weights
+    "standard", "standard-strong", "adversarial-none", "adversarial", "trades-1", "trades-6", "mart-6", "simclr",
+    "simclr-no-colour", "simclr-adversarial",
+)  # fmt: skip
 METRICS = ("odd_one_out", "where", "tolerance", "two", "linear_probe")
 
 
@@ -91,22 +98,24 @@ def test_rho_is_scipys_with_ties_and_missing_values() -> None:
 
 
 def test_intervals_and_drawn_p_are_those_of_another_implementation() -> None:
-    """Bootstrap and permutations of evaluate.item_correlation, which draws otherwise, agree up to their noise."""
-    from alignet.evaluate.item_correlation import correlation, permuted
-
+    """Scipy's rho of the same resamples, and its permutations, which are drawn otherwise."""
     generator = np.random.default_rng(5)
     x = generator.random(8)
     y = x + generator.normal(0, 0.3, 8)
     found = given(list(x), list(y))
     one = pair(found, "odd_one_out", "where")
     values = found.matrix()
-    other = correlation(values[:, 0], values[:, 1], bootstrap=1000, seed=1)
-    p, exact = permuted(values[:, 0], values[:, 1], seed=1)
-    assert one.rho == pytest.approx(other.rho)
-    assert (one.low, one.high) == (pytest.approx(other.low, abs=0.1), pytest.approx(other.high, abs=0.05))
-    assert one.p == pytest.approx(p, abs=0.02)
+    resamples = np.random.default_rng(SEED).integers(8, size=(DRAWS, 8))
+    rhos = [spearmanr(*values[rows].T).statistic for rows in resamples if len(set(rows)) > 1]
+    low, high = np.quantile(rhos, [0.025, 0.975])
+    theirs = permutation_test(
+        (values[:, 1],), lambda own: spearmanr(values[:, 0], own).statistic, permutation_type="pairings",
+        n_resamples=2000, random_state=1,
+    )  # fmt: skip
+    assert one.rho == pytest.approx(theirs.statistic)
+    assert (one.low, one.high) == (pytest.approx(low), pytest.approx(high))
+    assert one.p == pytest.approx(theirs.pvalue, abs=0.02)
     assert not one.exact
-    assert not exact
 
 
 def test_shuffled_rows_have_no_correlation(monkeypatch) -> None:
@@ -116,7 +125,7 @@ def test_shuffled_rows_have_no_correlation(monkeypatch) -> None:
     rows = ROWS[:6]  # whose orders are all counted
     for _ in range(40):
         found = given(*(list(generator.permutation(UP[:6])) for _ in range(3)), rows=rows)
-        every, _ = correlations(replace(found, columns=found.columns))
+        every, _ = correlations(found)
         rhos += [one.rho for one in every]
         hits += any(one.adjusted < 0.05 for one in every)
     assert abs(np.mean(rhos)) < 0.1
@@ -221,11 +230,56 @@ def test_the_sentence_on_training_names_what_moved() -> None:
     assert "AligNet: better saliency as people's maps (+0.30), no difference shown in 1" in said
     assert "robust (l2): worse odd-one-out accuracy (-30.0), no difference shown in 1" in said
     assert "robust (l-inf): no difference shown in 2" in said
-    assert "better odd-one-out accuracy" not in said.split("robust")[0].split("student AligNet, then")[0]
+    assert changed(found, "alignet", "odd_one_out").verdict == "better"
+    assert "better odd-one-out accuracy" not in said  # which AligNet trains for
+    assert "worse odd-one-out accuracy" in said.split("robust (l2): ")[1].split(";")[0]
     assert said.endswith("Controls: no difference is shown in 3 comparisons.")
     same = given([0.5] * 8, [0.5] * 8)
     assert "no difference is shown in any" in training(changes(same, pairs_of(same.rows)))
     assert "cannot be said" in training([])
+
+
+def test_roles_with_new_weights_are_less_no_row() -> None:
+    """A training that began with new weights did not begin as the original, so nothing is said of a change."""
+    rows = ("original", "alignet", "trades-6", "trades-6@50")
+    values = gathered(alike(METRICS[:2], rows, [[0.5, 0.9, 0.9, 0.9]] * 2))
+    found = board(values)
+    assert found is not None
+    assert [end.setting for _, end in pairs_of(found.rows)] == list(rows[1:])
+    fresh = ("trades-6",)
+    assert [end.setting for _, end in pairs_of(found.rows, fresh)] == ["alignet"]
+    made = four(values, None, fresh)
+    table = next(one for one in made if isinstance(one, Table) and one.name == "four_changes")
+    assert list(texts(table)) == ["AligNet"]
+    said = "began with new weights, so that no row is where it began: TRADES, beta 6; TRADES, beta 6, step 50"
+    assert list(table.notes) == [said]
+    assert "TRADES" not in made[0].text
+    before = next(one for one in four(values) if isinstance(one, Table) and one.name == "four_changes")
+    assert not before.notes
+    assert build_graph(load(["experiment=ingredients"]))["report"].section["fresh"] == sorted(INGREDIENTS)
+    assert "fresh" not in build_graph(load(["experiment=attack"]))["report"].section
+
+
+def test_images_that_a_measure_is_over_decide_on_the_warning() -> None:
+    """Of 100 images 8 were inverted: the page says so, and that 8 are few."""
+    values = gathered(alike(METRICS[1:4], ROWS[:3], [UP[:3]] * 3))
+    few = next(one for one in values if one.family == "invariance")
+    results = {
+        row: Result([replace(one, n=8) for one in result.scores]) for row, result in few.results.items()
+    }
+    named = [
+        replace(one, results={Network(row.setting): result for row, result in one.results.items()})
+        for one in (*(other for other in values if other is not few), replace(few, results=results))
+    ]
+    shared = {"images": "photos", "maps": "", "networks": {}, "pages": {}}
+    one = page(compared(named, [], {}, count=100, inverted=8, **shared))
+    assert "100 images of `photos`, 8 inverted" in one.subtitle
+    assert one.warning.startswith("Only 8 images counted in 2AFC by distances: with so few")
+    rest = [replace(other, results={row: Result([replace(score, n=100) for score in result.scores])
+                                    for row, result in other.results.items()}) for other in named]  # fmt: skip
+    whole = page(compared(rest, [], {}, count=100, inverted=100, **shared))
+    assert whole.warning == ""
+    assert "inverted" not in whole.subtitle
 
 
 def test_the_cost_is_of_accuracy_alone() -> None:
@@ -354,7 +408,8 @@ def test_networks_with_arrows_and_figures_in_both_looks(tmp_path) -> None:
     ]
     found = board(named)
     assert found is not None
-    made = blocks(found, [(Network("original"), Network("robust-l2"))], {"odd-one-out": "no choices here"})
+    said = told(found, [(Network("original"), Network("robust-l2"))])
+    made = blocks(found, said, {"odd-one-out": "no choices here"})
     assert [type(one) for one in made].count(Figure) == 2
     assert sum(isinstance(one, Text) for one in made) == 5
     for one in made:
@@ -364,8 +419,8 @@ def test_networks_with_arrows_and_figures_in_both_looks(tmp_path) -> None:
     assert "original to robust-l2" in texts(
         next(one for one in made if isinstance(one, Table) and one.name == "four_changes")
     )
-    page = Page("a", "", "", "", Summary((), (), ()), [Section("four", TITLE, made)])
-    html = write_page(tmp_path, page).read_text(encoding="utf-8")
+    whole = Page("a", "", "", "", Summary((), (), ()), [Section("four", TITLE, made)])
+    html = write_page(tmp_path, whole).read_text(encoding="utf-8")
     assert "no choices here" in html
     assert "The four systems together" in html
     assert len(sentences(found, [], correlations(found)[0])) == 5

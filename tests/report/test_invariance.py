@@ -1,6 +1,7 @@
 """Identically represented inputs on the page: tables say what scores say, tests find what was planted, both looks."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from alignet.evaluate.result import Result, read_result, write_result
 from alignet.report.blocks import DARK, LIGHT, Figure, Pictures, Section, Table, Text
 from alignet.report.dataset_results import ROWS, Gathered, Row
 from alignet.report.invariance import invariance
-from alignet.report.invariance_published import CIFAR10, FURTHER, SEEDS, TARGETS
+from alignet.report.invariance_networks import Given, counting
+from alignet.report.invariance_published import CIFAR10, FURTHER, SEEDS, TARGETS, published
 from alignet.report.metric_styles import STYLES, hidden
 from alignet.report.page import Page, write_page
 from alignet.report.summary import summarise
@@ -101,7 +103,7 @@ def test_clustering_and_people_have_tables(results):
     people = named(results, "as people do")
     assert [text(line[4]) for line in people.rows] == ["pixels", "red"]
     assert people.rows[0][6].value == pytest.approx(1 / 3)  # the distance says seed, people do so in a third
-    assert people.notes == ["1 participant; 12 images"]
+    assert people.notes == ["2AFC: 1 participant; 12 images"]
     without = {
         row: Result([one for one in result.scores if "people" not in one.metric], result.tables)
         for row, result in results.items()
@@ -146,14 +148,103 @@ def test_the_main_table_has_two_of_the_metrics(results):
     assert not any(hidden(metric) for metric in STYLES)
 
 
+def test_what_was_left_out_of_each_task_is_said(tmp_path):
+    """Notes of both tasks, each after its name; one image is no `1 images`."""
+    ids = ids_of(N)
+    rows = [{"kind": "two", "image": ids[0], "choice": "target", "right": 1}]
+    rows += [
+        {"kind": "two", "image": one, "choice": "seed", "right": 0, "used": "too fast"} for one in ids[:3]
+    ]
+    shown = "|".join(ids[:3])
+    rows += [{"kind": "match", "image": one, "options": shown, "choice": one, "right": 1} for one in ids[:2]]
+    rows += [
+        {"kind": "match", "image": ids[2], "options": shown, "choice": ids[2], "right": 1, "used": "too slow"}
+    ]
+    people = {"people": write_choices(tmp_path / "choices.csv", rows)}
+    options = OPTIONS | {"people_of": "original"}
+    one = family(material(planted(tmp_path / "net", N, 0.6), people), options)
+    assert named({ORIGINAL: one}, "as people do").notes == [
+        "2AFC: 1 participant; 1 image; left out: 3 too fast",
+        "clustering: 1 participant; 2 images; left out: 1 too slow",
+    ]
+
+
+def test_whether_the_first_method_has_a_regulariser_is_said():
+    free = {"tv": 0.0, "distance": "", "transform": None}
+    given = Given("photos", 8, 20, {}, {"free": free, "human": {"tv": 1.0}}, {"pixels": "of pixels"})
+    said = counting(given)
+    assert said.startswith(
+        "8 of 20 images were drawn at random. Every network was inverted on the same 8 images"
+    )
+    assert "Networks compare by `free`, which has no regulariser." in said
+    human = counting(replace(given, methods={"human": free | {"transform": {"jitter": 0.1}}, "free": free}))
+    assert "Networks compare by `human`, which leans towards natural images (random transformations)" in human
+    against = counting(replace(given, methods={"adversarial": free | {"distance": "pixels"}}))
+    assert "by `adversarial`, which makes the distance `pixels` to the target large" in against
+    assert "which has no regulariser" not in human + against
+
+
+# tables 3 to 6, column by column as the paper's text has them
+PRINTED = {
+    3: """
+        1.33±1.89 0.00±0.00 0.33±0.47 0.00±0.00 0.33±0.47 1.00±1.41 3.00±4.24 1.33±1.89 0.00±0.00 0.00±0.00 0.00±0.00
+        0.00±0.00 0.00±0.00 0.00±0.00 0.00±0.00 0.33±0.47 14.00±3.74 11.00±3.74
+        0.00±0.00 0.00±0.00 0.00±0.00 0.00±0.00 1.00±0.00 1.00±0.00 0.00±0.00 1.00±0.00 0.00±0.00 1.00±0.00 0.00±0.00
+        0.00±0.00 3.00±0.00 3.50±0.50 3.00±2.00 2.50±1.50 3.50±0.50 4.50±1.50
+    """,
+    4: """
+        96.00±2.55 38.83±7.59 82.00±8.44 98.67±0.24 93.17±5.95 99.50±0.00 95.50±2.12
+        31.053±15.912 0.351±0.496 28.772±20.476 60.702±11.413 28.748±34.491 70.745±7.409 29.806±19.704
+        64.386±7.310 0.351±0.496 2.105±1.549 68.947±16.119 65.079±5.616 93.617±9.027 46.914±13.827
+    """,
+    5: """
+        76.50±15.91 30.00±12.02 0.00±0.00 0.00±0.00
+        93.50±9.60 93.75±8.20 1.00±1.73 0.00±0.00
+        0.25±0.43 1.00±1.73 0.00±0.00 0.00±0.00
+        24.25±25.17 12.25±20.08 0.00±0.00 0.00±0.00
+    """,
+    6: """
+        82.50±20.85 81.50±15.58 13.00±22.52 0.75±1.30
+        88.00±14.51 89.75±15.01
+        58.75±32.15 46.25±32.25
+        69.25±26.39 84.75±13.70
+        0.00±0.00 0.00±0.00
+    """,
+}
+
+
 def test_published_values_are_those_of_the_paper():
-    assert [len(one) for one in (SEEDS, TARGETS, CIFAR10, FURTHER)] == [18, 7, 4, 4]
-    assert {name: values for name, *values in SEEDS}["ImageNet: ResNet50, AT (l2) eps = 3"] == [
-        "14.00±3.74", "3.50±0.50",
+    every = {3: SEEDS, 4: TARGETS, 5: CIFAR10, 6: FURTHER}
+    for number, rows in every.items():
+        columns = zip(*(row[1:] for row in rows), strict=True)
+        assert [value for column in columns for value in column if value] == PRINTED[number].split(), number
+    names = {number: [row[0] for row in rows] for number, rows in every.items()}
+    parts = ["standard"] * 4 + ["AT (l2) eps = 1"] * 4
+    networks = ["ResNet18", "VGG16", "InceptionV3", "DenseNet121"]
+    assert names[3][:8] == [f"CIFAR10: {one}, {part}" for one, part in zip(networks * 2, parts, strict=True)]
+    further = [
+        f"ImageNet: {one}, {part}"
+        for part in ("standard", "AT (l2) eps = 3") for one in ("ResNet18", "ResNet50", "VGG16")
     ]  # fmt: skip
-    assert TARGETS[3] == ("CIFAR10: DenseNet121", "98.67±0.24", "60.702±11.413", "68.947±16.119")
-    assert CIFAR10[1][1:] == ("30.00±12.02", "93.75±8.20", "1.00±1.73", "12.25±20.08")
+    assert names[3][12:] == further
+    assert names[4] == [
+        *(f"CIFAR10: {one}" for one in networks), *(f"ImageNet: {one}" for one in ("ResNet18", "ResNet50", "VGG16")),
+    ]  # fmt: skip
+    assert names[5] == [
+        "adversarial training, usual", "adversarial training, none", "standard, strong", "standard, usual",
+    ]  # fmt: skip
+    assert names[6] == [f"{one}, {how}" for one in ("CIFAR100", "ImageNet") for how in ("usual", "none")]
     assert FURTHER[2] == ("ImageNet, usual", "13.00±22.52", "", "", "", "0.00±0.00")
+    tables = {table.name: table for table in published()}
+    for number, rows in every.items():
+        shown = tables[f"invariance_published_{number}"]
+        assert [tuple(map(text, row)) for row in shown.rows] == [
+            (row[0], *(one or "–" for one in row[1:])) for row in rows
+        ]
+    assert [tables["invariance_published_5"].header, tables["invariance_published_6"].header] == [
+        ("", "ResNet18", "DenseNet121", "VGG16", "InceptionV3"),
+        ("", "ResNet18", "DenseNet121", "VGG16", "InceptionV3", "ResNet50"),
+    ]
 
 
 def test_a_page_is_written_from_stored_results(results, tmp_path):

@@ -102,14 +102,9 @@ def _call(folder: Path) -> str:
 
 @pytest.fixture(scope="session")
 def reloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
-    """The toys, in one process."""
-    return _found(CASES, made_once(tmp_path_factory, "exported", lambda folder: _reload(CASES, folder)))
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
-    """Networks of real size with both towers, in one process."""
-    return _found(WHOLE, made_once(tmp_path_factory, "exported_whole", lambda folder: _reload(WHOLE, folder)))
+    """The toys and the networks of real size, in one process."""
+    every = CASES | WHOLE
+    return _found(every, made_once(tmp_path_factory, "exported", lambda folder: _reload(every, folder)))
 
 
 def _reload(cases: dict[str, Backbone], folder: Path) -> None:
@@ -167,8 +162,8 @@ def test_the_library_alone_gives_the_evaluated_features(case: str, reloaded: dic
 
 
 @pytest.mark.parametrize("case", WHOLE)
-def test_networks_of_real_size_too(case: str, whole: dict) -> None:
-    expected, features, before, after = whole[case]
+def test_networks_of_real_size_too(case: str, reloaded: dict) -> None:
+    expected, features, before, after = reloaded[case]
     _same_features(expected, features)
     assert np.array_equal(before, after)
 

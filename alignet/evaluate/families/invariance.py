@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from alignet.evaluate.families.invariance_read import (
 )
 from alignet.evaluate.families.material import Material, Options
 from alignet.evaluate.result import Result
-
-if TYPE_CHECKING:
-    from alignet.evaluate.invariance import Distances
 
 CHANCE = {"two": 0.5, "match": 1 / 3, "match_hard": 1 / 3}  # by guessing
 TASKS = {
@@ -64,8 +61,8 @@ def invariance(material: Material, options: Options) -> Result:
     for prefix, method in methods.items():
         _check_images(material, nodes[prefix], method, ids)
         scores += _errors(material, options, prefix, method)
-        for task, values, said in _tasks(method, hard, ids):
-            scores += _task(material, options, prefix, method, task, values, said)
+        for task, values, said, triples in _tasks(method, hard, ids):
+            scores += _task(material, options, prefix, method, task, values, said, triples)
     path = people_file(material, options)
     if path is not None:
         scores += people_scores(material, path, methods[""])
@@ -84,11 +81,12 @@ Hard = tuple[np.ndarray, str]  # triples (t, 3) of rows of the first method's im
 
 def _hard(material: Material, options: Options, ids: list[str]) -> Hard | None:
     """Triples of similar images by people's judgments; None without any."""
-    from alignet.evaluate.invariance import hard_triples, kept_triples
+    from alignet.data.judgements import hard_triples
+    from alignet.evaluate.invariance import kept_triples
 
     if "similarity" not in material.files:
         return None
-    matrix, rows, note = read_similarity(material, options, ids)
+    matrix, rows, note = read_similarity(material.files, options, ids, material.dataset)
     if len(rows) < 3:
         raise ValueError(
             f"{material.dataset}: expected people's similarities of at least 3 of the {len(ids):,} inverted images, "
@@ -102,26 +100,22 @@ def _hard(material: Material, options: Options, ids: list[str]) -> Hard | None:
 
 def _tasks(
     method: Method, hard: Hard | None, ids: list[str]
-) -> Iterator[tuple[str, dict[str, np.ndarray], str]]:
-    """Task, what each IRI counts in it by each distance (n, k) or (t, 3 k), and a note."""
+) -> Iterator[tuple[str, dict[str, np.ndarray], str, np.ndarray | None]]:
+    """Task, what each IRI counts by each distance, a note, triples: (n, k) and None, or (t, 3, k) and (t, 3)."""
     from alignet.evaluate.invariance import kept_triples, nearer_target, random_matches, triple_matches
 
     every = method.distances
-    yield "two", {name: nearer_target(one).astype(np.float64) for name, one in every.items()}, ""
+    yield "two", {name: nearer_target(one).astype(np.float64) for name, one in every.items()}, "", None
     n = len(method.inverted.ids)
     if n >= 3:
-        yield "match", {name: random_matches(one) for name, one in every.items()}, f"{n:,} targets"
+        yield "match", {name: random_matches(one) for name, one in every.items()}, f"{n:,} targets", None
     if hard is None:
         return
     place = {name: row for row, name in enumerate(method.inverted.ids)}
     triples = kept_triples(hard[0], np.array([place.get(name, -1) for name in ids], dtype=np.int64))
     if len(triples):
-
-        def matches(one: Distances) -> np.ndarray:
-            return triple_matches(one, triples).reshape(len(triples), -1)
-
         note = f"{len(triples):,} triples; {hard[1]}"
-        yield "match_hard", {name: matches(one) for name, one in every.items()}, note
+        yield "match_hard", {name: triple_matches(one, triples) for name, one in every.items()}, note, triples
 
 
 def _errors(material: Material, options: Options, prefix: str, method: Method) -> Iterator[Score | None]:
@@ -148,14 +142,19 @@ def _errors(material: Material, options: Options, prefix: str, method: Method) -
 
 def _task(
     material: Material, options: Options, prefix: str, method: Method, task: str, values: Mapping[str, np.ndarray],
-    said: str,
+    said: str, triples: np.ndarray | None,
 ) -> Iterator[Score | None]:  # fmt: skip
     """A task's scores by each distance, their mean, and that over the IRIs that match."""
-    from alignet.evaluate.invariance import image_share
+    from alignet.evaluate.invariance import image_share, triple_share
 
     match = method.inverted.error <= float(options["matched"])
     count, some = int(match.sum()), bool(match.any() and not match.all())
     shared: dict[str, Any] = {"draws": material.bootstrap, "seed": material.seed, "chance": CHANCE[task]}
+
+    def share(one: np.ndarray, metric: str, note: str) -> Score | None:
+        if triples is None:
+            return image_share(one, metric, material.dataset, note=note, **shared)
+        return triple_share(one, triples, metric, material.dataset, note=note, **shared)
 
     def alone(one: np.ndarray) -> str:
         """The share of the IRIs that match, where IRIs stand by themselves and some do not."""
@@ -163,14 +162,14 @@ def _task(
             return ""
         if not match.any():
             return f"none of the {match.size:,} IRIs matches"
-        if task == "match_hard":
+        if triples is not None:
             return f"{count:,} of {match.size:,} IRIs match"
         return f"{100 * float(one[match].mean()):.1f}% of the {count:,} of {match.size:,} IRIs that match"
 
     for name, one in values.items():
         optimised = "the distance that was optimised" if method.distances[name].optimised else ""
         note = "; ".join(text for text in (TASKS[task], optimised, said, alone(one)) if text)
-        yield image_share(one, f"{prefix}{task}_{name}", material.dataset, note=note, **shared)
+        yield share(one, f"{prefix}{task}_{name}", note)
     if not method.others:
         return
     mean = np.mean(np.stack([values[name] for name in method.others]), 0)
@@ -178,8 +177,8 @@ def _task(
     over = f"mean of {', '.join(method.others)}"
     over += f"; {', '.join(left)}, which was optimised, is left out" if left else ""
     note = "; ".join(text for text in (TASKS[task], over, said, alone(mean)) if text)
-    yield image_share(mean, f"{prefix}{task}", material.dataset, note=note, **shared)
-    if some and task != "match_hard":
+    yield share(mean, f"{prefix}{task}", note)
+    if some and triples is None:
         yield image_share(
             mean, f"{prefix}{task}_matched", material.dataset, kept=match, **shared,
             note=f"{over}; over the {count:,} of {match.size:,} IRIs that match alone",

@@ -179,7 +179,10 @@ def _agreement(
     counts = np.bincount(found.image * draws + found.draw, minlength=margin.size)
     right = np.bincount(found.image * draws + found.draw, weights=found.right, minlength=margin.size)
     share = np.divide(right, counts, out=np.full(margin.size, np.nan), where=counts > 0)
-    ranked = correlation(share, margin.reshape(-1), bootstrap=material.bootstrap, seed=material.seed)
+    images = np.arange(margin.size) // draws
+    ranked = correlation(
+        share, margin.reshape(-1), bootstrap=material.bootstrap, seed=material.seed, clusters=images
+    )
     if np.isfinite(ranked.rho):
         low, high = ranked.ends
         note = "; ".join(
@@ -187,7 +190,7 @@ def _agreement(
         )
         yield Score(
             f"{kind}_rho_{name}", material.dataset, ranked.rho, low, high, ranked.n, "IRIs",
-            "" if low is None else "IRIs", 0.0, note=note,
+            "" if low is None else "images", 0.0, note=note,
         )  # fmt: skip
 
 
@@ -196,7 +199,8 @@ def _note(found: Answers) -> str:
     people, place = np.unique(found.participant.astype(str), return_inverse=True)
     shares = np.bincount(place, weights=found.right) / np.bincount(place)
     spread = f", SD of their shares {100 * shares.std(ddof=1):.1f} points" if len(people) > 1 else ""
-    said = f"{len(people):,} participant{'s' * (len(people) != 1)}{spread}; {len(np.unique(found.image)):,} images"
+    images = len(np.unique(found.image))
+    said = f"{len(people):,} participant{'s' * (len(people) != 1)}{spread}; {images:,} image{'s' * (images != 1)}"
     return f"{said}; left out: {_reasons(found.aside)}" if found.aside else said
 
 

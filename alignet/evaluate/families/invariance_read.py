@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignet.data.npy import open_member, open_npz
+from alignet.data.npy import open_member, open_npz, read_arrays
 from alignet.evaluate.families.material import Material, Options
 
 if TYPE_CHECKING:
@@ -166,19 +166,6 @@ def _shard(path: Path, images: int) -> tuple[dict[str, np.ndarray], tuple[int, .
     return found, shape[1:]
 
 
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of an .npz by their names; the others are not read. ValueError for one that is missing or damaged."""
-    found = {}
-    with open_npz(path) as archive:
-        there = archive.namelist()
-        for name in names:
-            if f"{name}.npy" not in there:
-                raise ValueError(f"{path}: expected an array {name!r}, found none; compute the file again.")
-            with open_member(path, archive, f"{name}.npy") as member:
-                found[name] = member.read()
-    return found
-
-
 def read_distances(path: Path) -> Distances:
     """The distances of one file of the stage perceptual; ValueError where they do not fit each other or are damaged."""
     from alignet.evaluate.invariance import checked_distances
@@ -241,33 +228,34 @@ def _read_distances(
 
 
 def read_similarity(
-    material: Material, options: Options, ids: Sequence[str]
+    files: Mapping[str, Path], options: Options, ids: Sequence[str], dataset: str
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """People's similarities (m, m), the target (m,) that each row is (-1 for none), and a note.
 
-    The file `similarity`: rows are the images in the order of the table `order` (option order_column), or these images
-    sorted by name. With a table `labels` and the option mean_over, rows are values of that column instead, in the order
-    of the table `order`: two images are as similar as their values are, and most of all where the value is the same.
+    files: of the evaluation, by their names. ids: of the targets. dataset: the evaluation's name.
+    Of `similarity`, rows are the images in the order of the table `order` (option order_column), or these images sorted
+    by name. With a table `labels` and the option mean_over, rows are values of that column instead, in the order of the
+    table `order`: two images are as similar as their values are, and most of all where the value is the same.
     """
     from alignet.data.judgements import load_judgements
-    from alignet.data.tables import read_column
+    from alignet.data.tables import column_for, read_column
     from alignet.evaluate.families.similarity import judged_images
 
-    if "order" in material.files:
-        names, note = read_column(material.files["order"], str(options["order_column"])), ""
+    if "order" in files:
+        names, note = read_column(files["order"], str(options["order_column"])), ""
     else:
-        names, note = judged_images(list(ids), options, "test", material.dataset)
+        names, note = judged_images(list(ids), options, "test", dataset)
     judged = load_judgements(
-        material.files["similarity"], format=options.get("format", "matrix"), images=len(names),
+        files["similarity"], format=options.get("format", "matrix"), images=len(names),
         part=options.get("set"), kind=options.get("kind"), key=options.get("key"),
     )  # fmt: skip
     note = "; ".join(text for text in (judged.note, note) if text)
     place = {name: row for row, name in enumerate(ids)}
-    if "labels" not in material.files:
+    if "labels" not in files:
         rows = np.array([place.get(name, -1) for name in names], dtype=np.int64)
         kept = np.flatnonzero(rows >= 0)
         return judged.similarity[np.ix_(kept, kept)], rows[kept], note
-    values = material.column("labels", str(options["mean_over"]), list(ids))
+    values = column_for(files["labels"], list(ids), str(options["mean_over"]))
     row_of = {name: row for row, name in enumerate(names)}
     labels = np.array([row_of.get(one, -1) for one in values], dtype=np.int64)
     kept = np.flatnonzero(labels >= 0)

@@ -8,7 +8,7 @@ from typing import Any
 from alignet.config import RobustRole
 from alignet.pipeline.graph.builder import GraphBuilder
 from alignet.pipeline.graph.data import first_name, labels_input
-from alignet.pipeline.graph.models import base_model, model_section, model_weights, pixels_section, weights
+from alignet.pipeline.graph.models import model_section, model_weights, network, pixels_section, weights
 
 
 def attack(graph: GraphBuilder, role: str) -> str:
@@ -22,12 +22,7 @@ def attack(graph: GraphBuilder, role: str) -> str:
             f"attack[{role}]: expected a method out of attack.methods ({', '.join(settings.methods)}), found {method!r}"
         )
     images = first_name(graph.config, asked)
-    _, base = base_model(graph, model)
-    if base.library in ("features", "pixels", "histogram"):
-        raise ValueError(
-            f"attack[{role}]: expected a network, found {model}, which is {base.library}; take the row out of the "
-            f"settings of this evaluation"
-        )
+    base = network(graph, model, f"attack[{role}]", "take the row out of the settings of this evaluation")
     name = f"{model}{'' if method == settings.method else f':{method}'}.{images}"
     inputs = {"images": graph.node("index", images)} | model_weights(graph, model)
     inputs |= labels_input(graph, "attack", name, asked, images, settings.labels)

@@ -88,6 +88,9 @@ def report(graph: GraphBuilder, role: str) -> str:
         name: {"name": model.title, "licence": model.licence}
         for name, model in (("teacher", config.teacher), ("student", config.student))
     }
+    roles = config.robust.roles.items() if config.robust else ()
+    fresh = sorted(name for name, role in roles if role.begin == "random")
+    section |= {"fresh": fresh} if fresh else {}  # rows that did not begin as the original
     for one in config.harmonize.roles if config.harmonize else ():
         inputs[f"harmonize.{one}"] = graph.node("harmonize", one)
     for one in config.robust.roles if config.robust else ():

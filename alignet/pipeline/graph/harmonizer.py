@@ -8,7 +8,7 @@ from typing import Any
 from alignet.config import FinetuneSettings, HarmonizeSection, MapsSet
 from alignet.pipeline.graph.builder import GraphBuilder, chosen
 from alignet.pipeline.graph.data import first_name, labels_input
-from alignet.pipeline.graph.models import base_model, model_section, model_weights, pixels_section, weights
+from alignet.pipeline.graph.models import model_section, model_weights, network, pixels_section, weights
 from alignet.pipeline.graph.teacher import part_of_pool, teacher_features
 
 
@@ -16,12 +16,7 @@ def saliency(graph: GraphBuilder, role: str) -> str:
     """The gradient of a logit by the pixels; role: <model>.<images>."""
     model, _, asked = role.partition(".")
     settings, images = graph.config.saliency, first_name(graph.config, asked)
-    _, base = base_model(graph, model)
-    if base.library in ("features", "pixels", "histogram"):
-        raise ValueError(
-            f"saliency[{role}]: expected a network, found {model}, which is {base.library}; take the row out of the "
-            f"settings of this evaluation"
-        )
+    base = network(graph, model, f"saliency[{role}]", "take the row out of the settings of this evaluation")
     section = asdict(settings)
     inputs = {"images": graph.node("index", images)} | model_weights(graph, model)
     inputs |= labels_input(graph, "saliency", f"{model}.{images}", asked, images, settings.labels)

@@ -6,7 +6,7 @@ from typing import Any
 
 from alignet.pipeline.graph.builder import GraphBuilder, chosen
 from alignet.pipeline.graph.data import first_name
-from alignet.pipeline.graph.models import base_model, model_section, model_weights, pixels_section
+from alignet.pipeline.graph.models import model_section, model_weights, network, pixels_section
 from alignet.pipeline.graph.perceptual import distance
 
 
@@ -21,12 +21,7 @@ def invert(graph: GraphBuilder, role: str) -> str:
             f"({', '.join(settings.methods)}), found {name!r}"
         )
     images = first_name(graph.config, images)
-    _, base = base_model(graph, model)
-    if base.library in ("features", "pixels", "histogram"):
-        raise ValueError(
-            f"invert[{role}]: expected a network, found {model}, which is {base.library}; take the row out of the "
-            f"settings of this evaluation"
-        )
+    base = network(graph, model, f"invert[{role}]", "take the row out of the settings of this evaluation")
     method = settings.methods[name]
     inputs = {"images": graph.node("index", images)} | model_weights(graph, model)
     section: dict[str, Any] = {
@@ -35,6 +30,6 @@ def invert(graph: GraphBuilder, role: str) -> str:
         "batch": settings.batch, "shard": settings.shard, "seed": settings.seed,
     }  # fmt: skip
     if method.distance:
-        section["distance"], needed = distance(graph, method.distance)
+        section["distance"], needed = distance(graph, method.distance, f"invert.methods.{name}.distance")
         inputs |= needed
     return graph.add("invert", f"{model}.{images}.{name}", section, inputs)

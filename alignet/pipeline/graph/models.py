@@ -62,6 +62,14 @@ def base_model(graph: GraphBuilder, model: str) -> tuple[str, Any]:
     return base, settings
 
 
+def network(graph: GraphBuilder, model: str, where: str, advice: str) -> Any:
+    """The settings of a model that is a network; ValueError, which begins with `where`, for features and baselines."""
+    _, settings = base_model(graph, model)
+    if settings.library in ("features", "pixels", "histogram"):
+        raise ValueError(f"{where}: expected a network, found {model}, which is {settings.library}; {advice}")
+    return settings
+
+
 def model_weights(graph: GraphBuilder, model: str) -> dict[str, str]:
     """The input `weights` of a node that runs a model or what was trained from the student."""
     stage = stage_of(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alignet.pipeline.graph.builder import GraphBuilder, chosen
-from alignet.pipeline.graph.models import base_model, model_section, model_weights
+from alignet.pipeline.graph.models import model_section, model_weights, network
 
 
 def perceptual(graph: GraphBuilder, role: str) -> str:
@@ -14,19 +14,20 @@ def perceptual(graph: GraphBuilder, role: str) -> str:
     settings = graph.config.perceptual
     distances, inputs = {}, {"invert": made}
     for name in settings.used:
-        distances[name], needed = distance(graph, name)
+        distances[name], needed = distance(graph, name, "perceptual.use")
         inputs |= needed
     section: dict[str, Any] = {"distances": distances, "batch": settings.batch}
     return graph.add("perceptual", graph.nodes[made].role, section, inputs)
 
 
-def distance(graph: GraphBuilder, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+def distance(graph: GraphBuilder, name: str, key: str) -> tuple[dict[str, Any], dict[str, str]]:
     """A distance of `perceptual.distances` for a node's section, and the node's input with weights if there is one.
 
+    key: of the configuration, where the distance is named.
     The input is called distance_<name>; networks of a package or a hub, and pixels, have none.
     `alignet.stages._distances.distance` makes it again from both.
     """
-    settings = graph.config.perceptual.named(name, "perceptual.distances")
+    settings = graph.config.perceptual.named(name, key)
     section = chosen(settings)
     if settings.kind == "lpips":
         if getattr(graph.config.data.sets.get(settings.trunk), "kind", "") != "weights":
@@ -38,12 +39,7 @@ def distance(graph: GraphBuilder, name: str) -> tuple[dict[str, Any], dict[str, 
         return section, {f"distance_{name}": graph.node("index", settings.trunk)}
     if settings.kind != "layers":
         return section, {}
-    _, base = base_model(graph, settings.model)
-    if base.library in ("features", "pixels", "histogram"):
-        raise ValueError(
-            f"perceptual.distances.{name}.model: expected a network, found {settings.model}, which is {base.library}; "
-            f"name another model"
-        )
+    base = network(graph, settings.model, f"perceptual.distances.{name}.model", "name another model")
     weights = model_weights(graph, settings.model).get("weights")
     del section["model"]
     section["network"] = model_section(base)
