@@ -386,20 +386,20 @@ def two_loops(history, square, error):
 def test_targets_of_a_distance_are_embedded_once_and_images_where_they_match_alone():
     """How often an adversarial search runs the distance's network, in images."""
 
-    class Counted(Pixels):
-        seen: list[tuple[int, bool]] = []
+    seen = []
 
+    class Counted(Pixels):
         def embed(self, pixels):
-            self.seen.append((len(pixels), pixels.requires_grad))
+            seen.append((len(pixels), pixels.requires_grad))
             return super().embed(pixels)
 
     distance = Counted()
     invert(represented(linear()), images(6), starts(6), replace(FAR, stop=0.0), distance=distance)
     pushed = FAR.steps - FAR.finish
-    assert distance.seen == [(6, False), *[(6, True)] * pushed]  # nothing matches
-    distance.seen.clear()
+    assert seen == [(6, False), *[(6, True)] * pushed]  # nothing matches
+    seen.clear()
     invert(represented(linear()), images(6), starts(6), FAR, distance=distance)
-    matches = [count for count, wanted in distance.seen if not wanted][1:]
+    matches = [count for count, wanted in seen if not wanted][1:]
     assert 0 < sum(matches) <= 2 * 6  # of each image when it matches
 
 
