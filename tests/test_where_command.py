@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from alignet.evaluate.where import reduce_channels
 from alignet.report.blocks import DARK, LIGHT
-from alignet.report.where_networks import Given, Network, _accuracy, _alignment, _front, _points, page
+from alignet.report.network_points import front
+from alignet.report.where_networks import Given, Network, _accuracy, _alignment, _points, page
 from alignet.stages import _image_shards as stage
 from alignet.stages._networks_given import arrows_of, networks_of
 from alignet.stages._where_given import options_of, peel
@@ -311,7 +312,7 @@ def given(names, arrows=(), keys=("clicks",)):
 def test_the_front_is_of_all_networks_and_arrows_lead_as_given() -> None:
     networks = {"a": result(0.2, 0.7), "b": result(0.45, 0.72), "c": result(0.25, 0.5)}
     found = given(networks, [("a", "b")])
-    assert [row.title for row in _front(_points(networks, "clicks"))] == ["b"]
+    assert [row.title for row in front(_points(networks, "clicks"))] == ["b"]
     figure = _accuracy(found, networks)
     assert (
         "On the front: b. From a to b: +2.0 points of accuracy (intervals overlap), +50.0 points of"

@@ -46,7 +46,7 @@ def compile_once() -> None:
     njit, folder = numba.njit, str(_kernels())
 
     def kept(function: Any) -> Any:
-        if function.py_func.__module__.startswith("alignet."):
+        if str(function.py_func.__module__).startswith("alignet."):
             others, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder
             function.enable_caching()
             numba.config.CACHE_DIR = others

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -190,17 +191,18 @@ def test_a_second_process_on_the_same_stage_is_turned_away(run, tiny, tmp_path):
     assert "Traceback" not in answer.stderr
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tiny, tmp_path, number):
+def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tiny, tmp_path):
+    """In four stages one after another, each time by the same command line."""
     root = tmp_path / "killed"
-    rng = np.random.default_rng(number)
-    stage = ["pretrain", "vice", "finetune", "evaluate"][number]
-    process = forked(root, "runtime.checkpoint_seconds=0.2")
-    while process.is_alive() and not any((root / stage).glob("*.partial")):
-        time.sleep(0.01)
-    time.sleep(rng.uniform(0, 0.5))
-    process.kill()
-    process.join()
+    for number, stage in enumerate(("pretrain", "vice", "finetune", "evaluate")):
+        rng = np.random.default_rng(number)
+        process = forked(root, "runtime.checkpoint_seconds=0.2")
+        while process.is_alive() and not any((root / stage).glob("*.partial")):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, stage
     run_pipeline(load(overrides(root)))
     assert digests(root) == digests(tiny)
 
