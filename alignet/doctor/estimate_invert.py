@@ -36,9 +36,8 @@ def passes_of(method: InvertMethod) -> Passes:
         forwards += method.steps  # where an image is, beside its transformed copy
     if not method.distance:
         return Passes(method.steps, forwards)
-    return Passes(
-        method.steps, forwards, method.steps - method.finish, 2
-    )  # the target, and the end where it matches
+    beside = 2  # the target, and the end where it matches
+    return Passes(method.steps, forwards, method.steps - method.finish, beside)
 
 
 def invert_role(role: str) -> tuple[str, str, str]:

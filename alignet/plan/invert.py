@@ -26,11 +26,9 @@ from alignet.plan import formulas
 from alignet.plan.costs import CONTEXT, NAME, PROCESS, BaseCosts, Cost, pass_images
 from alignet.plan.formulas import Work
 
-STORED = (
-    1  # bytes of a pixel value as the network saw it [assumed: 8 bit, as of networks that resize such images]
-)
+STORED = 1  # bytes of a pixel value as the network saw it [assumed: 8 bit, as of networks that resize images]
 QUASI = (
-    335  # float32 arrays of an image read or written in a step of L-BFGS [counted: test_plan_inversions.py]
+    335  # float32 arrays of an image that a step of L-BFGS reads or writes [counted: test_plan_inversions.py]
 )
 WORKING = 0.1  # share of what a backward pass keeps that a forward pass alone holds at once [assumed]
 POSITIONS = 256  # of a layer of a network that is neither a vision transformer nor says its stages [assumed]
