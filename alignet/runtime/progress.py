@@ -60,7 +60,7 @@ def _terminal(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
             nonlocal finished
             finished += count
             rate = (finished - done) / max(time.monotonic() - began, 1e-9)
-            bar.update(task, advance=count, rate=f"{rate:,.1f} {unit}/s", note=note)
+            bar.update(task, advance=count, rate=_rate(rate, unit), note=note)
 
         yield advance
 
@@ -83,7 +83,12 @@ def _plain(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         said = now
         rate = (finished - done) / max(now - began, 1e-9)
         left = (total - finished) / rate if rate > 0 else float("nan")
-        line = f"{what}: {finished:,}/{total:,} {unit}, {rate:,.1f} {unit}/s, {left:,.0f} s left"
+        line = f"{what}: {finished:,}/{total:,} {unit}, {_rate(rate, unit)}, {left:,.0f} s left"
         print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
 
     yield advance
+
+
+def _rate(rate: float, unit: str) -> str:
+    """A rate (units a second) in words: below one a second as the seconds of each."""
+    return f"{rate:,.1f} {unit}/s" if rate >= 1 or rate <= 0 else f"{1 / rate:,.1f} s each"

@@ -24,4 +24,15 @@ def test_the_first_of_many_units_foretells_nothing(clock, capsys, total, told):
         advance(5)
     assert bool(first) == told
     left = (total - 6) * 36.0 / 6
-    assert f"vice: 6/{total:,} steps, 0.2 steps/s, {left:,.0f} s left" in capsys.readouterr().err
+    assert f"vice: 6/{total:,} steps, 6.0 s each, {left:,.0f} s left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.25, "4.0 images/s"), (1.0, "1.0 images/s"), (27.5, "27.5 s each")]
+)
+def test_rates_below_one_a_second_are_seconds_of_each(clock, capsys, seconds, said):
+    with progress.progress("invert", 40, "images") as advance:
+        for _ in range(40):
+            clock[0] += seconds
+            advance()
+    assert f"invert: 40/40 images, {said}, 0 s left" in capsys.readouterr().err
